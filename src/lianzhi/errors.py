@@ -1,0 +1,56 @@
+"""The project's errors: one small tree.
+
+A message says what happened, names the layer, key or file (with shapes where there are any), and says
+what to do about it. Every one of them ends a command with exit code 2: the call, its data or its machine
+has to change before the same call can work.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LianzhiError(Exception):
+    """Base of everything that Lianzhi raises on purpose."""
+
+    exit_code = 2
+
+
+class RecipeError(LianzhiError):
+    """A recipe, a step's option or a command's argument is wrong."""
+
+
+class DataError(LianzhiError):
+    """Data is missing, damaged, of the wrong shape, or out of range."""
+
+
+class GraphError(LianzhiError):
+    """A model cannot be captured, or a change to its graph cannot be made."""
+
+
+class ArtifactError(LianzhiError):
+    """A saved model or weights file is damaged, hostile, of a newer format, or cannot be written."""
+
+
+class TargetError(LianzhiError):
+    """A runtime is not installed, or cannot run what it was given."""
+
+
+class TrainingError(LianzhiError):
+    """Training cannot go on (the loss is NaN, say); the last good checkpoint is kept."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest known name, else the list of known names.
+
+    >>> did_you_mean("ration", ["ratio", "scope"])
+    "; did you mean 'ratio'?"
+    >>> did_you_mean("zzz", ["ratio", "scope"])
+    '; known: ratio, scope'
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known: {', '.join(known)}" if known else ""

@@ -1,0 +1,84 @@
+"""The registry: everything that has a name (criteria, losses, methods, models, tasks, targets).
+
+An entry has a name, a summary, a paper, its config class and the function or class itself. `lianzhi list`
+prints it, the docs' tables are made from it, and one test walks it. A package of someone else's adds
+entries through an entry point of the group ``lianzhi.<kind>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from lianzhi.config import Config
+from lianzhi.errors import RecipeError, did_you_mean
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named thing: what it is, where it comes from, how it is made."""
+
+    kind: str
+    name: str
+    summary: str
+    paper: str
+    config: type[Config] | None
+    build: Any
+
+
+class Registry:
+    """Entries of one kind, by name.
+
+    >>> shapes = Registry("shape")
+    >>> @shapes.register("square", "four equal sides")
+    ... def square(side=1): return side * side
+    >>> shapes.get("square").build(3)
+    9
+    >>> shapes.get("sqare")
+    Traceback (most recent call last):
+        ...
+    lianzhi.errors.RecipeError: unknown shape 'sqare'; did you mean 'square'?
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry] = {}
+        self._plugins_read = False
+
+    def register(
+        self, name: str, summary: str, *, paper: str = "", config: type[Config] | None = None
+    ) -> Callable[[T], T]:
+        """Decorate a function or class to give it a name."""
+
+        def add(build: T) -> T:
+            if name in self._entries:
+                raise RecipeError(f"{self.kind} '{name}' is registered twice")
+            self._entries[name] = Entry(self.kind, name, summary, paper, config, build)
+            return build
+
+        return add
+
+    def get(self, name: str) -> Entry:
+        """Return the entry, or raise `RecipeError` with a suggestion."""
+        if name not in self._entries:
+            self._read_plugins()
+        if name not in self._entries:
+            raise RecipeError(f"unknown {self.kind} '{name}'{did_you_mean(name, self._entries)}")
+        return self._entries[name]
+
+    def names(self) -> list[str]:
+        """All names, sorted, those of installed plug-ins included."""
+        self._read_plugins()
+        return sorted(self._entries)
+
+    def _read_plugins(self) -> None:
+        if self._plugins_read:
+            return
+        self._plugins_read = True
+        from importlib.metadata import entry_points
+
+        for point in entry_points(group=f"lianzhi.{self.kind}"):
+            point.load()
