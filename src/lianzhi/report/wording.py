@@ -1,0 +1,66 @@
+"""The sentences and cells that the printed table and Markdown share."""
+
+from __future__ import annotations
+
+from lianzhi.report import compare, format
+from lianzhi.report.data import Report, Row
+
+
+def title(report: Report) -> str:
+    """Say which model, on what: `resnet20 on cifar10 · top-1 of test (10,000 samples)`."""
+    task = compare.task_name(report)
+    split, samples = compare.evaluated_on(report)
+    measure = format.metric_name(report.rows[0]["metric"])
+    measure += f" on {split}" if split else ""
+    measure += f" ({samples:,} samples)" if samples else ""
+    name = compare.model_name(report) + (f" on {task}" if task else "")
+    return f"{name} · {measure}"
+
+
+def cells(row: Row, original: Row, *, compared: bool, memory: bool) -> list[tuple[str, str]]:
+    """The numeric cells of a row: (value, change against the original)."""
+    metric = original["metric"]
+    shipped, reference = compare.deployed(row), compare.deployed(original)
+    p90 = shipped["p90_ms"] if shipped else None
+    pairs = [
+        (format.metric_value(row["value"], metric), format.metric_change(row["value"], original["value"], metric)),
+        (format.count(row["parameters"]), format.times(compare.ratio(original["parameters"], row["parameters"]))),
+        (format.size(row["bytes"]), format.times(compare.ratio(original["bytes"], row["bytes"]))),
+        (format.count(row["macs"]), format.times(compare.ratio(original["macs"], row["macs"]))),
+        (format.milliseconds(row["latency_ms"]), format.times(compare.speedup(reference, shipped))),
+        (format.milliseconds(p90), ""),
+    ]
+    if memory:
+        used = row["memory_mb"]
+        pairs.append((format.UNKNOWN if used is None else f"{format.significant(used)} MB", ""))
+    return [(value, change if compared and change != format.UNKNOWN else "") for value, change in pairs]
+
+
+def float_lines(report: Report) -> list[str]:
+    """Name the fastest float of the original at each batch."""
+    return [
+        f"Fastest float of the original at batch {entry['batch'] or 1}: {entry['runtime']} "
+        f"{entry['precision'] or 'f32'}, {format.milliseconds(entry['median_ms'])}"
+        for entry in compare.fastest_floats(report)
+    ]
+
+
+def decision(report: Report) -> str | None:
+    """Say where the result runs and why."""
+    chosen = report.decision
+    if not chosen.get("runtime"):
+        return None
+    precision = f" {chosen['precision']}" if chosen.get("precision") else ""
+    reason = f": {chosen['reason']}" if chosen.get("reason") else ""
+    return f"● Deployed: {chosen['runtime']}{precision}{reason}"
+
+
+def reading(report: Report) -> str:
+    """Say how the numbers are to be read: batch, threads, units."""
+    threads = compare.threads(report)
+    using = f", {' and '.join(map(str, threads))} thread{'' if threads == [1] else 's'}" if threads else ""
+    batch = compare.final(report)["batch"] or 1
+    return (
+        f"Latency is the median at batch {batch}{using}; × is against the original; "
+        "MACs are of one sample; 1 MB = 1,000,000 bytes."
+    )
