@@ -1,0 +1,49 @@
+# Everything sets itself up: a virtual environment with pinned versions, made once and again when they change.
+#   make demo        train, compress, deploy and report on Fashion-MNIST
+#   make test        the tests, without the slow ones
+# Variables: PYTHON (which Python makes the environment), VENV (where it lies),
+#   PIP_EXTRA_INDEX_URL (PyTorch's own index of CPU wheels, to avoid the much larger CUDA build).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: help setup demo test test-slow test-data lint types check clean
+
+help:
+	@sed -n 's/^#  *make/make/p' Makefile
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[openvino,dev]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/python -m lianzhi train recipes/demo-dense.yaml -o out/demo-dense --force
+	$(BIN)/python -m lianzhi compress recipes/demo.yaml -o out/demo --force
+
+test: $(READY)
+	$(PYTEST) -q -n $(WORKERS) -m "not slow"
+
+test-slow: $(READY)
+	$(PYTEST) -q -m slow
+
+test-data: $(READY)
+	LIANZHI_REQUIRE_DATA=1 $(PYTEST) -q -m data
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+check: lint types test
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

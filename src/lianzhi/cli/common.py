@@ -1,0 +1,73 @@
+"""What the commands share: options, consoles, and how a MODEL argument is opened."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from lianzhi.errors import ArtifactError, RecipeError
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no remarks.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tracebacks and details.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random (default: the recipe's, else 0).")]
+Device = Annotated[str | None, typer.Option("--device", help="Where to train: cpu, cuda, cuda:0, mps (default: cpu).")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the runtime (default: all cores).")]
+Runtime = Annotated[str | None, typer.Option("--runtime", help="pytorch, onnxruntime, openvino (default: the artifact's own).")]
+Precision = Annotated[str | None, typer.Option("--precision", help="f32, bf16 or int8 (default: what the file holds).")]
+TaskName = Annotated[str | None, typer.Option("--task", help="A task's name (default: the artifact's own). See: lianzhi list tasks")]
+Data = Annotated[str | None, typer.Option("--data", help="The folder or file of the task's data.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change one key of the recipe: steps.1.ratio=0.6")]
+Options = Annotated[list[str] | None, typer.Option("--set", help="An option of the task: limit=100")]
+Output = Annotated[str | None, typer.Option("--output", "-o", help="Folder for the result (default: out/<recipe>-<time>).")]
+
+
+def wants(flag: str, arguments: Sequence[str]) -> bool:
+    """True if the flag is among the arguments (before parsing is known to have worked)."""
+    return flag in arguments or (flag == "--verbose" and "-v" in arguments)
+
+
+def error_console() -> Console:
+    """Errors and remarks go to stderr."""
+    return Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """Print text for people on stdout, as it is."""
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def say_json(value: Any) -> None:
+    """Print JSON on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def key_values(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Parse ``key=value`` options; values as in YAML.
+
+    >>> key_values(["limit=100", "name=cat"])
+    {'limit': 100, 'name': 'cat'}
+    """
+    import yaml
+
+    result = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {pair}: write it as KEY=VALUE, such as limit=100")
+        result[key.strip()] = yaml.safe_load(value)
+    return result
+
+
+def model_path(model: str) -> Path:
+    """The MODEL argument as an existing path."""
+    path = Path(model)
+    if not path.exists():
+        raise ArtifactError(f"{model}: no such artifact folder or file")
+    return path

@@ -1,0 +1,33 @@
+"""``lianzhi list``: everything that has a name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lianzhi.cli import common
+
+NAME = "list"
+
+
+def command(
+    kind: Annotated[str, typer.Argument(help="criteria, losses, methods, models, tasks, targets or recipes.")],
+    as_json: common.Json = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = False,
+) -> None:
+    """List criteria, losses, methods, models, tasks, targets or recipes, with papers and options.
+
+    Example: lianzhi list criteria
+    """
+    from lianzhi import jobs
+
+    rows = jobs.names(kind)
+    if as_json:
+        common.say_json(rows)
+        return
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        paper = f"  [{row['paper']}]" if row["paper"] else ""
+        common.say(f"{row['name']:<{width}}  {row['summary']}{paper}")

@@ -1,0 +1,81 @@
+"""The program `lianzhi`: its commands, and how it ends.
+
+Exit codes: 0 done, 1 the work failed, 2 the call was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from lianzhi import __version__
+from lianzhi.cli import common, compress, evaluate, inspect, listing, measure, predict, train
+from lianzhi.errors import LianzhiError
+
+app = typer.Typer(
+    name="lianzhi",
+    help="Make a trained model small and fast, and prove it. 炼知：让训练好的模型更小、更快，并给出证明。",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for module in (compress, train, evaluate, measure, inspect, predict):
+    app.command(name=module.NAME)(module.command)
+app.command(name="list")(listing.command)
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    if version:
+        typer.echo(f"lianzhi {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(arguments, standalone_mode=False)
+    except KeyboardInterrupt:
+        return _end(130, "interrupted; run the same command with --resume to go on", arguments)
+    except LianzhiError as error:
+        return _end(error.exit_code, str(error), arguments)
+    except OSError as error:
+        return _end(2, _explain(error), arguments)
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            return _end(error.exit_code, _usage(error), arguments)
+        if type(error).__name__ == "Abort":
+            return _end(130, "interrupted", arguments)
+        if common.wants("--verbose", arguments):
+            traceback.print_exc()
+        return _end(1, f"{type(error).__name__}: {error} (run with --verbose for where)", arguments)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    hint = f" (see: {context.command_path} --help)" if context is not None else ""
+    return error.format_message() + hint  # type: ignore[attr-defined]
+
+
+def _explain(error: OSError) -> str:
+    where = f": {error.filename}" if error.filename else ""
+    if error.errno == 28:  # ENOSPC
+        return f"the disk is full{where}; free some space, then run the same command with --resume"
+    return f"{error.strerror or error}{where}"
+
+
+def _end(code: int, message: str, arguments: Sequence[str]) -> int:
+    common.error_console().print(f"lianzhi: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    if common.wants("--json", arguments):
+        sys.stdout.write(json.dumps({"error": message, "exit_code": code}, ensure_ascii=False) + "\n")
+    return code

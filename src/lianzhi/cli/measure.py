@@ -1,0 +1,40 @@
+"""``lianzhi measure``: size, MACs and latency of a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lianzhi.cli import common
+
+NAME = "measure"
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="An artifact folder or an .onnx file.")],
+    runtime: common.Runtime = None,
+    precision: common.Precision = None,
+    batch: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Batch size; may be given several times (default: 1).")] = None,
+    threads: common.Threads = None,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs.")] = 50,
+    as_json: common.Json = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = False,
+) -> None:
+    """Time a model on every runtime installed, or on one; print its size, parameters and MACs.
+
+    Example: lianzhi measure out/resnet56 --runtime onnxruntime --batch 1 --batch 64 --threads 2
+    """
+    from lianzhi import jobs
+
+    result = jobs.measure_model(
+        common.model_path(model),
+        runtime=runtime,
+        precision=precision,
+        batches=batch or [1],
+        threads=threads,
+        repeats=repeats,
+        progress=not (quiet or as_json),
+    )
+    common.say_json(result) if as_json else common.say(jobs.measure_text(result))

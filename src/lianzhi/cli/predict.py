@@ -1,0 +1,40 @@
+"""``lianzhi predict``: class names and probabilities for images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lianzhi.cli import common
+
+NAME = "predict"
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="An artifact folder.")],
+    inputs: Annotated[list[str], typer.Argument(help="Image files.")],
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes a line.")] = 5,
+    runtime: common.Runtime = None,
+    precision: common.Precision = None,
+    threads: common.Threads = None,
+    as_json: common.Json = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = False,
+) -> None:
+    """Predict the class of each image with the deployed model.
+
+    Example: lianzhi predict out/demo shirt.png
+    """
+    from lianzhi import jobs
+
+    predictions = jobs.predict(
+        common.model_path(model), inputs, top=top, runtime=runtime, precision=precision, threads=threads
+    )
+    if as_json:
+        common.say_json(predictions)
+        return
+    for item in predictions:
+        common.say(item["input"])
+        for line in item["classes"]:
+            common.say(f"  {line['probability']:7.2%}  {line['name']}")

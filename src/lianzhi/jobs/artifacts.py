@@ -1,0 +1,83 @@
+"""Find one's way in a saved model: an artifact folder, or one ONNX file in it or elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lianzhi import deploy, files
+from lianzhi.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Where:
+    """A runtime and a precision."""
+
+    runtime: str
+    precision: str
+
+
+class Saved:
+    """A MODEL argument: what lies there, and what its own report says of it."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.exists():
+            raise ArtifactError(f"{path}: no such artifact folder or file")
+        self.folder = self.path if self.path.is_dir() else self.path.parent
+        if self.path.is_dir() and not (self.path / "architecture.json").is_file():
+            raise ArtifactError(f"{path}: not an artifact folder (it has no architecture.json)")
+
+    def json(self, name: str) -> dict[str, Any] | None:
+        """One of the folder's JSON files, if it is there."""
+        file = self.folder / name
+        return files.read_json(file) if file.is_file() else None
+
+    @property
+    def decision(self) -> dict[str, Any] | None:
+        """Runtime and precision that the run decided on; only for the file that it decided on."""
+        if self.path.is_file() and self.path.name != "model.onnx":
+            return None
+        report = self.json("report.json")
+        return report.get("decision") if report else None
+
+    @property
+    def task(self) -> dict[str, Any] | None:
+        """The task of the recipe that lies beside the model."""
+        file = self.folder / "recipe.yaml"
+        if not file.is_file():
+            return None
+        try:
+            return yaml.safe_load(file.read_text(encoding="utf-8")).get("task")
+        except (yaml.YAMLError, AttributeError, UnicodeDecodeError):
+            raise ArtifactError(f"{file}: damaged; give --task and --data, or restore it") from None
+
+    def model_file(self, runtime: str) -> Path:
+        """What the runtime loads: the folder itself for PyTorch, else the ONNX file."""
+        if self.path.is_file():
+            return self.path
+        if runtime == "pytorch":
+            return self.path
+        file = self.path / "model.onnx"
+        if not file.is_file():
+            raise ArtifactError(f"{self.path}: holds no model.onnx for {runtime}; use --runtime pytorch")
+        return file
+
+    def where(self, runtime: str | None, precision: str | None) -> Where:
+        """The runtime and precision to use: as asked, else as decided, else what the file holds."""
+        decision = self.decision
+        if runtime is None:
+            if decision:
+                runtime = decision["runtime"]
+            else:
+                has_onnx = self.path.is_file() or (self.path / "model.onnx").is_file()
+                runtime = "onnxruntime" if has_onnx else "pytorch"
+        if precision is None:
+            if decision and decision["runtime"] == runtime:
+                precision = decision["precision"]
+            else:
+                precision = deploy.registry.get(runtime).build.precisions(self.model_file(runtime))[0]
+        return Where(runtime, precision)

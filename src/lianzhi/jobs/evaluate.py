@@ -1,0 +1,52 @@
+"""Evaluate an artifact or an ONNX file on a task, through its runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lianzhi import deploy, measure, tasks
+from lianzhi.errors import RecipeError
+from lianzhi.jobs.artifacts import Saved
+
+
+def evaluate(
+    path: Path,
+    *,
+    task: str | None = None,
+    data: str | None = None,
+    split: str | None = None,
+    runtime: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    batch: int = 256,
+    options: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Return the metrics of a model on a split of a task; defaults come from the artifact's recipe."""
+    saved = Saved(path)
+    known = saved.task
+    if task is None and known is None:
+        raise RecipeError(f"{path}: no recipe beside it says which task it is for; add --task NAME --data DIR")
+    own = {key: value for key, value in (known or {}).items() if key not in ("name", "data")}
+    if task is not None and known is not None and task != known["name"]:
+        own, known = {}, None
+    source = tasks.task(
+        task or known["name"],  # type: ignore[index]
+        data=data or (known or {}).get("data"),
+        **{**own, **(options or {})},
+    )
+    where = saved.where(runtime, precision)
+    session = deploy.load(saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads)
+    result = measure.evaluate(session, source, split=split, batch_size=batch, progress=progress)
+    return {
+        "model": str(path),
+        "runtime": where.runtime,
+        "precision": where.precision,
+        "task": source.name,
+        "split": result.split,
+        "metric": result.metric,
+        "value": result.value,
+        "metrics": result.metrics,
+        "samples": result.samples,
+    }

@@ -1,0 +1,82 @@
+"""Size, MACs and latency of a saved model on the runtimes that are installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lianzhi import artifact, deploy, graph, measure
+from lianzhi.errors import RecipeError
+from lianzhi.jobs.artifacts import Saved
+from lianzhi.pipeline.rows import batch_of
+
+
+def measure_model(
+    path: Path,
+    *,
+    runtime: str | None = None,
+    precision: str | None = None,
+    batches: list[int] | None = None,
+    threads: int | None = None,
+    repeats: int = 50,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Time the model on `runtime`, or on every one installed that can take it."""
+    saved = Saved(path)
+    result: dict[str, Any] = {"model": str(path), "latencies": []}
+    if saved.path.is_dir():
+        module = artifact.load(path)
+        inputs = artifact.example_inputs(path)
+        result["parameters"] = measure.parameters(module)
+        result["macs"] = graph.macs(graph.capture(module, inputs))
+    else:
+        inputs = deploy.onnx_example_inputs(saved.path)
+    names = [runtime] if runtime else ["pytorch", *deploy.onnx_runtimes()]
+    for name in names:
+        entry = deploy.registry.get(name).build
+        file = path if name == "pytorch" else (path / "model.onnx" if path.is_dir() else path)
+        usable = entry.installed() and file.exists() and not (name == "pytorch" and path.is_file())
+        if not usable and runtime is None:
+            continue
+        for kind in [precision] if precision else entry.precisions(file):
+            for batch in batches or [1]:
+                latency = measure.latency(
+                    file,
+                    batch_of(inputs, batch),
+                    runtime=name,
+                    precision=kind,
+                    threads=threads,
+                    repeats=repeats,
+                )
+                result["latencies"].append(latency.to_dict())
+    if not result["latencies"]:
+        raise RecipeError(f"{path}: no runtime here can take it")
+    file = path / "model.onnx" if path.is_dir() and (path / "model.onnx").is_file() else path
+    result["bytes"] = measure.size(file)
+    return result
+
+
+def measure_text(result: dict[str, Any]) -> str:
+    """The figures as a small table."""
+    facts = [f"{result['bytes']:,} bytes"]
+    facts += [f"{result[key]:,} {name}" for key, name in (("parameters", "parameters"), ("macs", "MACs")) if key in result]
+    lines = [f"{result['model']}: " + ", ".join(facts)]
+    lines.append(f"{'runtime':<14}{'precision':<11}{'batch':>6}{'threads':>9}{'median ms':>12}{'p90 ms':>10}{'samples/s':>12}")
+    for entry in result["latencies"]:
+        rate = entry["batch"] / entry["median_ms"] * 1000
+        lines.append(
+            f"{entry['runtime']:<14}{entry['precision']:<11}{entry['batch']:>6}{entry['threads']:>9}"
+            f"{entry['median_ms']:>12.3f}{entry['p90_ms']:>10.3f}{rate:>12,.0f}"
+        )
+    return "\n".join(lines)
+
+
+def example_of(shape: list[int]) -> torch.Tensor:
+    """A batch of one random sample of this shape.
+
+    >>> example_of([3, 8, 8]).shape
+    torch.Size([1, 3, 8, 8])
+    """
+    return torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,61 @@
+"""Class names and probabilities for image files, by the deployed model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lianzhi import deploy
+from lianzhi.errors import ArtifactError, DataError
+from lianzhi.jobs.artifacts import Saved
+from lianzhi.tasks import Preprocess
+
+
+def predict(
+    path: Path,
+    inputs: Sequence[str],
+    *,
+    top: int = 5,
+    runtime: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+) -> list[dict[str, Any]]:
+    """Return, for each image, the `top` classes with their probabilities, best first."""
+    saved = Saved(path)
+    preprocess = saved.json("preprocess.json")
+    if preprocess is None:
+        raise ArtifactError(f"{path}: no preprocess.json, so it is not known how an image becomes its input")
+    where = saved.where(runtime, precision)
+    session = deploy.load(saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads)
+    transform = Preprocess.from_dict(preprocess)
+    labels = _labels(saved.folder / "labels.txt")
+    results = []
+    for name in inputs:
+        outputs = session(torch.from_numpy(transform(_read(name))))
+        probabilities = torch.softmax(outputs[0].float(), dim=-1)
+        values, indices = probabilities.topk(min(top, len(probabilities)))
+        classes = [
+            {"index": int(index), "name": labels[index] if labels else str(int(index)), "probability": float(value)}
+            for value, index in zip(values, indices, strict=True)
+        ]
+        results.append({"input": name, "classes": classes})
+    return results
+
+
+def _labels(file: Path) -> list[str] | None:
+    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else None
+
+
+def _read(name: str) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(name) as image:
+            return image.copy()
+    except FileNotFoundError:
+        raise DataError(f"{name}: no such image file") from None
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"{name}: cannot be read as an image ({error})") from None

@@ -1,0 +1,103 @@
+"""From a recipe file to a model and a task in memory, and the run of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lianzhi import artifact, models, tasks
+from lianzhi import recipe as recipes
+from lianzhi.errors import RecipeError
+from lianzhi.pipeline import Result
+from lianzhi.pipeline import run as run_pipeline
+from lianzhi.recipe import ModelSpec, Recipe, TaskSpec, Train
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recipe with its model and its task."""
+
+    name: str
+    recipe: Recipe
+    model: nn.Module
+    task: tasks.Task
+
+
+def prepare(
+    path: str, *, overrides: Sequence[str] = (), seed: int | None = None, device: str | None = None
+) -> Job:
+    """Read a recipe and make what it names. Writes nothing."""
+    extra = [f"seed={seed}"] if seed is not None else []
+    extra += [f"device={device}"] if device is not None else []
+    recipe = recipes.load(path, overrides=[*overrides, *extra])
+    if recipe.model is None:
+        raise RecipeError(f"{path}: 'model' is missing; name a zoo model, such as model: resnet20")
+    if recipe.task is None:
+        raise RecipeError(f"{path}: 'task' is missing; name one, such as task: fashion_mnist")
+    task = open_task(recipe.task)
+    model = open_model(recipe.model, seed=recipe.seed)
+    return Job(Path(path).stem, recipe, model, task)
+
+
+def open_task(spec: TaskSpec) -> tasks.Task:
+    """Make the task that a recipe names."""
+    return tasks.task(spec.name, data=spec.data, **spec.options)
+
+
+def open_model(spec: ModelSpec, *, seed: int = 0) -> nn.Module:
+    """Make the model that a recipe names; fresh weights are drawn from `seed`."""
+    if spec.artifact is not None:
+        return artifact.load(spec.artifact)
+    assert spec.name is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if spec.file is None:
+            return models.model(
+                spec.name, weights=spec.weights, num_classes=spec.num_classes, **spec.options
+            )
+        classes = {} if spec.num_classes is None else {"num_classes": spec.num_classes}
+        model = _from_file(Path(spec.file), spec.name)(**spec.options, **classes)
+    if not isinstance(model, nn.Module):
+        raise RecipeError(f"{spec.file}: {spec.name}() gave a {type(model).__name__}, not a torch.nn.Module")
+    if spec.weights is not None:
+        models.load_weights(model, spec.weights)
+    return model
+
+
+def _from_file(file: Path, name: str) -> type | object:
+    """A function or class from the user's own Python file, which is run for it."""
+    if not file.is_file():
+        raise RecipeError(f"model.file: {file}: no such file")
+    spec = importlib.util.spec_from_file_location(f"lianzhi_user_{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, name, None)):
+        found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise RecipeError(f"model.name: {file} has no function or class '{name}'; it has {', '.join(found) or 'none'}")
+    return getattr(module, name)
+
+
+def run(job: Job, *, output: str | None, resume: bool, force: bool, progress: bool) -> Result:
+    """Run a prepared job. Without `output` the folder is ``out/<recipe>-<time>``."""
+    if output is None:
+        if resume:
+            raise RecipeError("--resume needs the folder of the run to go on with: add -o FOLDER")
+        output = f"out/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return run_pipeline(
+        job.recipe, job.model, job.task, output=output, resume=resume, force=force, progress=progress
+    )
+
+
+def require_training_only(path: str, *, overrides: Sequence[str] = ()) -> None:
+    """`lianzhi train` takes recipes of `train` steps only."""
+    recipe = recipes.load(path, overrides=overrides)
+    other = [recipes.kind_of(step) for step in recipe.steps if not isinstance(step, Train)]
+    if other:
+        raise RecipeError(f"{path}: 'train' only trains, and the recipe has {', '.join(other)}; use: lianzhi compress {path}")

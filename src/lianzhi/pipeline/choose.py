@@ -1,0 +1,157 @@
+"""Which file ships, and on which runtime: measured, not assumed.
+
+Every candidate (float and int8, on each runtime that is installed, in each precision) is timed, and its
+accuracy is measured *through that runtime* on the validation cut, never on the reported split. Of those
+that are accurate enough the fastest is kept; among files within 5 % of it the smallest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lianzhi import deploy, measure
+from lianzhi.errors import TargetError
+from lianzhi.pipeline.rows import Latencies, fastest, time_file
+from lianzhi.pipeline.state import Run, State
+
+TIE = 1.05
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file on a runtime in a precision, with what was measured of it."""
+
+    runtime: str
+    precision: str
+    path: Path
+    latencies: Latencies
+    median_ms: float
+    validation: float | None
+    size: int
+
+    def to_dict(self, verdict: str) -> dict[str, Any]:
+        """The candidate as a line of the report."""
+        return {
+            "runtime": self.runtime,
+            "precision": self.precision,
+            "file": self.path.name,
+            "median_ms": self.median_ms,
+            "validation": self.validation,
+            "bytes": self.size,
+            "verdict": verdict,
+        }
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The candidate that ships, and why."""
+
+    chosen: Candidate
+    candidates: tuple[Candidate, ...]
+    record: dict[str, Any]
+
+
+def runtimes(run: Run) -> list[str]:
+    """The runtimes in question: the recipe's target, or all that are installed."""
+    target = run.recipe.target
+    if target == "auto":
+        return [name for name in deploy.onnx_runtimes() if deploy.registry.get(name).build.installed()]
+    if target == "pytorch":
+        return []
+    runtime = deploy.registry.get(target).build
+    if not runtime.installed():
+        raise TargetError(
+            f"target '{target}' is not installed; run: pip install 'lianzhi[{runtime.extra}]', "
+            f"or set target: auto to use what is installed"
+        )
+    return [target]
+
+
+def candidates(run: Run, state: State, folder: Path) -> list[Candidate]:
+    """Export and measure every candidate."""
+    found = []
+    float_file = folder / "float.onnx"
+    deploy.export_onnx(state.model, run.task.example_inputs, float_file)
+    for name in runtimes(run):
+        files = [float_file]
+        if name in state.quantized:
+            files.append(Path(state.quantized[name].export(folder / f"{name}-int8.onnx")))
+        for path in files:
+            for precision in deploy.registry.get(name).build.precisions(path):
+                if run.recipe.precision in (None, precision):
+                    found.append(_measured(run, path, name, precision))
+    return found
+
+
+def _measured(run: Run, path: Path, runtime: str, precision: str) -> Candidate:
+    latencies = time_file(run, path, runtime, precision)
+    validation = None
+    if run.task.has("validation"):
+        session = deploy.load(path, runtime=runtime, precision=precision, threads=run.recipe.measure.threads)
+        validation = measure.evaluate(session, run.task, split="validation", progress=run.progress).value
+    return Candidate(
+        runtime=runtime,
+        precision=precision,
+        path=path,
+        latencies=latencies,
+        median_ms=fastest(latencies, run.recipe.measure.choose_batch)["median_ms"],
+        validation=validation,
+        size=measure.size(path),
+    )
+
+
+def choose(run: Run, found: list[Candidate], reference: float | None) -> Decision:
+    """Keep the fastest candidate that is accurate enough on the validation cut."""
+    if not found:
+        raise TargetError(
+            f"target '{run.recipe.target}' has no candidate in precision '{run.recipe.precision}'; "
+            f"drop 'precision' to let it be chosen"
+        )
+    floor = None if reference is None else reference - run.recipe.measure.max_drop
+    good = [item for item in found if floor is None or item.validation is None or item.validation >= floor]
+    kept = good or [max(found, key=lambda item: (item.validation or 0.0, -item.median_ms))]
+    best = min(item.median_ms for item in kept)
+    chosen = min(
+        (item for item in kept if item.median_ms <= best * TIE), key=lambda item: (item.size, item.median_ms)
+    )
+    lines = [item.to_dict(_verdict(item, chosen, good, floor)) for item in found]
+    reason = _reason(run, chosen, found, good, floor)
+    record = {
+        "runtime": chosen.runtime,
+        "precision": chosen.precision,
+        "file": "model.onnx",
+        "batch": run.recipe.measure.choose_batch,
+        "max_drop": run.recipe.measure.max_drop,
+        "reference": reference,
+        "reason": reason,
+        "candidates": lines,
+    }
+    return Decision(chosen, tuple(found), record)
+
+
+def _verdict(item: Candidate, chosen: Candidate, good: list[Candidate], floor: float | None) -> str:
+    if item is chosen:
+        return "kept"
+    if item not in good:
+        return f"too inaccurate: {item.validation:.4f} on validation, at least {floor:.4f} wanted"
+    return "slower" if item.median_ms > chosen.median_ms else "as fast, larger"
+
+
+def _reason(
+    run: Run, chosen: Candidate, found: list[Candidate], good: list[Candidate], floor: float | None
+) -> str:
+    batch = run.recipe.measure.choose_batch
+    text = f"{chosen.runtime} in {chosen.precision} took {chosen.median_ms:.3g} ms at batch {batch}"
+    if not good:
+        return f"{text}; no candidate reached {floor:.4f} on validation, so the most accurate one is kept"
+    text += f", the fastest of {len(good)} accurate enough" if len(good) > 1 else ", the only one accurate enough"
+    int8 = [item for item in found if item.precision == "int8" and item.runtime == chosen.runtime]
+    if int8 and chosen.precision != "int8":
+        text += (
+            f"; int8 on {chosen.runtime} is not kept: {int8[0].median_ms:.3g} ms"
+            if int8[0] in good
+            else f"; int8 on {chosen.runtime} is not kept: it loses too much accuracy"
+        )
+    return text

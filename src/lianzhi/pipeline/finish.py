@@ -1,0 +1,109 @@
+"""The end of a run: the artifact folder and the report, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lianzhi import __version__, artifact, files, measure, train
+from lianzhi.pipeline.result import Result
+from lianzhi.pipeline.state import Run, State
+from lianzhi.report import Report
+
+
+def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
+    """Assemble the artifact in the work folder, move it into the output folder, and return the result."""
+    decision = rows[-1].get("decision")
+    model = deployed_model(state, decision)
+    if not run.leads:
+        train.barrier()
+        return Result(model, Report.from_dict(files.read_json(run.store.output / "report.json")), run.store.output)
+    environment = measure.environment()
+    report = Report.from_dict(
+        {
+            "rows": [{key: value for key, value in row.items() if key != "decision"} for row in rows],
+            "recipe": resolved(run, decision, environment),
+            "environment": environment,
+            "task": run.task.description(),
+            "layers": [
+                {"name": name, "before": before, "after": after}
+                for name, (before, after) in state.layers.items()
+            ],
+            "decision": decision,
+            "notes": state.notes,
+            "artifact": {"path": str(run.store.output)},
+        }
+    )
+    folder = run.store.work / "artifact"
+    if folder.exists():
+        shutil.rmtree(folder)
+    artifact.save(
+        model,
+        folder,
+        example_inputs=run.task.example_inputs,
+        preprocess=run.task.preprocess.to_dict() if run.task.preprocess else None,
+        labels=run.task.labels,
+    )
+    _write_deployment(run, decision, folder, len(rows) - 2)
+    files.write_text(folder / "recipe.yaml", recipe_yaml(report.recipe))
+    files.write_text(folder / "report.md", report.to_markdown())
+    files.write_text(folder / "report.html", report.to_html())
+    files.write_text(folder / "report.json", report.to_json())
+    publish(folder, run.store.output)
+    run.store.clean()
+    train.barrier()
+    return Result(model, report, run.store.output)
+
+
+def deployed_model(state: State, decision: dict[str, Any] | None) -> nn.Module:
+    """The module that computes what ships: with its quantizers if the int8 file was chosen."""
+    if decision and decision["precision"] == "int8" and decision["runtime"] in state.quantized:
+        return state.quantized[decision["runtime"]].model
+    return state.model
+
+
+def resolved(run: Run, decision: dict[str, Any] | None, environment: dict[str, Any]) -> dict[str, Any]:
+    """The recipe with every default, the measured decisions and the versions filled in."""
+    recipe = run.recipe.to_dict()
+    if decision:
+        recipe["target"], recipe["precision"] = decision["runtime"], decision["precision"]
+    recipe["versions"] = {"lianzhi": __version__} | {
+        name: str(environment[name]) for name in ("torch", "onnxruntime", "openvino") if environment.get(name)
+    }
+    return recipe
+
+
+def recipe_yaml(recipe: dict[str, Any]) -> str:
+    """The resolved recipe as YAML that runs again."""
+    import yaml
+
+    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+
+
+def _write_deployment(run: Run, decision: dict[str, Any] | None, folder: Path, last: int) -> None:
+    """Put the chosen file and a `predict.py` for its runtime beside the weights."""
+    if decision is None:
+        return
+    source = run.store.step(last) / decision["source"]
+    shutil.copyfile(source, folder / "model.onnx")
+    artifact.write_predict(folder, runtime=decision["runtime"], precision=decision["precision"])
+
+
+def publish(folder: Path, output: Path) -> None:
+    """Move every file of `folder` into `output`; the report last, as the mark that all is there."""
+    names = sorted(os.listdir(folder), key=lambda name: (name == "report.json", name))
+    for name in names:
+        target = output / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(folder / name, target)
+
+
+def reopen(run: Run, model: nn.Module) -> Result:
+    """The result of a run that had finished before."""
+    report = Report.from_dict(files.read_json(run.store.output / "report.json"))
+    return Result(artifact.load(run.store.output), report, run.store.output)

@@ -1,0 +1,145 @@
+"""The row of the report that is measured after each step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lianzhi import deploy, measure
+from lianzhi.pipeline.state import Run
+
+Latencies = list[dict[str, Any]]
+
+
+def batch_of(inputs: Any, count: int) -> Any:
+    """Repeat example inputs of one sample to a batch of `count`.
+
+    >>> batch_of(torch.zeros(1, 3), 4).shape
+    torch.Size([4, 3])
+    """
+    if isinstance(inputs, dict):
+        return {key: batch_of(value, count) for key, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)):
+        return tuple(batch_of(value, count) for value in inputs)
+    return inputs[:1].repeat(count, *[1] * (inputs.dim() - 1))
+
+
+def time_file(run: Run, path: Path, runtime: str, precision: str) -> Latencies:
+    """Latency of one file in one runtime and precision, at every batch size of the recipe."""
+    options = run.recipe.measure
+    return [
+        measure.latency(
+            path,
+            batch_of(run.task.example_inputs, batch),
+            runtime=runtime,
+            precision=precision,
+            threads=options.threads,
+            repeats=options.repeats,
+        ).to_dict()
+        for batch in options.batches
+    ]
+
+
+def time_module(run: Run, model: nn.Module) -> Latencies:
+    """Latency of the module in eager PyTorch."""
+    options = run.recipe.measure
+    return [
+        measure.latency(
+            model,
+            batch_of(run.task.example_inputs, batch),
+            runtime="pytorch",
+            threads=options.threads,
+            repeats=options.repeats,
+        ).to_dict()
+        for batch in options.batches
+    ]
+
+
+@dataclass
+class FloatMeter:
+    """Measures float models, and remembers the latencies of a structure that it has seen."""
+
+    seen: dict[str, tuple[int, int, Latencies]] = field(default_factory=dict)
+
+    def __call__(self, run: Run, model: nn.Module, path: Path) -> tuple[int, int, Latencies]:
+        """Return (bytes, MACs, latencies) of the model as a float ONNX file, and in eager PyTorch."""
+        key = structure(model)
+        if key not in self.seen:
+            deploy.export_onnx(model, run.task.example_inputs, path)
+            latencies = time_module(run, model)
+            for name in deploy.onnx_runtimes():
+                runtime = deploy.registry.get(name).build
+                if runtime.installed():
+                    for precision in runtime.precisions(path):
+                        latencies += time_file(run, path, name, precision)
+            macs = measure.macs(model, run.task.example_inputs)
+            self.seen[key] = (measure.size(path), macs, latencies)
+            path.unlink()
+        return self.seen[key]
+
+
+def structure(model: nn.Module) -> str:
+    """What latency depends on: the class and every tensor's shape, not the values.
+
+    >>> structure(nn.Linear(2, 3)) == structure(nn.Linear(2, 3))
+    True
+    """
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()]
+    return f"{type(model).__qualname__}{shapes}"
+
+
+def accuracy(run: Run, predict: Any, *, alone: bool = False) -> tuple[measure.Evaluation, float | None]:
+    """The reported metric, and the one on the validation cut, by which decisions are made.
+
+    `alone`: this process evaluates by itself, while others wait.
+    """
+    reported = measure.evaluate(predict, run.task, progress=run.progress and run.leads, alone=alone)
+    if reported.split == "validation" or not run.task.has("validation"):
+        return reported, reported.value if reported.split == "validation" else None
+    chosen = measure.evaluate(predict, run.task, split="validation", progress=run.progress and run.leads, alone=alone)
+    return reported, chosen.value
+
+
+def make_row(
+    step: str,
+    *,
+    reported: measure.Evaluation,
+    validation: float | None,
+    parameters: int,
+    size: int,
+    macs: int,
+    seconds: float,
+    latencies: Latencies,
+    deployed: dict[str, Any],
+    details: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """One row of ``report.json``."""
+    return {
+        "step": step,
+        "metric": reported.metric,
+        "value": reported.value,
+        "metrics": reported.metrics,
+        "split": reported.split,
+        "samples": reported.samples,
+        "validation": validation,
+        "parameters": parameters,
+        "bytes": size,
+        "macs": macs,
+        "seconds": seconds,
+        "latencies": latencies,
+        "latency_ms": deployed["median_ms"],
+        "latency_p90_ms": deployed["p90_ms"],
+        "runtime": deployed["runtime"],
+        "precision": deployed["precision"],
+        "batch": deployed["batch"],
+        "details": details or {},
+    }
+
+
+def fastest(latencies: Latencies, batch: int) -> dict[str, Any]:
+    """The entry with the smallest median at this batch size."""
+    return min((entry for entry in latencies if entry["batch"] == batch), key=lambda entry: entry["median_ms"])

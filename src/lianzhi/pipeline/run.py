@@ -1,0 +1,245 @@
+"""Run a recipe: the steps in order, a measured row after each, and the artifact at the end.
+
+A run that was killed goes on with ``resume=True`` and ends with the same weights: each finished step's
+structure (its pruning plan) and weights are read back, and the step that was under way continues from its
+last training checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lianzhi import deploy, files, graph, measure, prune, train
+from lianzhi.config import Config
+from lianzhi.errors import DataError
+from lianzhi.pipeline import finish
+from lianzhi.pipeline.choose import candidates, choose, runtimes
+from lianzhi.pipeline.result import Result
+from lianzhi.pipeline.rows import FloatMeter, accuracy, fastest, make_row
+from lianzhi.pipeline.state import Run, State
+from lianzhi.pipeline.steps import PLAN, RUNNERS, requantize
+from lianzhi.pipeline.store import Store, fingerprint
+from lianzhi.recipe import Distill, Measure, Prune, Quantize, Recipe, Train, kind_of
+from lianzhi.tasks import Task
+
+
+def compress(
+    model: nn.Module,
+    task: Task,
+    steps: Sequence[Config],
+    *,
+    target: str = "auto",
+    output: str | os.PathLike[str],
+    seed: int = 0,
+    resume: bool = False,
+    force: bool = False,
+    precision: str | None = None,
+    measure: Measure | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Result:
+    """Compress a model by a list of steps and write a deployable artifact.
+
+    ```python
+    import lianzhi as lz
+    result = lz.compress(lz.model("resnet20"), lz.task("cifar10", data="…"),
+                         steps=[lz.Prune(ratio=0.5), lz.Distill(epochs=10), lz.Quantize()], output="out/")
+    print(result.table())
+    ```
+
+    `model` is left as it is. `target` is a runtime, or ``"auto"``: measure what is installed and keep the
+    fastest that loses at most ``measure.max_drop`` (0.01) on the validation cut. With `resume` a killed run
+    in `output` goes on. Raises a `LianzhiError` before anything is written if the call cannot work.
+    """
+    recipe = Recipe(
+        steps=tuple(steps),
+        target=target,
+        precision=precision,
+        seed=seed,
+        device=device,
+        measure=measure or Measure(),
+    )
+    return run(recipe, model, task, output=output, resume=resume, force=force, progress=progress)
+
+
+def run(
+    recipe: Recipe,
+    model: nn.Module,
+    task: Task,
+    *,
+    output: str | os.PathLike[str],
+    resume: bool = False,
+    force: bool = False,
+    progress: bool = True,
+) -> Result:
+    """Run a parsed recipe on a model and a task. See `compress`."""
+    rank, world = train.start_processes()
+    store = Store(Path(output))
+    store.check(resume=resume, force=force)
+    this = Run(recipe, task, store, progress=progress, rank=rank, world=world)
+    check(this, model)
+    if resume and store.finished():
+        return finish.reopen(this, model)
+    record = {
+        "recipe": recipe.to_dict(),
+        "model": fingerprint(model),
+        "task": task.fingerprint(),
+        "processes": world,
+    }
+    with train.leader_first():
+        resumed = store.begin(record, resume=resume) if this.leads else resume
+    state = State(model=copy.deepcopy(model), teacher=model)
+    rows, index = _restore(this, state) if resumed else ([], 0)
+    meter = FloatMeter()
+    if not rows:
+        if this.leads:
+            files.make_folder(store.work / "original")
+        rows.append(_row(this, state, meter, "original", 0.0, {}, store.work / "original"))
+        _save(this, "original", rows[-1])
+    for position in range(index, len(recipe.steps)):
+        rows.append(_step(this, state, meter, position, resumed=resumed and position == index))
+    return finish.finish(this, state, rows)
+
+
+def check(run: Run, model: nn.Module) -> None:
+    """Find out what cannot work before anything is written: structure, shapes, data, target, options."""
+    runtimes(run)
+    captured = graph.capture(model, run.task.example_inputs)
+    outputs = captured.output_shape
+    classes = run.task.num_classes
+    if classes is not None and outputs is not None and len(outputs) == 2 and outputs[1] < classes:
+        raise DataError(
+            f"the model gives {outputs[1]} outputs, and the task '{run.task.name}' has {classes} classes; "
+            f"make the model with num_classes={classes}"
+        )
+    if not run.task.has("train") and any(isinstance(step, train.TrainOptions) for step in run.recipe.steps):
+        raise DataError(f"task '{run.task.name}' has no training split, and the recipe has steps that train")
+    if not run.task.has("calibration") and any(isinstance(step, Quantize) for step in run.recipe.steps):
+        raise DataError(
+            f"task '{run.task.name}' has no calibration split, and 'quantize' needs one; "
+            f"give calibration=…, cut from the training data"
+        )
+
+
+def _step(run: Run, state: State, meter: FloatMeter, position: int, *, resumed: bool) -> dict[str, Any]:
+    """Carry out one step, measure it, and mark it done."""
+    step = run.recipe.steps[position]
+    name = f"step-{position}"
+    folder = run.store.step(position)
+    _keep_teacher(run, state, position)
+    start = time.perf_counter()
+    details = RUNNERS[type(step)](run, state, step, folder, resume=resumed)
+    if state.quantize is not None and not isinstance(step, Quantize):
+        details = {**details, **requantize(run, state)}
+        state.note(f"quantized again after '{kind_of(step)}', which changed the float weights")
+    seconds = time.perf_counter() - start
+    row = _row(run, state, meter, kind_of(step), seconds, details, folder)
+    if state.quantized or position == len(run.recipe.steps) - 1:
+        row = _deployed_row(run, state, row, folder)
+    if run.leads:
+        run.store.save_state(f"{name}/state", state.model)
+    _save(run, name, row)
+    return row
+
+
+def _row(
+    run: Run, state: State, meter: FloatMeter, name: str, seconds: float, details: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Measure the float model as it is now."""
+    reported, validation = accuracy(run, state.model)
+    row: dict[str, Any] = {"step": name, "validation": validation}
+    if run.leads:
+        size, macs, latencies = meter(run, state.model, folder / "float.onnx")
+        eager = [entry for entry in latencies if entry["runtime"] == "pytorch"]
+        deployed = fastest(eager if name == "original" else latencies, run.recipe.measure.choose_batch)
+        row = make_row(
+            name,
+            reported=reported,
+            validation=validation,
+            parameters=measure.parameters(state.model),
+            size=size,
+            macs=macs,
+            seconds=seconds,
+            latencies=latencies,
+            deployed=deployed,
+            details=details,
+        )
+    train.barrier()
+    return row
+
+
+def _deployed_row(run: Run, state: State, row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Measure what would ship now: the chosen file, through its own runtime."""
+    if not run.leads or run.recipe.target == "pytorch":
+        train.barrier()
+        return row
+    decision = choose(run, candidates(run, state, folder), row["validation"])
+    chosen = decision.chosen
+    threads = run.recipe.measure.threads
+    session = deploy.load(chosen.path, runtime=chosen.runtime, precision=chosen.precision, threads=threads)
+    reported, _ = accuracy(run, session, alone=True)
+    row = make_row(
+        row["step"],
+        reported=reported,
+        validation=chosen.validation,
+        parameters=row["parameters"],
+        size=chosen.size,
+        macs=row["macs"],
+        seconds=row["seconds"],
+        latencies=[entry for item in decision.candidates for entry in item.latencies],
+        deployed=fastest(list(chosen.latencies), run.recipe.measure.choose_batch),
+        details={**row["details"], "float_value": row["value"]},
+    )
+    train.barrier()
+    return {**row, "decision": {**decision.record, "source": chosen.path.name}}
+
+
+def _save(run: Run, name: str, row: dict[str, Any]) -> None:
+    if run.leads:
+        run.store.save_row(name, row)
+    train.barrier()
+
+
+def _keep_teacher(run: Run, state: State, position: int) -> None:
+    """Before the first step that compresses, keep the model as it is: later steps learn from it."""
+    steps = run.recipe.steps
+    if any(not isinstance(step, Train) for step in steps[:position]) or isinstance(steps[position], Train):
+        return
+    learners = [step for step in steps[position:] if isinstance(step, Distill) and step.teacher == "original"]
+    if position == 0 or not learners:
+        return
+    state.teacher = copy.deepcopy(state.model)
+
+
+def _restore(run: Run, state: State) -> tuple[list[dict[str, Any]], int]:
+    """Replay the steps that are done. Return their rows and the index of the next step."""
+    original = run.store.row("original")
+    if original is None:
+        return [], 0
+    rows = [original]
+    for position, step in enumerate(run.recipe.steps):
+        row = run.store.row(f"step-{position}")
+        if row is None:
+            return rows, position
+        _keep_teacher(run, state, position)
+        if isinstance(step, Prune):
+            text = (run.store.step(position) / PLAN).read_text()
+            plan = prune.Plan.from_json(text, state.model, run.task.example_inputs)
+            state.model = plan.apply()
+            state.add_layers(plan.layers)
+        if isinstance(step, Quantize):
+            state.quantize = step
+        run.store.load_state(f"step-{position}/state", state.model)
+        rows.append(row)
+    if state.quantize is not None:
+        requantize(run, state)
+    return rows, len(run.recipe.steps)
+
+

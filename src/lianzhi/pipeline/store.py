@@ -1,0 +1,133 @@
+"""The work folder of a run: what a killed run needs to go on with the same result.
+
+``<output>/.work/run.json`` says what is being run; ``step-0``, ``step-1``, … hold each step's training
+checkpoints and, once it is done, its weights, its pruning plan and its row. A step is done when its
+``row.json`` exists: that file is written last. The folder is removed when the run has finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lianzhi import files
+from lianzhi.errors import ArtifactError, RecipeError
+
+FORMAT = 1
+WORK = ".work"
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A digest of every tensor of the model's state: name, type, shape and values."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+    return digest.hexdigest()[:32]
+
+
+def difference(old: Any, new: Any, path: str = "") -> str | None:
+    """Name the first key in which two recipes differ, or None.
+
+    >>> difference({"steps": [{"prune": {"ratio": 0.5}}]}, {"steps": [{"prune": {"ratio": 0.6}}]})
+    'steps.0.prune.ratio (0.5 before, 0.6 now)'
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            found = difference(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+            if found:
+                return found
+        return None
+    if isinstance(old, list) and isinstance(new, list):
+        if len(old) != len(new):
+            return f"{path} ({len(old)} entries before, {len(new)} now)"
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            found = difference(before, after, f"{path}.{index}")
+            if found:
+                return found
+        return None
+    return None if old == new else f"{path} ({old!r} before, {new!r} now)"
+
+
+class Store:
+    """The output folder of one run and its work folder."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.work = output / WORK
+
+    def check(self, *, resume: bool, force: bool) -> None:
+        """Refuse an output folder that holds something else. Writes nothing."""
+        if resume:
+            if self.output.exists() and not self.finished() and not (self.work / "run.json").is_file():
+                if any(self.output.iterdir()) and not force:
+                    raise ArtifactError(f"{self.output}: nothing to resume here, and the folder is not empty")
+            return
+        if not force:
+            files.require_empty(self.output)
+
+    def begin(self, record: dict[str, Any], *, resume: bool) -> bool:
+        """Make the work folder, or compare it with `record`. True if a run is being continued."""
+        file = self.work / "run.json"
+        if resume and file.is_file():
+            before = files.read_json(file)
+            found = difference(before, json.loads(json.dumps({"format": FORMAT, **record})))
+            if found:
+                raise RecipeError(
+                    f"{self.output}: --resume needs the run as it was started, and this differs: {found}; "
+                    f"start a new run in another folder, or undo the change"
+                )
+            return True
+        if self.work.exists():
+            shutil.rmtree(self.work)
+        files.make_folder(self.work)
+        files.write_json(file, {"format": FORMAT, **record})
+        return False
+
+    def finished(self) -> bool:
+        """True if the folder holds a finished run's report and no work folder."""
+        return (self.output / "report.json").is_file() and not self.work.exists()
+
+    def step(self, index: int) -> Path:
+        """The folder of one step."""
+        return files.make_folder(self.work / f"step-{index}")
+
+    def row(self, name: str) -> dict[str, Any] | None:
+        """The row that was saved under `name`, if the step is done."""
+        file = self.work / name / "row.json"
+        return files.read_json(file) if file.is_file() else None
+
+    def save_row(self, name: str, row: dict[str, Any]) -> None:
+        """Write a row: the mark that this step is done."""
+        files.make_folder(self.work / name)
+        files.write_json(self.work / name / "row.json", row)
+
+    def save_state(self, name: str, model: nn.Module) -> None:
+        """Write the model's tensors."""
+        files.write_tensors(self.work / f"{name}.safetensors", _untied(model.state_dict()))
+
+    def load_state(self, name: str, model: nn.Module) -> None:
+        """Read the model's tensors back."""
+        model.load_state_dict(files.read_tensors(self.work / f"{name}.safetensors"))
+
+    def clean(self) -> None:
+        """Remove the work folder: the run has finished."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def _untied(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Give every name storage of its own, as safetensors demands."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in state.items():
+        pointer = tensor.untyped_storage().data_ptr()
+        result[name] = tensor.detach().clone() if pointer in seen else tensor.detach().contiguous()
+        seen.add(pointer)
+    return result

@@ -1,0 +1,379 @@
+"""Recipes: a compression run as data. The YAML file, the Python call and the saved JSON are one thing.
+
+A recipe names a model, a task, a target, a seed and a list of steps. It is validated as a whole before
+anything runs; a key that nobody reads is an error with a suggestion.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
+
+from lianzhi.config import Config, explain
+from lianzhi.errors import RecipeError, did_you_mean
+from lianzhi.train.options import TrainOptions
+
+BUDGETS = ("ratio", "macs", "parameters", "bytes", "latency")
+
+
+class Train(TrainOptions):
+    """Train on the task's own loss.
+
+    >>> Train(epochs=2, learning_rate=0.05).kind
+    'train'
+    """
+
+    kind: ClassVar[str] = "train"
+
+
+class Sparsify(TrainOptions):
+    """Train with an L1 penalty on the BatchNorm scales (Network Slimming, 1708.06519)."""
+
+    kind: ClassVar[str] = "sparsify"
+    coefficient: float = Field(default=1e-4, ge=0)
+
+
+class Prune(Config):
+    """Remove channels. Exactly one of `ratio`, `macs`, `parameters`, `bytes`, `latency` says how many.
+
+    >>> Prune(ratio=0.5).criterion
+    'l1'
+    >>> Prune(ratio=0.5, macs=0.5)
+    Traceback (most recent call last):
+        ...
+    lianzhi.errors.RecipeError: Prune: give exactly one of ratio, macs, parameters, bytes, latency (got ratio, macs)
+    """
+
+    kind: ClassVar[str] = "prune"
+    criterion: str = "l1"
+    criterion_options: dict[str, Any] = {}
+    ratio: float | None = Field(default=None, ge=0, lt=1)
+    macs: float | None = Field(default=None, gt=0, le=1)
+    parameters: float | None = Field(default=None, gt=0, le=1)
+    bytes: float | None = Field(default=None, gt=0, le=1)
+    latency: float | None = Field(default=None, gt=0, le=1)
+    granularity: str = "channel"
+    scope: str = "global"
+    aggregate: str = "mean"
+    normalize: str = "none"
+    round_to: int = Field(default=1, ge=1)
+    min_channels: int = Field(default=1, ge=1)
+    max_layer_ratio: float = Field(default=0.9, gt=0, le=1)
+    ignore: tuple[str, ...] = ()
+    reestimate: int = Field(default=0, ge=0, description="training batches for new BatchNorm statistics")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Prune:
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give exactly one of {', '.join(BUDGETS)} (got {', '.join(given) if given else 'none'})"
+            )
+        return self
+
+    def budget(self) -> dict[str, float]:
+        """The one budget that was given, as a keyword argument."""
+        return {name: getattr(self, name) for name in BUDGETS if getattr(self, name) is not None}
+
+
+class Distill(TrainOptions):
+    """Train with a teacher. The default teacher is the model as it was before it was first compressed."""
+
+    kind: ClassVar[str] = "distill"
+    method: str = "kd"
+    temperature: float = Field(default=4.0, gt=0)
+    alpha: float = Field(default=0.9, ge=0, le=1)
+    teacher: str = "original"
+
+
+class Quantize(Config):
+    """Quantize weights and activations; `calibration` samples set the activations' ranges."""
+
+    kind: ClassVar[str] = "quantize"
+    method: Literal["ptq"] = "ptq"
+    calibration: int = Field(default=512, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    weights: str = "int8"
+    activations: str = "int8"
+    techniques: tuple[str, ...] = ()
+
+
+STEPS: dict[str, type[Config]] = {
+    "train": Train,
+    "sparsify": Sparsify,
+    "prune": Prune,
+    "distill": Distill,
+    "quantize": Quantize,
+}
+
+
+def _forward_extras(allowed: Sequence[str]) -> Any:
+    """Collect keys beside `allowed` into `options` (a zoo model's or a task's own configuration)."""
+
+    def collect(values: Any) -> Any:
+        if isinstance(values, str):
+            values = {"name": values}
+        if not isinstance(values, dict):
+            return values
+        options = dict(values.get("options") or {})
+        options.update({key: value for key, value in values.items() if key not in allowed})
+        return {**{key: values[key] for key in allowed if key in values}, "options": options}
+
+    return collect
+
+
+class ModelSpec(Config):
+    """Which model: a zoo name, an artifact folder, or a function in a Python file of one's own."""
+
+    name: str | None = None
+    artifact: str | None = None
+    file: str | None = None
+    weights: str | None = None
+    num_classes: int | None = Field(default=None, ge=1)
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect(cls, values: Any) -> Any:
+        return _forward_extras(("name", "artifact", "file", "weights", "num_classes"))(values)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelSpec:
+        if self.artifact is not None and (self.name or self.file or self.weights or self.options):
+            raise ValueError("an artifact brings its own architecture and weights: give 'artifact' alone")
+        if self.name is None and self.artifact is None:
+            raise ValueError("give 'name' (a zoo model, or with 'file' a function in it) or 'artifact'")
+        return self
+
+
+class TaskSpec(Config):
+    """Which task: its name, where its data is, and the options of its reader."""
+
+    name: str
+    data: str | None = None
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect(cls, values: Any) -> Any:
+        return _forward_extras(("name", "data"))(values)
+
+
+class Measure(Config):
+    """How latency is measured: batch sizes, threads (default: all cores), repeats."""
+
+    batches: tuple[int, ...] = (1, 64)
+    threads: int | None = Field(default=None, ge=1)
+    repeats: int = Field(default=50, ge=1)
+    choose_batch: int = Field(default=1, ge=1)
+    max_drop: float = Field(default=0.01, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _chosen_is_measured(self) -> Measure:
+        if self.choose_batch not in self.batches:
+            raise ValueError(f"'choose_batch' {self.choose_batch} is not one of 'batches' {list(self.batches)}")
+        return self
+
+
+class Recipe(Config):
+    """One run: model, task, steps, target, seed."""
+
+    model: ModelSpec | None = None
+    task: TaskSpec | None = None
+    steps: tuple[Config, ...]
+    target: str = "auto"
+    precision: str | None = None
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    device: str = "cpu"
+    measure: Measure = Measure()
+    versions: dict[str, str] = {}
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _parse_steps(cls, values: Any) -> Any:
+        if not isinstance(values, (list, tuple)):
+            raise ValueError("must be a list of steps, such as '- prune: {ratio: 0.5}'")
+        if not values:
+            raise ValueError(f"is empty: give at least one of {', '.join(STEPS)}")
+        return tuple(parse_step(value, index) for index, value in enumerate(values))
+
+    @field_serializer("steps")
+    def _dump_steps(self, steps: tuple[Config, ...]) -> list[dict[str, Any]]:
+        return [{kind_of(step): step.to_dict()} for step in steps]
+
+    def to_yaml(self) -> str:
+        """The recipe with every default filled in."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every option, flat where YAML is flat."""
+        data = super().to_dict()
+        for part in ("model", "task"):
+            if data[part] is not None:
+                options = data[part].pop("options")
+                data[part] = {key: value for key, value in data[part].items() if value is not None} | options
+        return data
+
+
+def kind_of(step: Config) -> str:
+    """The recipe name of a step's class.
+
+    >>> kind_of(Quantize())
+    'quantize'
+    """
+    for kind, cls in STEPS.items():
+        if type(step) is cls:
+            return kind
+    known = ", ".join(cls.__name__ for cls in STEPS.values())
+    raise RecipeError(f"{type(step).__name__} is not a step; steps are {known}")
+
+
+def parse_step(value: Any, index: int) -> Config:
+    """Make the step from ``{"prune": {...}}``, a bare name, or a step object."""
+    if isinstance(value, Config):
+        kind_of(value)
+        return value
+    if isinstance(value, str):
+        value = {value: {}}
+    if not isinstance(value, dict) or len(value) != 1:
+        raise RecipeError(f"steps.{index}: write one step an item, such as '- prune: {{ratio: 0.5}}'")
+    kind, options = next(iter(value.items()))
+    if kind not in STEPS:
+        raise RecipeError(f"steps.{index}: unknown step '{kind}'{did_you_mean(str(kind), STEPS)}")
+    if options is not None and not isinstance(options, dict):
+        raise RecipeError(f"steps.{index}.{kind}: options must be a mapping, got {type(options).__name__}")
+    try:
+        return STEPS[kind](**{str(key): option for key, option in (options or {}).items()})
+    except RecipeError as error:
+        raise RecipeError(f"steps.{index} ({kind}): {error}") from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML in which a key that stands twice is an error."""
+
+
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if isinstance(key, (dict, list)):
+            raise RecipeError(f"line {key_node.start_mark.line + 1}: a key must be a word, not {key!r}")
+        if key in seen:
+            raise RecipeError(f"line {key_node.start_mark.line + 1}: the key '{key}' stands twice; keep one")
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def expand(value: Any) -> Any:
+    """Fill in ``${NAME}`` from the environment, everywhere in a nested value.
+
+    >>> os.environ["LIANZHI_DOC"] = "/data"
+    >>> expand({"data": "${LIANZHI_DOC}/cifar10"})
+    {'data': '/data/cifar10'}
+    """
+    if isinstance(value, dict):
+        return {key: expand(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [expand(item) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def fill(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise RecipeError(
+                f"the recipe uses ${{{name}}}, and the environment variable {name} is not set; "
+                f"put {name}=… in front of the command"
+            )
+        return os.environ[name]
+
+    return re.sub(r"\$\{(\w+)\}", fill, value)
+
+
+def override(data: dict[str, Any], assignment: str) -> None:
+    """Apply one ``steps.1.ratio=0.6`` to the recipe's raw data. `steps.1` is the second step.
+
+    >>> raw = {"steps": [{"train": {}}, {"prune": {"ratio": 0.5}}]}
+    >>> override(raw, "steps.1.ratio=0.6"); raw["steps"][1]
+    {'prune': {'ratio': 0.6}}
+    """
+    path, equals, text = assignment.partition("=")
+    if not equals:
+        raise RecipeError(f"--set {assignment}: write it as KEY=VALUE, such as steps.1.ratio=0.6")
+    keys, value = path.strip().split("."), yaml.safe_load(text)
+    here: Any = data
+    for position, key in enumerate(keys):
+        last = position == len(keys) - 1
+        if isinstance(here, list):
+            if not key.isdigit() or int(key) >= len(here):
+                raise RecipeError(f"--set {path}: '{key}' is not the index of one of {len(here)} steps")
+            if isinstance(here[int(key)], str) and not last:
+                here[int(key)] = {here[int(key)]: {}}
+            if last:
+                here[int(key)] = value
+                return
+            here = here[int(key)]
+            kind = next(iter(here))
+            if here[kind] is None:
+                here[kind] = {}
+            if keys[position + 1] != kind:
+                here = here[kind]
+        elif not isinstance(here, dict):
+            raise RecipeError(f"--set {path}: '{'.'.join(keys[:position])}' is a value, not a section")
+        elif last:
+            here[key] = value
+        else:
+            if isinstance(here.get(key), str) and key in ("model", "task"):
+                here[key] = {"name": here[key]}
+            here = here.setdefault(key, {})
+
+
+def parse(data: Any, *, where: str = "recipe") -> Recipe:
+    """Validate raw recipe data."""
+    if not isinstance(data, dict):
+        raise RecipeError(f"{where}: a recipe is a mapping with model, task and steps")
+    try:
+        return Recipe.model_validate(expand(data))
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {explain(Recipe, error)}") from None
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from None
+
+
+def load(path: str | os.PathLike[str], *, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a YAML recipe, apply `overrides` (``KEY=VALUE``), and validate it."""
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{file}: no such recipe file{_ready_recipes(file)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{file}: cannot be read as a recipe ({error})") from None
+    try:
+        data = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise RecipeError(f"{file}:{line} is not valid YAML ({getattr(error, 'problem', error)})") from None
+    except RecipeError as error:
+        raise RecipeError(f"{file}: {error}") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"{file}: a recipe is a mapping with model, task and steps")
+    for assignment in overrides:
+        override(data, assignment)
+    return parse(data, where=str(file))
+
+
+def _ready_recipes(file: Path) -> str:
+    folder = file.parent
+    known = sorted(str(item) for item in folder.glob("*.yaml")) if folder.is_dir() else []
+    return did_you_mean(str(file), known) if known else ""
