@@ -25,7 +25,7 @@ BUDGETS = ("ratio", "macs", "parameters", "bytes", "latency")
 class Train(TrainOptions):
     """Train on the task's own loss.
 
-    >>> Train(epochs=2, learning_rate=0.05).kind
+    >>> Train(epochs=2, lr=0.05).kind
     'train'
     """
 
