@@ -1,0 +1,131 @@
+"""The command line: outputs, exit codes, and messages that say the fix."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from lianzhi.cli import main
+
+RECIPE = """
+model: {name: resnet20, num_classes: 3}
+task: {name: synthetic, samples: 192, classes: 3, shape: [3, 16, 16]}
+target: onnxruntime
+measure: {batches: [1], repeats: 3}
+steps:
+  - train: {epochs: 1, batch_size: 32, lr: 0.05}
+  - prune: {ratio: 0.5}
+  - quantize: {calibration: 32}
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "tiny.yaml").write_text(RECIPE)
+    assert main(["compress", str(folder / "tiny.yaml"), "-o", str(folder / "out"), "--quiet"]) == 0
+    return folder
+
+
+def run_json(capsys, *arguments):
+    capsys.readouterr()
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_evaluate_gives_the_reported_accuracy_exactly(finished, capsys):
+    report = json.loads((finished / "out" / "report.json").read_text())
+    result = run_json(capsys, "evaluate", str(finished / "out"))
+    assert result["value"] == report["rows"][-1]["value"]
+    assert result["samples"] == report["rows"][-1]["samples"]
+    by_file = run_json(capsys, "evaluate", str(finished / "out" / "model.onnx"))
+    assert by_file["value"] == report["rows"][-1]["value"]
+
+
+def test_resolved_recipe_runs_again_to_the_same_weights(finished, capsys, tmp_path):
+    assert main(["compress", str(finished / "out" / "recipe.yaml"), "-o", str(tmp_path / "again"), "--quiet"]) == 0
+    first = (finished / "out" / "model.safetensors").read_bytes()
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == first
+
+
+def test_measure(finished, capsys):
+    result = run_json(capsys, "measure", str(finished / "out"), "--runtime", "onnxruntime", "--repeats", "3", "--batch", "2")
+    assert result["latencies"][0]["batch"] == 2
+    assert result["latencies"][0]["median_ms"] > 0
+
+
+def test_predict(finished, capsys, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (16, 16), (200, 10, 10)).save(tmp_path / "red.png")
+    result = run_json(capsys, "predict", str(finished / "out"), str(tmp_path / "red.png"), "--top", "2")
+    assert len(result[0]["classes"]) == 2
+    assert 0 < result[0]["classes"][0]["probability"] <= 1
+    script = [sys.executable, str(finished / "out" / "predict.py"), str(tmp_path / "red.png")]
+    printed = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    assert result[0]["classes"][0]["name"] in printed.splitlines()[-3] or result[0]["classes"][0]["name"] in printed
+
+
+def test_inspect(capsys):
+    result = run_json(capsys, "inspect", "resnet20")
+    assert result["parameters"] > 250_000
+    assert result["groups"]
+    assert any("output" in item["reason"] for item in result["unprunable"])
+
+
+@pytest.mark.parametrize("kind", ["criteria", "losses", "methods", "models", "tasks", "targets", "recipes"])
+def test_list(kind, capsys):
+    rows = run_json(capsys, "list", kind)
+    assert all(row["name"] and row["summary"] for row in rows)
+
+
+def test_dry_run_writes_nothing(finished, tmp_path, capsys):
+    out = tmp_path / "never"
+    assert main(["compress", str(finished / "tiny.yaml"), "-o", str(out), "--dry-run"]) == 0
+    assert "prune" in capsys.readouterr().out
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compress", "nowhere.yaml"], "no such recipe"),
+        (["compress", "{tiny}", "--set", "steps.1.ratoi=0.5"], "did you mean 'ratio'"),
+        (["compress", "{tiny}", "-o", "{full}"], "not empty"),
+        (["compress", "{tiny}", "--resume"], "-o FOLDER"),
+        (["train", "{tiny}"], "lianzhi compress"),
+        (["evaluate", "nowhere"], "no such artifact"),
+        (["list", "critera"], "did you mean 'criteria'"),
+        (["inspect", "resnet21"], "did you mean"),
+        (["predict", "{done}", "missing.png"], "no such image"),
+        (["frobnicate"], "No such command"),
+        (["compress"], "Missing argument"),
+        (["compress", "{tiny}", "--set", "target=openvin", "-o", "{new}"], "did you mean 'openvino'"),
+    ],
+)
+def test_wrong_calls_exit_with_2(finished, tmp_path, capsys, arguments, message):
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine").write_text("x")
+    names = {"tiny": finished / "tiny.yaml", "full": full, "done": finished / "out", "new": tmp_path / "new"}
+    assert main([argument.format(**names) for argument in arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert (full / "mine").read_text() == "x"
+    assert not (tmp_path / "new").exists()
+
+
+def test_errors_in_json_too(capsys):
+    assert main(["evaluate", "nowhere", "--json"]) == 2
+    assert "no such artifact" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize("name", ["compress", "train", "evaluate", "measure", "inspect", "predict", "list"])
+def test_help_has_an_example(name, capsys):
+    assert main([name, "--help"]) == 0
+    assert "Example" in capsys.readouterr().out
+
+
+def test_python_m_lianzhi():
+    done = subprocess.run([sys.executable, "-m", "lianzhi", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("lianzhi ")

@@ -1,0 +1,130 @@
+"""The pipeline, end to end, on data that the test makes."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import lianzhi as lz
+from lianzhi.errors import DataError, GraphError, LianzhiError, RecipeError
+
+MEASURE = lz.Measure(batches=(1,), repeats=3)
+FAST = {"epochs": 1, "batch_size": 32, "lr": 0.05}
+
+
+class Net(nn.Module):
+    """A residual CNN of the user's own."""
+
+    def __init__(self, classes=4, width=16):
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+        self.conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x):
+        x = torch.relu(self.bn(self.stem(x)))
+        x = torch.relu(x + self.bn2(self.conv(x)))
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def task():
+    return lz.task("synthetic", samples=256, classes=4, shape=(3, 8, 8))
+
+
+def test_all_steps(task, tmp_path):
+    model = Net()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    result = lz.compress(
+        model,
+        task,
+        [
+            lz.Train(**FAST),
+            lz.Sparsify(**FAST),
+            lz.Prune(criterion="bn_scale", ratio=0.5),
+            lz.Distill(**FAST),
+            lz.Quantize(calibration=32),
+        ],
+        output=tmp_path / "out",
+        measure=MEASURE,
+        progress=False,
+    )
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    rows = result.report.rows
+    assert [row["step"] for row in rows] == ["original", "train", "sparsify", "prune", "distill", "quantize"]
+    assert rows[0]["runtime"] == "pytorch"
+    assert rows[3]["parameters"] < rows[2]["parameters"]
+    assert rows[3]["macs"] < rows[2]["macs"]
+    assert rows[3]["details"]["verified"] < 1e-5
+    assert {"onnxruntime"} <= {entry["runtime"] for entry in rows[-1]["latencies"]}
+    names = {item.name for item in result.path.iterdir()}
+    assert names >= {
+        "model.safetensors", "architecture.json", "model.onnx", "preprocess.json", "recipe.yaml",
+        "report.json", "report.html", "report.md", "predict.py",
+    }  # fmt: skip
+    assert ".work" not in names
+    inputs = torch.randn(5, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(lz.load(result.path)(inputs), result.model.eval()(inputs))
+    assert "prune" in result.table()
+    assert json.loads((result.path / "report.json").read_text())["rows"][0]["step"] == "original"
+
+
+def test_steps_repeat_in_any_order(task, tmp_path):
+    result = lz.compress(
+        Net(),
+        task,
+        [lz.Quantize(calibration=32), lz.Prune(ratio=0.25), lz.Train(**FAST), lz.Prune(ratio=0.25)],
+        output=tmp_path / "out",
+        measure=MEASURE,
+        progress=False,
+    )
+    rows = result.report.rows
+    assert [row["step"] for row in rows[1:]] == ["quantize", "prune", "train", "prune"]
+    assert rows[4]["parameters"] < rows[2]["parameters"] < rows[0]["parameters"]
+    assert any("quantized again" in note for note in result.report.notes)
+
+
+def test_a_fixed_target_is_kept(task, tmp_path):
+    result = lz.compress(
+        Net(), task, [lz.Quantize(calibration=32)], target="onnxruntime", precision="int8",
+        output=tmp_path / "out", measure=MEASURE, progress=False,
+    )  # fmt: skip
+    assert result.report.decision["runtime"] == "onnxruntime"
+    assert result.report.decision["precision"] == "int8"
+
+
+def test_finished_run_is_reopened(task, tmp_path):
+    steps, model = [lz.Prune(ratio=0.25)], Net()
+    first = lz.compress(model, task, steps, output=tmp_path / "o", measure=MEASURE, progress=False)
+    again = lz.compress(model, task, steps, output=tmp_path / "o", measure=MEASURE, progress=False, resume=True)
+    assert again.report.rows == first.report.rows
+
+
+def test_wrong_before_anything_is_written(task, tmp_path):
+    out = tmp_path / "out"
+
+    def fails(error, match, model=None, steps=None, **options):
+        with pytest.raises(error, match=match):
+            lz.compress(model or Net(), task, steps or [lz.Prune(ratio=0.5)], output=out, progress=False, **options)
+        assert not out.exists()
+
+    fails(LianzhiError, "did you mean 'onnxruntime'", target="onnxruntim")
+    fails(DataError, "2 outputs.*4 classes", model=Net(classes=2))
+    fails(RecipeError, "did you mean 'bn_scale'", steps=[lz.Prune(ratio=0.5, criterion="bn_scal")])
+    fails(RecipeError, "unknown method 'kdd'", steps=[lz.Distill(method="kdd")])
+
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3 * 8 * 8, 4)
+
+        def forward(self, x):
+            if x.sum() > 0:
+                x = -x
+            return self.fc(x.flatten(1))
+
+    fails(GraphError, "if x.sum", model=Branches())

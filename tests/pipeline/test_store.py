@@ -1,0 +1,58 @@
+"""The work folder: what resumes, what is refused."""
+
+import pytest
+import torch
+
+from lianzhi.errors import LianzhiError, RecipeError
+from lianzhi.pipeline.store import Store, difference, fingerprint
+
+
+def test_fingerprint_sees_values_names_and_shapes():
+    model = torch.nn.Linear(3, 2)
+    before = fingerprint(model)
+    assert fingerprint(model) == before
+    with torch.no_grad():
+        model.bias[1] += 1e-3
+    assert fingerprint(model) != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ({"seed": 0}, {"seed": 1}, "seed"),
+        ({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}, "a.b.1"),
+        ({"a": [1]}, {"a": [1, 2]}, "a"),
+        ({"a": 1}, {"a": 1, "b": 2}, "b"),
+    ],
+)
+def test_difference_names_the_key(old, new, named):
+    assert difference(old, new).startswith(named)
+    assert difference(old, old) is None
+
+
+def test_resume_with_a_changed_recipe_is_refused(tmp_path):
+    store = Store(tmp_path / "out")
+    assert store.begin({"recipe": {"seed": 0}}, resume=False) is False
+    assert store.begin({"recipe": {"seed": 0}}, resume=True) is True
+    with pytest.raises(RecipeError, match=r"recipe\.seed"):
+        store.begin({"recipe": {"seed": 1}}, resume=True)
+
+
+def test_a_folder_that_is_not_empty_is_refused_and_untouched(tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    store = Store(tmp_path)
+    with pytest.raises(LianzhiError, match="not empty"):
+        store.check(resume=False, force=False)
+    with pytest.raises(LianzhiError, match="nothing to resume"):
+        store.check(resume=True, force=False)
+    store.check(resume=False, force=True)
+    assert [item.name for item in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_state_round_trip(tmp_path):
+    store = Store(tmp_path / "out")
+    store.begin({}, resume=False)
+    model, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    store.save_state("state", model)
+    store.load_state("state", other)
+    assert fingerprint(model) == fingerprint(other)

@@ -1,0 +1,109 @@
+"""Recipes: YAML and back, environment, --set, and every way to write one wrong."""
+
+import pytest
+
+import lianzhi as lz
+from lianzhi import recipe as recipes
+from lianzhi.errors import RecipeError
+
+GOOD = """
+model: {name: resnet20, weights: "${HERE}/w.safetensors"}
+task: {name: cifar10, data: "${HERE}", limit: 100}
+steps:
+  - sparsify: {coefficient: 1e-4, epochs: 5}
+  - prune: {criterion: bn_scale, ratio: 0.5}
+  - distill: {epochs: 2}
+  - quantize
+"""
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.setenv("HERE", "/some/where")
+
+    def write(text):
+        file = tmp_path / "r.yaml"
+        file.write_text(text)
+        return file
+
+    return write
+
+
+def test_reads_steps_and_environment(write):
+    recipe = recipes.load(write(GOOD))
+    assert recipe.model.weights == "/some/where/w.safetensors"
+    assert recipe.task.options == {"limit": 100}
+    assert [recipes.kind_of(step) for step in recipe.steps] == ["sparsify", "prune", "distill", "quantize"]
+    assert recipe.steps[0].coefficient == 1e-4
+
+
+def test_resolved_recipe_is_a_fixed_point(write):
+    recipe = recipes.load(write(GOOD))
+    again = recipes.load(write(recipe.to_yaml()))
+    assert again == recipe
+    assert again.to_yaml() == recipe.to_yaml()
+
+
+def test_yaml_is_the_python_call(write):
+    recipe = recipes.load(write(GOOD))
+    assert recipe.steps[1] == lz.Prune(criterion="bn_scale", ratio=0.5)
+
+
+def test_steps_are_frozen():
+    with pytest.raises(Exception, match="frozen"):
+        lz.Prune(ratio=0.5).ratio = 0.6
+
+
+@pytest.mark.parametrize(
+    ("assignment", "check"),
+    [
+        ("steps.1.ratio=0.6", lambda r: r.steps[1].ratio == 0.6),
+        ("steps.1.prune.ratio=0.25", lambda r: r.steps[1].ratio == 0.25),
+        ("seed=7", lambda r: r.seed == 7),
+        ("steps.3.calibration=64", lambda r: r.steps[3].calibration == 64),
+        ("task.limit=5", lambda r: r.task.options["limit"] == 5),
+        ("measure.batches=[1]", lambda r: r.measure.batches == (1,)),
+    ],
+)
+def test_set(write, assignment, check):
+    assert check(recipes.load(write(GOOD), overrides=[assignment]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("criterion: bn_scale", "critrion: bn_scale"), "steps.1 .*unknown option 'critrion'; did you mean 'criterion'"),
+        (("- prune:", "- prun:"), "unknown step 'prun'; did you mean 'prune'"),
+        (("steps:", "setps:"), "did you mean 'steps'"),
+        (("ratio: 0.5", "ratio: 1.5"), "ratio"),
+        (("ratio: 0.5", "ratio: half"), "ratio.*half"),
+        (("ratio: 0.5", "ratio: 0.5, macs: 0.5"), "exactly one of"),
+        (("ratio: 0.5", "round_to: 8"), "exactly one of"),
+        (("${HERE}/w", "${NOT_SET_ANYWHERE}/w"), "NOT_SET_ANYWHERE.*is not set"),
+        (("epochs: 5", "epochs: 5, epochs: 6"), "'epochs' stands twice"),
+        (("name: resnet20, ", ""), "give 'name'"),
+        (("- quantize", "- quantize: {method: magic}"), "method"),
+    ],
+)
+def test_mistakes_are_named(write, change, message):
+    assert change[0] in GOOD
+    with pytest.raises(RecipeError, match=message):
+        recipes.load(write(GOOD.replace(*change)))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "just words", "a: [", "model: resnet20\ntask: cifar10\nsteps: []"])
+def test_not_a_recipe(write, text):
+    with pytest.raises(RecipeError):
+        recipes.load(write(text))
+
+
+def test_missing_file_suggests_a_neighbour(write):
+    file = write(GOOD)
+    with pytest.raises(RecipeError, match="did you mean"):
+        recipes.load(str(file).replace("r.yaml", "rr.yaml"))
+
+
+@pytest.mark.parametrize("assignment", ["steps.9.ratio=1", "steps.x.ratio=1", "seed", "seed.deeper=1"])
+def test_set_that_leads_nowhere(write, assignment):
+    with pytest.raises(RecipeError):
+        recipes.load(write(GOOD), overrides=[assignment] if assignment != "seed.deeper=1" else ["seed=3", assignment])
