@@ -36,7 +36,9 @@ def entries(times: dict[tuple[str, str], tuple[float, float]], threads: int = 2)
     ]
 
 
-def row(step: str, value: float, times: dict[tuple[str, str], tuple[float, float]], **rest: Any) -> dict[str, Any]:
+def row(
+    step: str, value: float, times: dict[tuple[str, str], tuple[float, float]], **rest: Any
+) -> dict[str, Any]:
     """One row; the deployed one is the fastest at batch 1, or eager PyTorch for the original."""
     measured = entries(times)
     singles = [entry for entry in measured if entry["batch"] == 1]
@@ -110,13 +112,34 @@ def sample() -> dict[str, Any]:
             "runtime": "openvino",
             "precision": "int8",
             "candidates": [
-                {"runtime": "openvino", "precision": "int8", "median_ms": 0.156, "value": 0.9276, "kept": True},
-                {"runtime": "openvino", "precision": "bf16", "median_ms": 0.24, "value": 0.9284, "kept": False},
-                {"runtime": "onnxruntime", "precision": "int8", "median_ms": 0.31, "value": 0.9271, "kept": False},
+                {
+                    "runtime": "openvino",
+                    "precision": "int8",
+                    "median_ms": 0.156,
+                    "value": 0.9276,
+                    "kept": True,
+                },
+                {
+                    "runtime": "openvino",
+                    "precision": "bf16",
+                    "median_ms": 0.24,
+                    "value": 0.9284,
+                    "kept": False,
+                },
+                {
+                    "runtime": "onnxruntime",
+                    "precision": "int8",
+                    "median_ms": 0.31,
+                    "value": 0.9271,
+                    "kept": False,
+                },
             ],
             "reason": "the fastest at batch 1 whose validation accuracy is within one point of float",
         },
-        "notes": ["int8 was kept off conv stem.0: float is faster there", "the data are Fashion-MNIST as packaged by Debian"],
+        "notes": [
+            "int8 was kept off conv stem.0: float is faster there",
+            "the data are Fashion-MNIST as packaged by Debian",
+        ],
         "task": {
             "name": "fashion_mnist",
             "source": "/data/fashion_mnist",
@@ -125,3 +148,29 @@ def sample() -> dict[str, Any]:
         },
         "artifact": {"path": "out/demo", "files": ["model.safetensors", "model.onnx", "report.html"]},
     }
+
+
+HOSTILE = "</script><script>alert(1)</script>|[x](javascript:y)`\x1b[31m\u202e[bold]{title}{{main}}\n# head"
+
+
+def hostile() -> dict[str, Any]:
+    """The sample with a hostile text wherever a text can stand."""
+    content = sample()
+    for row in content["rows"]:
+        row |= {"runtime": HOSTILE, "precision": HOSTILE, "split": HOSTILE, "size_file": HOSTILE}
+        row["step"] += HOSTILE
+        row["details"] = {HOSTILE: [HOSTILE]}
+        for entry in row["latencies"]:
+            entry["runtime"] += HOSTILE
+    content["rows"][0]["metric"] = HOSTILE
+    content["recipe"]["model"]["name"] = HOSTILE
+    content["recipe"][HOSTILE] = HOSTILE
+    content["task"] |= {"name": HOSTILE, HOSTILE: HOSTILE}
+    content["environment"] |= {"cpu": HOSTILE, HOSTILE: HOSTILE}
+    content["artifact"] |= {HOSTILE: HOSTILE}
+    content["notes"] = [HOSTILE]
+    chosen = {"runtime": HOSTILE, "precision": HOSTILE, "reason": HOSTILE}
+    content["decision"] = chosen | {"candidates": [{HOSTILE: HOSTILE}, HOSTILE]}
+    for layer in content["layers"]:
+        layer["name"] = HOSTILE
+    return content

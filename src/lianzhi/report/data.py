@@ -61,7 +61,17 @@ class Row(TypedDict):
 
 
 _TEXT = {"metric": "top1", "split": None, "runtime": None, "size_file": None, "precision": None}
-_COUNTS = ("samples", "parameters", "bytes", "macs", "memory_mb", "seconds", "latency_ms", "latency_p90_ms", "batch")
+_COUNTS = (
+    "samples",
+    "parameters",
+    "bytes",
+    "macs",
+    "memory_mb",
+    "seconds",
+    "latency_ms",
+    "latency_p90_ms",
+    "batch",
+)
 _KEYS = ("rows", "recipe", "environment", "layers", "decision", "notes", "task", "artifact")
 
 
@@ -108,9 +118,17 @@ class Report:
         if not isinstance(rows, list) or not rows:
             raise ArtifactError(f"{where}: 'rows' must be a list with at least the original model's row")
         values: dict[str, Any] = {"rows": [_row(row, f"{where}: rows[{i}]") for i, row in enumerate(rows)]}
-        for key, kind in (("recipe", dict), ("environment", dict), ("decision", dict), ("task", dict), ("artifact", dict)):
+        for key, kind in (
+            ("recipe", dict),
+            ("environment", dict),
+            ("decision", dict),
+            ("task", dict),
+            ("artifact", dict),
+        ):
             values[key] = _typed(plain, key, kind, where)
-        values["layers"] = [_layer(x, f"{where}: layers[{i}]") for i, x in enumerate(_typed(plain, "layers", list, where))]
+        values["layers"] = [
+            _layer(x, f"{where}: layers[{i}]") for i, x in enumerate(_typed(plain, "layers", list, where))
+        ]
         values["notes"] = [str(note) for note in _typed(plain, "notes", list, where)]
         values["extra"] = {key: value for key, value in plain.items() if key not in _KEYS}
         return cls(**values)
@@ -182,7 +200,9 @@ def _plain(value: Any, where: str, depth: int = 0) -> Any:
         return {str(key): _plain(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
-    raise ArtifactError(f"{where}: a {type(value).__name__} cannot be written as JSON; make it a number or text")
+    raise ArtifactError(
+        f"{where}: a {type(value).__name__} cannot be written as JSON; make it a number or text"
+    )
 
 
 def _typed(content: dict[str, Any], key: str, kind: type, where: str) -> Any:

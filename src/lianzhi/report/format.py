@@ -138,6 +138,15 @@ def metric_name(metric: str) -> str:
     return re.sub(r"^top_?(\d+)$", r"top-\1", clean(metric))
 
 
+def runtime(name: str, precision: str | None) -> str:
+    """Write what a model runs on.
+
+    >>> runtime("openvino", "bf16"), runtime("pytorch", None)
+    ('openvino bf16', 'pytorch')
+    """
+    return f"{name} {precision}" if precision else name
+
+
 def clean(text: object) -> str:
     r"""Drop what could act on a terminal or reorder a line: control and direction characters.
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 
-import yaml
-
 from lianzhi.report import compare, format, wording
 from lianzhi.report.data import Report
 
@@ -27,7 +25,7 @@ def markdown(report: Report) -> str:
     if report.layers:
         parts += ["## Channels per layer", _layers(report)]
     if report.recipe:
-        parts += ["## Recipe", fence(recipe_yaml(report), "yaml")]
+        parts += ["## Recipe", fence(wording.to_yaml(report.recipe), "yaml")]
     if report.environment:
         rows = [[escape(key), escape(value)] for key, value in compare.flat(report.environment)]
         parts += ["## Environment", grid(["What", "Value"], rows)]
@@ -58,15 +56,6 @@ def grid(head: list[str], rows: list[list[str]], right: int = -1) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])
 
 
-def recipe_yaml(report: Report) -> str:
-    """The recipe as YAML, its keys in their own order.
-
-    >>> recipe_yaml(Report(rows=[], recipe={"seed": 0, "steps": [{"prune": {"ratio": 0.5}}]}))
-    'seed: 0\\nsteps:\\n- prune:\\n    ratio: 0.5\\n'
-    """
-    return yaml.safe_dump(report.recipe, sort_keys=False, allow_unicode=True, width=88)
-
-
 def _steps(report: Report) -> str:
     original = report.rows[0]
     memory = any(row["memory_mb"] is not None for row in report.rows)
@@ -76,7 +65,7 @@ def _steps(report: Report) -> str:
     for index, row in enumerate(report.rows):
         cells = wording.cells(row, original, compared=index > 0, memory=memory)
         shipped = compare.deployed(row)
-        runs = f"{shipped['runtime']} {shipped['precision'] or ''}" if shipped else format.UNKNOWN
+        runs = format.runtime(shipped["runtime"], shipped["precision"]) if shipped else format.UNKNOWN
         numbers = [f"{value} ({change})" if change else value for value, change in cells]
         rows.append([escape(row["step"]), *numbers, escape(runs), format.seconds(row["seconds"])])
     return grid([*head, "Runs on", "Time"], rows, right=1)

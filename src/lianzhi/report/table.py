@@ -76,7 +76,15 @@ def latencies(report: Report) -> Table:
     table.add_column("Model", overflow="fold")
     table.add_column("Runtime", overflow="fold", min_width=11)
     table.add_column("Prec.", overflow="fold")
-    for name in ("Batch", "Threads", "Median", "p90", "vs eager\nPyTorch", "vs fastest\nfloat", "vs own\nf32"):
+    for name in (
+        "Batch",
+        "Threads",
+        "Median",
+        "p90",
+        "vs eager\nPyTorch",
+        "vs fastest\nfloat",
+        "vs own\nf32",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     found = compare.measured(report)
     for index, item in enumerate(found):
@@ -109,5 +117,3 @@ def _pair(value: str, change: str, *, strong: bool) -> Text:
 
 def _text(content: str, style: str = "") -> Text:
     return Text(format.clean(content), style=style)
-
-

@@ -1,6 +1,10 @@
-"""The sentences and cells that the printed table and Markdown share."""
+"""The sentences, cells and YAML that the printed table, Markdown and the page share."""
 
 from __future__ import annotations
+
+from typing import Any
+
+import yaml
 
 from lianzhi.report import compare, format
 from lianzhi.report.data import Report, Row
@@ -23,8 +27,14 @@ def cells(row: Row, original: Row, *, compared: bool, memory: bool) -> list[tupl
     shipped, reference = compare.deployed(row), compare.deployed(original)
     p90 = shipped["p90_ms"] if shipped else None
     pairs = [
-        (format.metric_value(row["value"], metric), format.metric_change(row["value"], original["value"], metric)),
-        (format.count(row["parameters"]), format.times(compare.ratio(original["parameters"], row["parameters"]))),
+        (
+            format.metric_value(row["value"], metric),
+            format.metric_change(row["value"], original["value"], metric),
+        ),
+        (
+            format.count(row["parameters"]),
+            format.times(compare.ratio(original["parameters"], row["parameters"])),
+        ),
         (format.size(row["bytes"]), format.times(compare.ratio(original["bytes"], row["bytes"]))),
         (format.count(row["macs"]), format.times(compare.ratio(original["macs"], row["macs"]))),
         (format.milliseconds(row["latency_ms"]), format.times(compare.speedup(reference, shipped))),
@@ -64,3 +74,30 @@ def reading(report: Report) -> str:
         f"Latency is the median at batch {batch}{using}; × is against the original; "
         "MACs are of one sample; 1 MB = 1,000,000 bytes."
     )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists of plain values stay on one line; nothing is an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _list(dumper: _Dumper, data: list[Any]) -> yaml.Node:
+    short = not any(isinstance(item, (dict, list)) for item in data)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=short)
+
+
+_Dumper.add_representer(list, _list)
+
+
+def to_yaml(value: Any) -> str:
+    """Write plain data as YAML, keys in their own order.
+
+    >>> print(to_yaml({"widths": [64, 128], "steps": [{"prune": {"ratio": 0.5}}]}), end="")
+    widths: [64, 128]
+    steps:
+    - prune:
+        ratio: 0.5
+    """
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=88)

@@ -1,0 +1,50 @@
+"""The HTML page: one file, offline, for a phone, a desktop or paper, in light and dark, English and Chinese.
+
+It refers to nothing outside itself, and its Content-Security-Policy lets only its own script run: the
+hash of `page.js`. Without scripts it is complete, in English.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from importlib import resources
+
+from lianzhi.report import compare, detail, format, overview, steps
+from lianzhi.report.data import Report
+from lianzhi.report.markup import join, say
+
+
+def page(report: Report) -> str:
+    """Return the page of one report."""
+    script, style = _part("page.js"), _part("page.css")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    title = f"{compare.model_name(report)} · Lianzhi"
+    main = join(
+        overview.header(report),
+        overview.cards(report),
+        steps.steps(report),
+        steps.tradeoffs(report),
+        detail.latencies(report),
+        detail.layers(report),
+        detail.timeline(report),
+        detail.decision(report),
+        detail.reproduce(report),
+        detail.environment(report),
+        detail.reading(),
+    )
+    filled = {
+        "title": html.escape(format.clean(title)),
+        "script_hash": f"sha256-{digest}",
+        "style": style,
+        "script": script,
+        "main": main,
+        **{key: say(key) for key in ("skip", "theme", "print")},
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: filled[match[1]], _part("page.html"))
+
+
+def _part(name: str) -> str:
+    return resources.files("lianzhi.report").joinpath(name).read_text(encoding="utf-8")

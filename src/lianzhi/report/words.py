@@ -1,0 +1,137 @@
+"""The page's own words, English and Chinese. Names of steps, notes and reasons stay as they were written."""
+
+from __future__ import annotations
+
+WORDS: dict[str, tuple[str, str]] = {
+    # frame
+    "skip": ("Skip to the content", "跳到正文"),
+    "report": ("Compression report", "模型压缩报告"),
+    "theme": ("Light / dark", "浅色 / 深色"),
+    "print": ("Print", "打印"),
+    "copy": ("Copy", "复制"),
+    "on": ("on {task}", "任务：{task}"),
+    "target": ("runs on {runtime}", "部署于 {runtime}"),
+    "original": ("Original", "原始模型"),
+    "compressed": ("Compressed", "压缩后"),
+    "deployed": ("deployed", "已部署"),
+    "as_table": ("Show as a table", "以表格显示"),
+    "unknown": ("not measured", "未测量"),
+    # summary
+    "summary": ("In short", "摘要"),
+    "accuracy": ("Accuracy", "准确率"),
+    "size": ("Size on disk", "文件大小"),
+    "speed": ("Speed", "速度"),
+    "compute": ("Compute", "计算量"),
+    "points": ("{change} points", "{change} 个百分点"),
+    "change": ("{change}", "{change}"),
+    "smaller": ("{times} smaller", "缩小 {times}"),
+    "larger": ("{times} larger", "增大 {times}"),
+    "faster": ("{times} faster", "加速 {times}"),
+    "slower": ("{times} slower", "变慢 {times}"),
+    "fewer": ("{times} less", "减少 {times}"),
+    "more": ("{times} more", "增加 {times}"),
+    "same": ("unchanged", "不变"),
+    "was": ("{after}, was {before}", "{before} → {after}"),
+    "metric_on": ("{metric} on {split}, {samples} samples", "{split} 集 {metric}，{samples} 个样本"),
+    "metric_split": ("{metric} on {split}", "{split} 集 {metric}"),
+    "metric_only": ("{metric}", "{metric}"),
+    "file": ("the file that ships", "部署文件"),
+    "eager": ("eager PyTorch", "PyTorch 即时执行"),
+    "speed_against": (
+        "against {runtime} at batch {batch}, {threads}",
+        "相对 {runtime}，批大小 {batch}，{threads}",
+    ),
+    "speed_alone": ("{runtime} at batch {batch}, {threads}", "{runtime}，批大小 {batch}，{threads}"),
+    "threads": ("{threads} threads", "{threads} 线程"),
+    "one_thread": ("1 thread", "1 线程"),
+    "any_threads": ("median", "中位数"),
+    "against_float": (
+        "{times} against the fastest float: {runtime}, {latency}",
+        "相对最快的浮点运行时（{runtime}，{latency}）：{times}",
+    ),
+    "at_batch": ("{times} at batch {batch}", "批大小 {batch} 时：{times}"),
+    "parameters_were": ("{times} fewer parameters", "参数减少 {times}"),
+    "macs_of": ("MACs of one sample", "单个样本的 MACs"),
+    # steps
+    "steps": ("Step by step", "逐步结果"),
+    "steps_lead": (
+        "Measured after every step. Small figures compare with the original.",
+        "每一步之后均重新测量；小字为与原始模型的比较。",
+    ),
+    "step": ("Step", "步骤"),
+    "parameters": ("Parameters", "参数量"),
+    "file_size": ("Size", "大小"),
+    "macs": ("MACs", "MACs"),
+    "latency": ("Latency", "延迟"),
+    "p90": ("p90", "p90"),
+    "memory": ("Memory", "内存"),
+    "runs_on": ("Runs on", "运行时"),
+    "time": ("Time", "用时"),
+    "validation": ("Validation", "验证集"),
+    # charts
+    "tradeoffs": ("Trade-offs", "权衡"),
+    "tradeoffs_lead": (
+        "Up and to the left is better. The line follows the steps.",
+        "越靠左上越好；连线表示步骤顺序。",
+    ),
+    "accuracy_size": ("Accuracy against size", "准确率与大小"),
+    "accuracy_latency": ("Accuracy against latency (batch {batch})", "准确率与延迟（批大小 {batch}）"),
+    "log_scale": ("logarithmic scale", "对数刻度"),
+    "point": ("Point", "数据点"),
+    "legend_original": ("original", "原始模型"),
+    "legend_step": ("step", "步骤"),
+    "legend_final": ("result", "最终结果"),
+    "legend_runtime": ("original in other float runtimes", "原始模型在其他浮点运行时"),
+    # latencies
+    "latencies": ("Latency in every runtime", "各运行时延迟"),
+    "latencies_lead": (
+        "Median time of one batch. Speed-ups compare with the original at the same batch and threads: in eager "
+        "PyTorch, in its fastest float runtime, and in the same runtime's float32.",
+        "单个批次用时的中位数。加速比以相同批大小与线程数下的原始模型为基准：PyTorch 即时执行、最快的浮点运行时、同一运行时的 float32。",
+    ),
+    "batch": ("Batch {batch}", "批大小 {batch}"),
+    "batch_with_threads": ("Batch {batch} · {threads} threads", "批大小 {batch} · {threads} 线程"),
+    "runtime": ("Runtime", "运行时"),
+    "median": ("Median", "中位数"),
+    "throughput": ("Samples/s", "样本/秒"),
+    "vs_eager": ("vs eager", "比即时执行"),
+    "vs_float": ("vs best float", "比最快浮点"),
+    "vs_same": ("vs own f32", "比同运行时 f32"),
+    "fastest_float": (
+        "Fastest float of the original: {runtime}, {latency}",
+        "原始模型最快的浮点运行时：{runtime}，{latency}",
+    ),
+    # layers and time
+    "layers": ("Channels kept per layer", "各层保留的通道"),
+    "layers_lead": (
+        "{after} of {before} output channels kept ({share}).",
+        "共 {before} 个输出通道，保留 {after} 个（{share}）。",
+    ),
+    "more_layers": ("{count} more layers", "其余 {count} 层"),
+    "timeline": ("Where the time went", "用时"),
+    "timeline_lead": ("{total} in total.", "共 {total}。"),
+    # decision and notes
+    "decision": ("Decision and notes", "决策与说明"),
+    "chosen": ("Deployed on {runtime}", "部署于 {runtime}"),
+    "candidates": ("Candidates", "候选"),
+    "notes": ("Notes", "说明"),
+    # reproduce
+    "recipe": ("Recipe", "配方"),
+    "recipe_lead": (
+        "Every default filled in: run it again for the same result.",
+        "已填入全部默认值，可重新运行得到相同结果。",
+    ),
+    "details": ("Details of each step", "各步骤详情"),
+    "environment": ("Environment", "环境"),
+    "machine": ("Machine and versions", "机器与版本"),
+    "task": ("Task", "任务"),
+    "artifact": ("Artifact", "产物"),
+    "reading": ("How to read this page", "如何阅读本页"),
+    "reading_text": (
+        "Accuracy is read on the named split, every sample once. MACs are of one sample, convolutions and "
+        "matrix products. Size is the file that ships; 1 MB = 1,000,000 bytes. Latency is the median of "
+        "repeated runs, p90 its 90th percentile. × compares with the original.",
+        "准确率在所示数据集上统计，每个样本恰好一次。MACs 为单个样本的卷积与矩阵乘法次数。大小为部署文件大小，"
+        "1 MB = 1,000,000 字节。延迟为多次运行的中位数，p90 为第 90 百分位。× 均与原始模型比较。",
+    ),
+}
