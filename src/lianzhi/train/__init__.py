@@ -1,0 +1,20 @@
+"""The one training loop: optimizers, schedules, checkpoints, several processes."""
+
+from lianzhi.train.default_step import Step, default_step
+from lianzhi.train.history import History
+from lianzhi.train.loop import fit
+from lianzhi.train.options import TrainOptions
+from lianzhi.train.processes import barrier, from_leader, leader_first, process, start_processes
+
+__all__ = [
+    "History",
+    "Step",
+    "TrainOptions",
+    "barrier",
+    "default_step",
+    "fit",
+    "from_leader",
+    "leader_first",
+    "process",
+    "start_processes",
+]

@@ -1,0 +1,49 @@
+"""The step that is used when none is given: the task's own loss, with label smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lianzhi.train.options import TrainOptions
+
+if TYPE_CHECKING:
+    from lianzhi.tasks import Batch, Task
+
+Step = Callable[[nn.Module, "Batch"], dict[str, Any]]
+
+
+def call(model: nn.Module, inputs: Any) -> Any:
+    """Call a model with a tensor, a tuple of tensors, or a dict of keyword tensors."""
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+
+
+def smooth(loss: Tensor, logits: Tensor, smoothing: float) -> Tensor:
+    """Label smoothing (1512.00567) on top of a cross entropy: (1 - s) · loss + s · mean(-log p).
+
+    >>> import torch
+    >>> logits, labels = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0])
+    >>> smoothed = smooth(functional.cross_entropy(logits, labels), logits, 0.1)
+    >>> torch.allclose(smoothed, functional.cross_entropy(logits, labels, label_smoothing=0.1))
+    True
+    """
+    uniform = -functional.log_softmax(logits.float(), dim=1).mean()
+    return (1 - smoothing) * loss + smoothing * uniform
+
+
+def default_step(task: Task, options: TrainOptions) -> Step:
+    """Make the step of plain training: model, loss, label smoothing."""
+
+    def step(model: nn.Module, batch: Batch) -> dict[str, Any]:
+        outputs = call(model, batch.inputs)
+        loss = task.loss(outputs, batch.labels)
+        if options.label_smoothing:
+            loss = smooth(loss, outputs, options.label_smoothing)
+        return {"loss": loss, "terms": {}}
+
+    return step

@@ -1,0 +1,80 @@
+"""Precision and memory format: what this machine computes fastest in, and the switches around a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lianzhi.train.default_step import call
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device has bf16 arithmetic (AMX or AVX-512 BF16 on a CPU), rather than emulating it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        has = torch.cpu.get_capabilities()
+        return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+    return False
+
+
+def precision(wanted: str, device: torch.device) -> str:
+    """Resolve "auto".
+
+    >>> precision("bf16", torch.device("cpu"))
+    'bf16'
+    """
+    if wanted != "auto":
+        return wanted
+    return "bf16" if computes_bf16(device) else "f32"
+
+
+@contextmanager
+def mixed(model: nn.Module, kind: str, device: torch.device) -> Iterator[Any]:
+    """Give a function that makes the context of one step; outputs of `model` come out in float32."""
+    if kind != "bf16":
+        yield lambda: torch.autocast(device.type, enabled=False)
+        return
+    hook = model.register_forward_hook(lambda module, inputs, outputs: to_float(outputs))
+    try:
+        yield lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+    finally:
+        hook.remove()
+
+
+def to_float(outputs: Any) -> Any:
+    """Half-precision tensors in float32, in tuples and dicts as well."""
+    if isinstance(outputs, Tensor):
+        return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+    if isinstance(outputs, dict):
+        return type(outputs)(**{key: to_float(value) for key, value in outputs.items()})
+    if isinstance(outputs, (tuple, list)) and not hasattr(outputs, "_fields"):
+        return type(outputs)(to_float(value) for value in outputs)
+    return outputs
+
+
+def channels_last_works(model: nn.Module, inputs: Any) -> bool:
+    """Whether a model with 2-d convolutions runs in channels-last order (one that uses `view` may not).
+
+    Seen on one core with AVX2: a training step of small ResNets takes a fifth to a quarter less time.
+    """
+    if not isinstance(inputs, Tensor) or inputs.ndim != 4:
+        return False
+    if not any(parameter.ndim == 4 for parameter in model.parameters()):
+        return False
+    training = model.training
+    model.eval()
+    model.to(memory_format=torch.channels_last)
+    try:
+        with torch.no_grad():
+            call(model, inputs[:2].contiguous(memory_format=torch.channels_last))
+    except RuntimeError:
+        model.to(memory_format=torch.contiguous_format)
+        return False
+    finally:
+        model.train(training)
+    return True
