@@ -1,0 +1,243 @@
+"""Capture a model once, with `torch.export`, into ATen ops with real shapes.
+
+The same capture serves pruning, the placement of quantizers, MACs, `inspect` and the artifact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from lianzhi.errors import GraphError
+from lianzhi.graph.module import TracedModule
+
+Inputs = Any  # a tensor, a tuple of tensors, or a dict of keyword tensors
+_OURS = Path(__file__).resolve().parent.parent
+_TORCH = Path(torch.__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One capture of a model.
+
+    `module` shares its parameters with `source`; `args` and `kwargs` are the example inputs, as the graph
+    was traced with them (batch 2 where the batch is dynamic).
+    """
+
+    module: TracedModule
+    source: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    dynamic_batch: bool
+
+    @property
+    def nodes(self) -> list[fx.Node]:
+        """The ops in order of execution."""
+        return list(self.module.graph.nodes)
+
+    @property
+    def output_shape(self) -> tuple[int, ...] | None:
+        """The shape of the output for the example inputs, if the model returns one tensor."""
+        value = next(node for node in self.nodes if node.op == "output").args[0]
+        while isinstance(value, (tuple, list)) and len(value) == 1:
+            value = value[0]
+        return shape_of(value) if isinstance(value, fx.Node) else None
+
+
+def split_inputs(example_inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Example inputs as positional and keyword arguments.
+
+    >>> split_inputs(torch.zeros(1))
+    ((tensor([0.]),), {})
+    """
+    if isinstance(example_inputs, torch.Tensor):
+        return (example_inputs,), {}
+    if isinstance(example_inputs, dict):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, (tuple, list)):
+        return tuple(example_inputs), {}
+    raise GraphError(
+        f"example_inputs must be a tensor, a tuple of tensors or a dict of tensors, "
+        f"not {type(example_inputs).__name__}"
+    )
+
+
+def capture(model: nn.Module, example_inputs: Inputs, *, dynamic_batch: bool = True) -> Graph:
+    """Trace a model into a graph of ATen ops. The model is left as it is.
+
+    >>> graph = capture(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), torch.zeros(1, 4))
+    >>> [node.target.__name__ for node in graph.nodes if node.op == "call_function"]
+    ['linear.default', 'relu.default']
+
+    With `dynamic_batch` the first dimension of every input is free; where a model fixes it, it is traced
+    with the batch of the example inputs. Raises `GraphError` that names the line of the model's code which
+    cannot be captured.
+    """
+    args, kwargs = split_inputs(example_inputs)
+    training = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        if isinstance(model, TracedModule) and dynamic_batch:
+            program, dynamic = _export(model, *_of_two((args, kwargs)), dynamic=True), True
+        elif dynamic_batch:
+            program, dynamic = _export_dynamic(model, args, kwargs)
+        else:
+            program, dynamic = _export(model, args, kwargs, dynamic=False), False
+    finally:
+        for module, mode in training:
+            if isinstance(module, TracedModule):
+                module.train(mode)
+            module.training = mode
+    if dynamic:
+        args, kwargs = _of_two((args, kwargs))
+    root = program.module(check_guards=False)
+    for node in list(root.graph.nodes):
+        if node.op == "call_module" and not node.users:
+            root.graph.erase_node(node)
+    _prune_unused(root.graph)
+    module = TracedModule(root, root.graph)
+    _share(module, model)
+    return Graph(module, model, args, kwargs, dynamic)
+
+
+def _export_dynamic(model: nn.Module, args: Any, kwargs: Any) -> tuple[Any, bool]:
+    """Trace with a free batch; where the model fixes the batch, trace it as given."""
+    try:
+        return _export(model, *_of_two((args, kwargs)), dynamic=True), True
+    except GraphError as error:
+        try:
+            return _export(model, args, kwargs, dynamic=False), False
+        except GraphError:
+            raise error from None
+
+
+def _of_two(inputs: Any) -> Any:
+    """Every tensor with a batch of two: a batch of one would be taken for a constant."""
+    if isinstance(inputs, torch.Tensor):
+        if inputs.dim() == 0 or inputs.shape[0] == 2:
+            return inputs
+        return torch.cat([inputs[:1], inputs[:1]])
+    if isinstance(inputs, dict):
+        return {key: _of_two(value) for key, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)):
+        return type(inputs)(_of_two(value) for value in inputs)
+    return inputs
+
+
+def _export(model: nn.Module, args: Any, kwargs: Any, *, dynamic: bool) -> Any:
+    def mark(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return {0: torch.export.Dim.DYNAMIC} if dynamic and value.dim() else None
+        if isinstance(value, dict):
+            return {key: mark(item) for key, item in value.items()}
+        if isinstance(value, (tuple, list)):
+            return type(value)(mark(item) for item in value)
+        return None
+
+    shapes = {**_by_name(model, mark(args)), **mark(kwargs)} if kwargs else mark(args)
+    try:
+        with quiet(), torch.no_grad():
+            return torch.export.export(model, args, kwargs or None, dynamic_shapes=shapes, strict=False)
+    except Exception as error:
+        raise GraphError(_explain(model, error)) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the tracer's own warnings and logs off the user's terminal; failures arrive as exceptions."""
+    before = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+def _by_name(model: nn.Module, marks: tuple[Any, ...]) -> dict[str, Any]:
+    names = list(inspect.signature(model.forward).parameters)
+    return dict(zip(names, marks, strict=False))
+
+
+def _explain(model: nn.Module, error: Exception) -> str:
+    """What happened, and in which line of the model's own code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _is_internal(frame.filename)]
+    where = f" at {own[-1].filename}:{own[-1].lineno} in {own[-1].name}: {own[-1].line}" if own else ""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    hint = "give example inputs of the shape and type that the model takes"
+    kind = type(error).__name__
+    if "DataDependent" in kind or "data-dependent" in str(error) or "GuardOn" in kind:
+        hint = (
+            "the line decides by the values of a tensor; write it with torch.where, "
+            "or decide by a shape or an attribute"
+        )
+    return f"{type(model).__name__} cannot be captured{where} ({kind}: {reason}); {hint}"
+
+
+def _is_internal(filename: str) -> bool:
+    if filename.startswith("<"):
+        return True
+    path = Path(filename).resolve()
+    if _TORCH in path.parents:
+        return True
+    return _OURS in path.parents and "models" not in path.relative_to(_OURS).parts[:1]
+
+
+def _prune_unused(graph: fx.Graph) -> None:
+    """Drop reads of tensors that no op uses."""
+    for node in reversed(list(graph.nodes)):
+        if node.op == "get_attr" and not node.users:
+            graph.erase_node(node)
+
+
+def _share(module: TracedModule, model: nn.Module) -> None:
+    """Give the graph the model's own tensors, those no op reads included, so that state dicts agree."""
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        _place(module, name).register_parameter(name.rpartition(".")[2], parameter)
+    for name, buffer in model.named_buffers(remove_duplicate=False):
+        path, _, leaf = name.rpartition(".")
+        persistent = leaf not in model.get_submodule(path)._non_persistent_buffers_set
+        _place(module, name).register_buffer(leaf, buffer, persistent=persistent)
+
+
+def _place(module: nn.Module, name: str) -> nn.Module:
+    """The submodule that holds a dotted name, made where it is missing."""
+    *path, leaf = name.split(".")
+    for part in path:
+        child = module._modules.get(part)
+        if child is None:
+            child = nn.Module()
+            module.add_module(part, child)
+        module = child
+    if leaf in module.__dict__:
+        del module.__dict__[leaf]
+    module._parameters.pop(leaf, None)
+    module._buffers.pop(leaf, None)
+    return module
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...] | None:
+    """The real shape of a node's tensor value (symbols replaced by the traced sizes)."""
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor):
+        return None
+    return tuple(_size(size) for size in value.shape)
+
+
+def _size(size: Any) -> int:
+    if isinstance(size, int):
+        return size
+    node = size.node
+    return int(node.hint) if node.hint is not None else int(size)
