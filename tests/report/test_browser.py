@@ -115,6 +115,12 @@ def test_reads_without_scripts(address: str, tmp_path: Path, report: Report) -> 
 def test_prints(address: str, tmp_path: Path, report: Report) -> None:
     page = opened(address, tmp_path, report, width=1280, dark=True)
     try:
+        page.devtools("Emulation.setEmulatedMedia", media="print", features=[])
+        page.devtools(
+            "Emulation.setDeviceMetricsOverride", width=690, height=980, deviceScaleFactor=1, mobile=False
+        )
+        wide = "return [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth).length"
+        assert page.run(wide) == 0, "no table is cut off by the paper's edge"
         pdf = base64.b64decode(page.devtools("Page.printToPDF", printBackground=True)["data"])
     finally:
         page.close()

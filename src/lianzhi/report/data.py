@@ -104,34 +104,33 @@ class Report:
 
         Raises ArtifactError, naming the file, the row and the key, for anything else.
         """
-        where = "report"
         if isinstance(source, Mapping):
-            content: Any = source
-        else:
-            path = Path(source)
-            path = path / "report.json" if path.is_dir() else path
-            where, content = str(path), _read(path)
+            return cls.from_dict(source)
+        path = Path(source)
+        path = path / "report.json" if path.is_dir() else path
+        return cls.from_dict(_read(path), where=str(path))
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], *, where: str = "report") -> Report:
+        """Make a report of what `report.json` holds; `where` names it in errors."""
         plain = _plain(content, where)
         if not isinstance(plain, dict):
             raise ArtifactError(f"{where}: expected an object with 'rows', got a {type(plain).__name__}")
         rows = plain.get("rows")
         if not isinstance(rows, list) or not rows:
             raise ArtifactError(f"{where}: 'rows' must be a list with at least the original model's row")
-        values: dict[str, Any] = {"rows": [_row(row, f"{where}: rows[{i}]") for i, row in enumerate(rows)]}
-        for key, kind in (
-            ("recipe", dict),
-            ("environment", dict),
-            ("decision", dict),
-            ("task", dict),
-            ("artifact", dict),
-        ):
-            values[key] = _typed(plain, key, kind, where)
-        values["layers"] = [
-            _layer(x, f"{where}: layers[{i}]") for i, x in enumerate(_typed(plain, "layers", list, where))
-        ]
-        values["notes"] = [str(note) for note in _typed(plain, "notes", list, where)]
-        values["extra"] = {key: value for key, value in plain.items() if key not in _KEYS}
-        return cls(**values)
+        layers = _typed(plain, "layers", list, where)
+        return cls(
+            rows=[_row(row, f"{where}: rows[{i}]") for i, row in enumerate(rows)],
+            recipe=_typed(plain, "recipe", dict, where),
+            environment=_typed(plain, "environment", dict, where),
+            layers=[_layer(layer, f"{where}: layers[{i}]") for i, layer in enumerate(layers)],
+            decision=_typed(plain, "decision", dict, where),
+            notes=[str(note) for note in _typed(plain, "notes", list, where)],
+            task=_typed(plain, "task", dict, where),
+            artifact=_typed(plain, "artifact", dict, where),
+            extra={key: value for key, value in plain.items() if key not in _KEYS},
+        )
 
     def __getitem__(self, key: str) -> Any:
         return self.to_dict()[key]

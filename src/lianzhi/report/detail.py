@@ -1,4 +1,4 @@
-"""The page's rest: latencies, layers, timeline, decision, recipe, environment."""
+"""The page's rest: latencies, layers, timeline, recipe, environment."""
 
 from __future__ import annotations
 
@@ -144,66 +144,6 @@ def timeline(report: Report) -> Markup:
         begun += seconds
     lead = say("timeline_lead", total=format.seconds(total))
     return section("timeline", element("ol", *items, class_="layers panel timeline"), lead=lead)
-
-
-def decision(report: Report) -> Markup:
-    """Return what was chosen and why, the candidates, and the notes."""
-    parts: list[Markup] = []
-    chosen = report.decision
-    if chosen.get("runtime"):
-        name = format.runtime(chosen["runtime"], chosen.get("precision"))
-        reason = element("p", chosen["reason"]) if chosen.get("reason") else ""
-        parts.append(
-            element("div", element("h3", say("chosen", runtime=name)), reason, class_="panel chosen")
-        )
-    candidates = chosen.get("candidates")
-    if isinstance(candidates, list) and candidates:
-        parts.append(_candidates(candidates, report.rows[0]["metric"]))
-    if report.notes:
-        notes = element("ul", *(element("li", note) for note in report.notes), class_="notes")
-        parts.append(element("div", element("h3", say("notes")), notes, class_="panel"))
-    return section("decision", *parts) if parts else Markup("")
-
-
-def _candidates(candidates: list[Any], metric: str) -> Markup:
-    """A table of whatever each candidate says of itself."""
-    rows = [
-        dict(compare.flat(candidate)) if isinstance(candidate, dict) else {"name": candidate}
-        for candidate in candidates
-    ]
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    first, *rest = keys
-    heads = [escape(_words(key)) for key in keys]
-    body = [
-        (_value(first, row.get(first), metric), [_value(key, row.get(key), metric) for key in rest], None)
-        for row in rows
-    ]
-    title = element("h3", say("candidates"), id="h-candidates")
-    return join(title, stacked(heads, body, label="h-candidates"))
-
-
-def _value(key: str, value: Any, metric: str) -> Markup:
-    if isinstance(value, bool):
-        return escape("✓" if value else format.UNKNOWN)
-    if value is None:
-        return escape(format.UNKNOWN)
-    if isinstance(value, (int, float)):
-        if key.endswith("_ms"):
-            return escape(format.milliseconds(value))
-        if key in ("value", "validation"):
-            return escape(format.metric_value(value, metric))
-        return escape(
-            format.size(value)
-            if key == "bytes"
-            else f"{value:,}"
-            if isinstance(value, int)
-            else f"{value:.4g}"
-        )
-    return escape(value)
-
-
-def _words(key: str) -> str:
-    return key.removesuffix("_ms").replace("_", " ").replace(".", " ").capitalize()
 
 
 def reproduce(report: Report) -> Markup:

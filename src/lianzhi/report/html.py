@@ -12,7 +12,7 @@ import html
 import re
 from importlib import resources
 
-from lianzhi.report import compare, detail, format, overview, steps
+from lianzhi.report import compare, decision, detail, format, overview, steps
 from lianzhi.report.data import Report
 from lianzhi.report.markup import join, say
 
@@ -30,7 +30,7 @@ def page(report: Report) -> str:
         detail.latencies(report),
         detail.layers(report),
         detail.timeline(report),
-        detail.decision(report),
+        decision.decision(report),
         detail.reproduce(report),
         detail.environment(report),
         detail.reading(),

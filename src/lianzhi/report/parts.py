@@ -15,9 +15,16 @@ def section(name: str, *children: object, lead: Markup | None = None) -> Markup:
 
 
 def stacked(
-    heads: list[Markup], body: Sequence[tuple[object, Sequence[Markup], str | None]], *, label: str
+    heads: list[Markup],
+    body: Sequence[tuple[object, Sequence[Markup], str | None]],
+    *,
+    label: str,
+    wrap: bool = False,
 ) -> Markup:
-    """Return a table that becomes a list of cards on a phone; roles keep it a table for screen readers."""
+    """Return a table that becomes a list of cards on a phone; roles keep it a table for screen readers.
+
+    A row is (title, cells, class); `wrap` lets long cells take several lines.
+    """
     head = element(
         "tr", *(element("th", name, scope="col", role="columnheader") for name in heads), role="row"
     )
@@ -43,7 +50,7 @@ def stacked(
         element("thead", head, role="rowgroup"),
         element("tbody", *rows, role="rowgroup"),
         role="table",
-        class_="stacked",
+        class_="stacked wrap" if wrap else "stacked",
         aria_labelledby=label,
     )
     return element("div", table, class_="panel scroll", tabindex="0", role="region", aria_labelledby=label)

@@ -113,6 +113,9 @@ WORDS: dict[str, tuple[str, str]] = {
     # decision and notes
     "decision": ("Decision and notes", "决策与说明"),
     "chosen": ("Deployed on {runtime}", "部署于 {runtime}"),
+    "precision": ("Precision", "精度"),
+    "file_name": ("File", "文件"),
+    "verdict": ("Verdict", "结论"),
     "candidates": ("Candidates", "候选"),
     "notes": ("Notes", "说明"),
     # reproduce
