@@ -73,7 +73,7 @@ def _steps(report: Report) -> str:
 
 def _latencies(report: Report) -> str:
     head = ["Model", "Runtime", "Precision", "Batch", "Threads", "Median", "p90"]
-    head += ["vs eager PyTorch", "vs fastest float", "vs own f32"]
+    head += ["vs eager", "vs best float", "vs own f32"]
     rows = []
     for item in compare.measured(report):
         entry = item.entry
