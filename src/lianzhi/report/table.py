@@ -81,8 +81,8 @@ def latencies(report: Report) -> Table:
         "Threads",
         "Median",
         "p90",
-        "vs eager\nPyTorch",
-        "vs fastest\nfloat",
+        "vs\neager",
+        "vs best\nfloat",
         "vs own\nf32",
     ):
         table.add_column(name, justify="right", no_wrap=True)
