@@ -93,9 +93,9 @@ def _statistics(input: Tensor, counted: bool) -> tuple[Tensor, Tensor, int]:
     axes = [axis for axis in range(input.ndim) if axis != 1]
     number = input.numel() // input.shape[1] if counted else 0
     if number:
-        var, mean = torch.var_mean(input.float(), dim=axes, correction=0)
+        var, mean = torch.var_mean(_wide(input), dim=axes, correction=0)
     else:
-        mean = torch.zeros(input.shape[1], device=input.device)
+        mean = torch.zeros(input.shape[1], device=input.device, dtype=_wide(input[:0]).dtype)
         var = torch.zeros_like(mean)
     # float64 holds any count exactly
     mine = torch.cat([mean.double(), var.double(), mean.new_tensor([number], dtype=torch.float64)])
@@ -136,8 +136,8 @@ class _Normalise(torch.autograd.Function):
         scale = (var + ctx.eps).rsqrt()
         shape = [1, -1, *[1] * (input.ndim - 2)]
         axes = [axis for axis in range(input.ndim) if axis != 1]
-        gradient = gradients[0].float()
-        centred = input.float() - mean.view(shape)
+        gradient = _wide(gradients[0])
+        centred = _wide(input) - mean.view(shape)
         of_bias = gradient.sum(axes)
         of_weight = (gradient * centred).sum(axes) * scale
         if not ctx.counted:
@@ -146,7 +146,7 @@ class _Normalise(torch.autograd.Function):
         torch.distributed.all_reduce(sums)
         if ctx.counted:
             every_bias, every_weight = (sums / ctx.total).chunk(2)
-            factor = scale if weight is None else scale * weight.float()
+            factor = scale if weight is None else scale * _wide(weight)
             gradient = gradient - every_bias.view(shape) - centred * (every_weight * scale).view(shape)
             of_input = (gradient * factor.view(shape)).to(input.dtype)
         else:
@@ -155,6 +155,11 @@ class _Normalise(torch.autograd.Function):
         return (
             of_input if need[0] else None,
             of_weight.to(weight.dtype) if weight is not None and need[1] else None,
-            of_bias if need[2] else None,
+            of_bias.to(weight.dtype if weight is not None else of_bias.dtype) if need[2] else None,
             *(None,) * 5,
         )
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Half precision is too narrow for sums."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

@@ -105,7 +105,10 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     header = {HEADER: json.dumps({"format": FORMAT, **checkpoint.values})}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file({name: _own(value) for name, value in checkpoint.tensors.items()}, temporary, header)
+        temporary.chmod(mode)  # safetensors leaves files that only their owner can read
         _flush(temporary)
         os.replace(temporary, path)
         _flush(path.parent)
@@ -132,7 +135,8 @@ def read(path: Path) -> Checkpoint | None:
     try:
         with safe_open(path, "pt") as file:
             values = json.loads((file.metadata() or {})[HEADER])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # clones: the tensors of the library may be views of the file, which will be replaced
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise ArtifactError(
             f"{path}: not a training checkpoint, or a damaged one ({error}); remove it to begin again"

@@ -290,7 +290,9 @@ class Loop:
         if self.evaluate is not None:
             self.interrupt.at_once = True
             try:
-                metric = from_leader(float(self.evaluate(self.model)))
+                self.model.eval()
+                with torch.no_grad():
+                    metric = from_leader(float(self.evaluate(self.model)))
             except KeyboardInterrupt:
                 self._save()
                 raise

@@ -15,19 +15,13 @@ if TYPE_CHECKING:
 
 
 def validate(model: nn.Module, task: Task, *, batch_size: int, device: torch.device) -> float:
-    """The task's first metric on its validation split. The model is in eval mode meanwhile."""
+    """The task's first metric on its validation split. The model is in eval mode, without gradients."""
     rank, world = process()
-    training = model.training
-    model.eval()
     parts = []
-    try:
-        with torch.no_grad():
-            for batch in task.batches("validation", batch_size, rank=rank, world=world):
-                if len(batch.ids):
-                    outputs = call(model, move(batch.inputs, device))
-                    parts.append((batch.ids, move(outputs, torch.device("cpu")), batch.labels))
-    finally:
-        model.train(training)
+    for batch in task.batches("validation", batch_size, rank=rank, world=world):
+        if len(batch.ids):
+            outputs = call(model, move(batch.inputs, device))
+            parts.append((batch.ids, move(outputs, torch.device("cpu")), batch.labels))
     everything = [part for share in gathered(parts) for part in share]
     order = torch.cat([ids for ids, _, _ in everything]).argsort(stable=True)
     outputs = join([outputs for _, outputs, _ in everything], order)
