@@ -1,0 +1,1 @@
+"""The tasks that have a name, one a file."""

@@ -1,0 +1,72 @@
+"""Cuts of a training part: seeded, stratified by class, disjoint."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lianzhi.errors import DataError
+from lianzhi.tasks import hashing
+
+Rows = NDArray[np.int64]
+
+
+def stratified(labels: NDArray[np.int64], count: int, seed: int, purpose: str) -> Rows:
+    """Choose `count` rows so that each class has its share of them, to the nearest sample.
+
+    >>> labels = np.repeat([0, 1], [30, 10])
+    >>> chosen = stratified(labels, 8, seed=0, purpose="validation")
+    >>> np.bincount(labels[chosen]).tolist()
+    [6, 2]
+    """
+    classes, members = np.unique(labels, return_inverse=True)
+    sizes = np.bincount(members, minlength=len(classes))
+    exact = sizes * (count / max(len(labels), 1))
+    wanted = np.floor(exact).astype(np.int64)
+    rest = count - int(wanted.sum())
+    wanted[np.argsort(-(exact - wanted), kind="stable")[:rest]] += 1
+    shuffled = hashing.permutation(hashing.key(seed, purpose), len(labels))
+    by_class = shuffled[np.argsort(members[shuffled], kind="stable")]
+    ends = np.cumsum(sizes)
+    chosen = [
+        by_class[end - size : end - size + want] for end, size, want in zip(ends, sizes, wanted, strict=True)
+    ]
+    return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
+
+
+def partition(
+    labels: NDArray[np.int64], counts: dict[str, int | float], seed: int, *, what: str
+) -> dict[str, Rows]:
+    """Cut parts of the given counts, or shares, off the rows; ``"train"`` is what is left.
+
+    >>> parts = partition(np.arange(100) % 5, {"validation": 20, "calibration": 0.1}, 0, what="the data")
+    >>> {name: len(rows) for name, rows in parts.items()}
+    {'train': 70, 'validation': 20, 'calibration': 10}
+    """
+    total = len(labels)
+    numbers = {name: _number(count, total) for name, count in counts.items()}
+    if sum(numbers.values()) >= total:
+        asked = ", ".join(f"{name} {number:,}" for name, number in numbers.items() if number)
+        raise DataError(
+            f"{what} has {total:,} samples, and {asked} are to be cut from it, which leaves none to train on; "
+            f"set smaller numbers, or shares such as validation: 0.1"
+        )
+    left = np.arange(total)
+    parts: dict[str, Rows] = {}
+    for name, number in numbers.items():
+        if number:
+            chosen = stratified(labels[left], number, seed, name)
+            parts[name] = left[chosen]
+            left = np.delete(left, chosen)
+    return {"train": left, **parts}
+
+
+def limited(rows: Rows, labels: NDArray[np.int64], limit: int | None, seed: int) -> Rows:
+    """At most `limit` of the rows, stratified; `labels` are those of the rows."""
+    if limit is None or limit >= len(rows):
+        return rows
+    return rows[stratified(labels, limit, seed, "limit")]
+
+
+def _number(count: int | float, total: int) -> int:
+    return max(1, round(count * total)) if isinstance(count, float) and count > 0 else int(count)
