@@ -3,10 +3,12 @@
 `task` makes one by name, `Task` wraps DataLoaders of one's own, `registry` knows the names.
 """
 
+from lianzhi.tasks import builtin as _builtin
 from lianzhi.tasks._task import Task
 from lianzhi.tasks.batch import Batch
-from lianzhi.tasks.builtin import synthetic as _synthetic
 from lianzhi.tasks.catalog import registry, task
 from lianzhi.tasks.preprocess import Preprocess
 
 __all__ = ["Batch", "Preprocess", "Task", "registry", "task"]
+
+_builtin.load()
