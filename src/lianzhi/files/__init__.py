@@ -1,0 +1,37 @@
+"""Files that are whole or absent, and reading what somebody else may have written."""
+
+from lianzhi.files.disk import (
+    explain,
+    make_folder,
+    member,
+    read_bytes,
+    read_text,
+    require_empty,
+    whole_folder,
+    write_bytes,
+    write_json,
+    write_text,
+    writing,
+)
+from lianzhi.files.strict_json import parse_json, read_json
+from lianzhi.files.tensors import TensorInfo, read_tensors, tensor_table, write_tensors
+
+__all__ = [
+    "TensorInfo",
+    "explain",
+    "make_folder",
+    "member",
+    "parse_json",
+    "read_bytes",
+    "read_json",
+    "read_tensors",
+    "read_text",
+    "require_empty",
+    "tensor_table",
+    "whole_folder",
+    "write_bytes",
+    "write_json",
+    "write_tensors",
+    "write_text",
+    "writing",
+]
