@@ -73,7 +73,7 @@ def assemble(parts: dict[str, Part], facts: Facts, options: SplitOptions) -> Tas
         for name, (part, rows) in chosen.items()
     }
     return Task(
-        **splits,
+        *(splits.get(split) for split in ("train", "validation", "calibration", "test")),
         name=facts.name,
         labels=facts.labels,
         num_classes=classes,

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lianzhi.errors import DataError
 from lianzhi.tasks import cache, hashing
 from lianzhi.tasks._task import Task
@@ -15,6 +18,7 @@ from lianzhi.tasks.part import Part, as_labels
 from lianzhi.tasks.readers import hub, parquet
 from lianzhi.tasks.readers.decode import decode_all, from_bytes
 from lianzhi.tasks.stores import PixelStore
+from lianzhi.tasks.waiting import waiting
 
 Native = Callable[[Path], "dict[str, Part] | None"]
 
@@ -70,7 +74,8 @@ def from_parquet(this: Published, folder: Path) -> tuple[dict[str, Part] | None,
             raise DataError(
                 f"{folder}: no {name}*.parquet beside the other part; {this.title} has train and test"
             )
-    parts, notes = {}, ()
+    parts: dict[str, Part] = {}
+    notes: tuple[str, ...] = ()
     for name, found in files.items():
         table = parquet.read(found, label=this.label)
         parts[name] = part_of(table, this.facts)
@@ -85,8 +90,15 @@ def part_of(table: parquet.ImageTable, facts: Facts) -> Part:
     size, channels = facts.size, facts.channels
     where = str(table.files[0])
     labels = as_labels(table.labels, where)
+
+    def make() -> NDArray[np.uint8]:
+        with waiting(f"decoding {len(table):,} images"):
+            return decode_all(
+                len(table), from_bytes(table.encoded), table.where, size=size, channels=channels
+            )
+
     pixels = cache.array(
         hashing.digest(table.digest, str(size), str(channels), "1"),
-        lambda: decode_all(len(table), from_bytes(table.encoded), table.where, size=size, channels=channels),
+        make,
     )
     return Part(PixelStore(pixels, table.digest), labels, where, table.where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
@@ -17,6 +17,17 @@ def _check_count(value: int | float) -> int | float:
 
 Count: TypeAlias = Annotated[int | float, AfterValidator(_check_count)]
 """A number of samples, or, below 1, a share of them."""
+
+
+def _check_size(value: int | tuple[int, int]) -> int | tuple[int, int]:
+    sides = (value,) if isinstance(value, int) else value
+    if min(sides) < 1:
+        raise ValueError(f"is a number of pixels, or (height, width); got {value}")
+    return value
+
+
+Size: TypeAlias = Annotated[int | tuple[int, int], AfterValidator(_check_size)]
+"""Pixels of a square, or (height, width)."""
 
 
 class SplitOptions(Config):
@@ -50,3 +61,12 @@ class OwnImageOptions(ImageOptions):
     calibration: Count = 0.1
     test: Count = Field(default=0.1, description="cut from the data where it has no test part")
     classes: int | None = Field(default=None, ge=1, description="number of classes (default: as in train)")
+    size: Size | None = Field(
+        default=None, description="height and width (default: 224, or as small images are)"
+    )
+    channels: Literal[1, 3] | None = Field(
+        default=None, description="1: greyscale, 3: colour (default: as the first)"
+    )
+    min_area: float = Field(
+        default=0.35, gt=0, le=1, description="augmentation of large images: least share kept"
+    )

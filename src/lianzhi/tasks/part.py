@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lianzhi.errors import DataError
+from lianzhi.errors import DataError, did_you_mean
 from lianzhi.tasks.stores import Store
 
 
@@ -63,3 +64,27 @@ def as_labels(values: object, where: str) -> NDArray[np.int64]:
         if len(wrong):
             raise DataError(f"{where}, row {wrong[0]}: label {array[wrong[0]]} is not a class number")
     return array.astype(np.int64)
+
+
+def named_classes(
+    labels: dict[str, NDArray[Any]], names: Sequence[str] | None
+) -> tuple[dict[str, NDArray[Any]], Sequence[str] | None]:
+    """Labels of all parts as class numbers; class names, where labels are words, become numbers in sorted order.
+
+    >>> numbers, names = named_classes({"train": np.array(["b", "a", "b"], object)}, None)
+    >>> numbers["train"].tolist(), names
+    ([1, 0, 1], ['a', 'b'])
+    """
+    if all(values.dtype != object for values in labels.values()):
+        return labels, names
+    if any(values.dtype != object for values in labels.values()):
+        raise DataError("labels are class names in one part and class numbers in another; use one of the two")
+    known = sorted(set(labels.get("train", next(iter(labels.values())))))
+    numbers = {name: number for number, name in enumerate(known)}
+    for part, values in labels.items():
+        for row, name in enumerate(values):
+            if name not in numbers:
+                raise DataError(
+                    f"{part}, row {row}: the class '{name}' is not in the training part{did_you_mean(name, known)}"
+                )
+    return {part: np.asarray([numbers[name] for name in values]) for part, values in labels.items()}, known

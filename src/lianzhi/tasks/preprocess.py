@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -48,18 +48,31 @@ class Preprocess:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
-        values = {key: list(item) if isinstance(item, tuple) else item for key, item in asdict(self).items()}
-        return values
+        return {key: list(item) if isinstance(item, tuple) else item for key, item in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`.
+
+        Raises:
+            DataError: something is missing, unknown, or of another kind than `to_dict` writes.
+        """
         try:
-            fields = {key: tuple(item) if isinstance(item, list) else item for key, item in values.items()}
-            return cls(**fields)
-        except (TypeError, AttributeError) as error:
+            unknown = set(values) - {field.name for field in fields(cls)}
+            if unknown:
+                raise ValueError(f"unknown {', '.join(sorted(map(str, unknown)))}")
+            resize, crop = values.get("resize"), values.get("crop")
+            return cls(
+                size=_pair(values["size"]),
+                channels=int(values["channels"]),
+                mean=tuple(float(value) for value in values["mean"]),
+                std=tuple(float(value) for value in values["std"]),
+                resize=None if resize is None else int(resize),
+                crop=None if crop is None else _pair(crop),
+            )
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise DataError(
-                f"not a description of preprocessing ({error}); it needs size, channels, mean, std"
+                f"not a description of preprocessing ({error}); it needs size, channels, mean and std"
             ) from None
 
     def __call__(self, image: Any) -> NDArray[np.float32]:
@@ -117,6 +130,11 @@ def planes(image: Any) -> NDArray[np.uint8]:
     """A PIL image as uint8 of shape (C, height, width)."""
     array = np.asarray(image, dtype=np.uint8)
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    height, width = (int(side) for side in value)
+    return height, width
 
 
 def _from_array(array: NDArray[Any]) -> Any:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lianzhi.errors import DataError
 from lianzhi.tasks.augmentation import Draw, augment
 from lianzhi.tasks.preprocess import Preprocess, colours, planes
+from lianzhi.tasks.readable import readable
 
 Rows = NDArray[np.int64]
 
@@ -129,15 +129,8 @@ class EncodedStore(Store):
 
     def pixels(self, row: int, sample: int, preprocess: Preprocess, draw: Draw | None) -> NDArray[np.uint8]:
         """One image, decoded: (C, height, width)."""
-        try:
-            with self.open_image(row) as image:
-                if draw is None:
-                    return preprocess.pixels(image)
-                return _draw_crop(image, sample, preprocess, draw)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(
-                f"{self.where(row)}: the image cannot be read ({error}); replace it or take it out"
-            ) from None
+        with readable(self.where, row), self.open_image(row) as image:
+            return preprocess.pixels(image) if draw is None else _draw_crop(image, sample, preprocess, draw)
 
     def digest(self) -> str:
         return self._digest

@@ -1,11 +1,9 @@
-"""Decode many small images of one size into one array, with threads."""
+"""Decode many small images of one size into one array."""
 
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +11,7 @@ from numpy.typing import NDArray
 
 from lianzhi.errors import DataError
 from lianzhi.tasks.preprocess import Preprocess, colours, planes
-
-CHUNK = 1024
+from lianzhi.tasks.readable import readable
 
 
 def decode_all(
@@ -28,18 +25,14 @@ def decode_all(
 ) -> NDArray[np.uint8]:
     """Return uint8 images of shape (count, channels, height, width).
 
+    Threads would not help: an image of this size spends its time in Python, not in the decoder.
+
     Raises:
         DataError: an image cannot be read, or is not of the size; with `scale`, every image is made so.
     """
     pixels = np.empty((count, channels, *size), np.uint8)
-
-    def chunk(rows: range) -> None:
-        for row in rows:
-            pixels[row] = decode(open_image, row, where, size=size, channels=channels, scale=scale)
-
-    chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        list(pool.map(chunk, chunks))
+    for row in range(count):
+        pixels[row] = decode(open_image, row, where, size=size, channels=channels, scale=scale)
     return pixels
 
 
@@ -53,25 +46,12 @@ def decode(
     scale: Preprocess | None = None,
 ) -> NDArray[np.uint8]:
     """One image, checked: (channels, height, width)."""
-    from PIL import Image
-
-    try:
-        with open_image(row) as image:
-            if scale is not None:
-                return scale.pixels(image)
-            if (image.height, image.width) == size:
-                return planes(colours(image, channels))
-            found = f"{image.height}x{image.width}"
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        raise DataError(
-            f"{where(row)}: the image cannot be read ({error}); replace it or take it out"
-        ) from None
+    with readable(where, row), open_image(row) as image:
+        if scale is not None:
+            return scale.pixels(image)
+        if (image.height, image.width) == size:
+            return planes(colours(image, channels))
+        found = f"{image.height}x{image.width}"
     raise DataError(
         f"{where(row)}: the image is {found}, and {size[0]}x{size[1]} is expected (height x width); "
         f"replace it, or scale all images with the option 'size' where the task has it"
@@ -83,10 +63,3 @@ def from_bytes(read: Callable[[int], bytes]) -> Callable[[int], Any]:
     from PIL import Image
 
     return lambda row: Image.open(io.BytesIO(read(row)))
-
-
-def from_files(files: Sequence[Any]) -> Callable[[int], Any]:
-    """A function that opens the image of a row from its file, without decoding it yet."""
-    from PIL import Image
-
-    return lambda row: Image.open(files[row])

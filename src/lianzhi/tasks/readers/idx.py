@@ -11,7 +11,7 @@ import hashlib
 import math
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ def read(
     return np.frombuffer(values, np.uint8).reshape(shape)
 
 
-def _header(stream: IO[bytes], file: Path, axes: int) -> tuple[bytes, tuple[int, ...]]:
+def _header(stream: Any, file: Path, axes: int) -> tuple[bytes, tuple[int, ...]]:
     header = stream.read(4 + 4 * axes)
     if len(header) < 4 + 4 * axes or header[:4] != bytes([0, 0, 8, axes]):
         raise DataError(
