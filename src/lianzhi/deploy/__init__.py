@@ -1,0 +1,23 @@
+"""Where a model runs: export, and one runtime a file."""
+
+from lianzhi.deploy import onnxruntime, openvino, pytorch
+from lianzhi.deploy.inspection import is_quantized, onnx_example_inputs
+from lianzhi.deploy.onnx import export_onnx, write_onnx
+from lianzhi.deploy.runtime import Runtime, load, onnx_runtimes, registry
+from lianzhi.deploy.session import Port, Session
+
+__all__ = [
+    "Port",
+    "Runtime",
+    "Session",
+    "export_onnx",
+    "is_quantized",
+    "load",
+    "onnx_example_inputs",
+    "onnx_runtimes",
+    "onnxruntime",
+    "openvino",
+    "pytorch",
+    "registry",
+    "write_onnx",
+]

@@ -1,0 +1,159 @@
+"""Export a module to one ONNX file (PyTorch's exporter over `torch.export`)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lianzhi.errors import ArtifactError, GraphError
+from lianzhi.graph import Graph, capture
+from lianzhi.graph.trace import quiet
+
+OPSET = 18
+ONE_FILE = 1_900_000_000  # bytes; a protobuf message ends at 2 GB
+
+
+def export_onnx(
+    model: nn.Module, example_inputs: Any, path: str | os.PathLike[str], *, dynamic_batch: bool = True
+) -> Path:
+    """Write a module, in eval mode, as an ONNX file, and return its path.
+
+    ```python
+    deploy.export_onnx(model, torch.zeros(1, 3, 32, 32), "model.onnx")
+    ```
+
+    A model of one tensor in and one out has the input ``input`` and the output ``output``; others keep the
+    names of their arguments, and of the keys of what they return. The weights lie in the file itself up to
+    1.9 GB, beyond it in ``<name>.data`` beside it. The file appears under its name when it is complete.
+    """
+    graph = capture(model, example_inputs, dynamic_batch=dynamic_batch)
+    return write_onnx(to_proto(graph), path)
+
+
+def to_proto(graph: Graph, *, translations: dict[Any, Any] | None = None) -> Any:
+    """A captured graph as an ONNX `ModelProto`. `translations` maps ATen ops to ONNX functions."""
+    inputs, outputs = _input_names(graph), _output_names(graph)
+    dims = [
+        {0: torch.export.Dim.DYNAMIC}
+        if graph.dynamic_batch and isinstance(value, torch.Tensor) and value.dim()
+        else None
+        for value in (*graph.args, *graph.kwargs.values())
+    ]
+    names = _placeholders(graph)
+    try:
+        with quiet(), torch.no_grad():
+            program: Any = torch.onnx.export(
+                graph.module,
+                graph.args,
+                kwargs=graph.kwargs or None,
+                dynamo=True,
+                dynamic_shapes=dict(zip(names, dims, strict=True)),
+                input_names=inputs,
+                output_names=outputs,
+                opset_version=OPSET,
+                custom_translation_table=translations,
+                verbose=False,
+            )
+            proto = program.model_proto
+    except Exception as error:
+        reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+        raise GraphError(
+            f"{type(graph.source).__name__} cannot be exported to ONNX ({type(error).__name__}: {reason[0]}); "
+            f"replace the operation that is named, or keep target: pytorch"
+        ) from error
+    _clean(proto)
+    return proto
+
+
+def _placeholders(graph: Graph) -> list[str]:
+    return [str(node.target) for node in graph.nodes if node.op == "placeholder"]
+
+
+def _input_names(graph: Graph) -> list[str]:
+    names = _placeholders(graph)
+    return ["input"] if len(names) == 1 and not graph.kwargs else names
+
+
+def _output_names(graph: Graph) -> list[str] | None:
+    with torch.no_grad():
+        value = graph.module(*graph.args, **graph.kwargs)
+    if isinstance(value, torch.Tensor):
+        return ["output"]
+    if isinstance(value, dict):
+        return [str(key) for key, item in value.items() if isinstance(item, torch.Tensor)]
+    if isinstance(value, (tuple, list)) and all(isinstance(item, torch.Tensor) for item in value):
+        return ["output"] if len(value) == 1 else [f"output_{index}" for index in range(len(value))]
+    return None
+
+
+def _clean(proto: Any) -> None:
+    """Drop what no runtime reads (source paths, stack traces), and call the free dimension `batch`."""
+    del proto.metadata_props[:]
+    del proto.graph.metadata_props[:]
+    for item in (*proto.graph.node, *proto.functions):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    for tensor in proto.graph.initializer:
+        del tensor.metadata_props[:]
+        tensor.doc_string = ""
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    del proto.graph.value_info[:]
+    free = {
+        dim.dim_param
+        for item in proto.graph.input
+        for dim in item.type.tensor_type.shape.dim[:1]
+        if dim.dim_param
+    }
+    for value in (*proto.graph.input, *proto.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in free:
+                dim.dim_param = "batch"
+
+
+def write_onnx(proto: Any, path: str | os.PathLike[str]) -> Path:
+    """Check a model and write it; the file appears under its name when it is complete."""
+    import onnx
+
+    target = Path(path)
+    if target.suffix != ".onnx":
+        raise ArtifactError(f"{target}: the name of an ONNX file ends in .onnx")
+    if not target.parent.is_dir():
+        raise ArtifactError(f"{target}: the folder {target.parent} does not exist; make it first")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".onnx-", dir=target.parent) as folder:
+            draft = Path(folder) / target.name
+            if proto.ByteSize() > ONE_FILE:
+                onnx.save_model(
+                    proto,
+                    str(draft),
+                    save_as_external_data=True,
+                    location=f"{target.name}.data",
+                    size_threshold=1024,
+                )
+            else:
+                draft.write_bytes(proto.SerializeToString(deterministic=True))
+            onnx.checker.check_model(str(draft))
+            _move(sorted(Path(folder).iterdir(), key=lambda file: file.name == target.name), target.parent)
+    except onnx.checker.ValidationError as error:
+        raise GraphError(
+            f"{target}: the exported graph is not valid ONNX: {str(error).splitlines()[0]}"
+        ) from error
+    except OSError as error:
+        raise ArtifactError(f"{target}: cannot be written ({error.strerror or error})") from error
+    return target
+
+
+def _move(files: Sequence[Path], folder: Path) -> None:
+    """Flush each file and give it its name; the model itself last."""
+    for file in files:
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(file, folder / file.name)

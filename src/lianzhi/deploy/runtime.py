@@ -1,0 +1,118 @@
+"""What every target offers, their registry, and `load`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from lianzhi.deploy.session import Session
+from lianzhi.errors import TargetError
+from lianzhi.registry import Registry
+
+registry = Registry("targets")
+
+
+class Runtime(ABC):
+    """A target: what runs a model, in which precisions, and how it is loaded."""
+
+    name: str
+    package: str  # the library, as it is imported
+    extra: str  # the extra of Lianzhi that brings it; "" for what Lianzhi itself depends on
+    takes_onnx: bool = True
+
+    def installed(self) -> bool:
+        """Whether the library is there. Imports nothing."""
+        return importlib.util.find_spec(self.package) is not None
+
+    def version(self) -> str:
+        """The library's version, or "" where it is not installed."""
+        try:
+            return importlib.metadata.version(self.package)
+        except importlib.metadata.PackageNotFoundError:
+            return ""
+
+    def require(self) -> None:
+        """Raise `TargetError` that says what to install, unless the library is there."""
+        if not self.installed():
+            what = f"'lianzhi[{self.extra}]'" if self.extra else self.package
+            raise TargetError(f"target '{self.name}' is not installed; run: pip install {what}")
+
+    @abstractmethod
+    def precisions(self, path: Any) -> list[str]:
+        """In which precisions this machine runs this file; the first one is the default."""
+
+    @abstractmethod
+    def load(self, path: Any, *, precision: str | None = None, threads: int | None = None) -> Session:
+        """Load a model to be called."""
+
+    def chosen_precision(self, path: Any, precision: str | None) -> str:
+        """The precision asked for, if it is offered; else the default."""
+        offered = self.precisions(path)
+        if precision is None:
+            return offered[0]
+        if precision not in offered:
+            raise TargetError(
+                f"{self.name} does not run {path_name(path)} in {precision} on this machine; "
+                f"it offers {', '.join(offered)}"
+            )
+        return precision
+
+
+def path_name(path: Any) -> str:
+    """How a message calls a path or a module.
+
+    >>> path_name(Path("out") / "model.onnx")
+    'out/model.onnx'
+    """
+    return str(path) if isinstance(path, (str, os.PathLike)) else type(path).__name__
+
+
+def available_threads(threads: int | None = None) -> int:
+    """The number of threads asked for, else that of the cores this process may use."""
+    if threads is not None:
+        if threads < 1:
+            raise TargetError(f"threads is {threads}; it must be at least 1")
+        return threads
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def model_file(path: str | os.PathLike[str]) -> Path:
+    """The ONNX file at `path`: the file itself, or the one of an artifact folder."""
+    file = Path(path)
+    if file.is_dir():
+        file = file / "model.onnx"
+    if not file.is_file():
+        raise TargetError(f"{file}: no such ONNX file")
+    return file
+
+
+def onnx_runtimes() -> list[str]:
+    """The names of the targets that run ONNX files, installed or not.
+
+    >>> onnx_runtimes()
+    ['onnxruntime', 'openvino']
+    """
+    return [name for name in registry.names() if registry.get(name).build.takes_onnx]
+
+
+def load(path: Any, *, runtime: str, precision: str | None = None, threads: int | None = None) -> Session:
+    """Load a file to be called like a function.
+
+    ```python
+    session = deploy.load("out/model.onnx", runtime="openvino", threads=2)
+    logits = session(images)
+    ```
+
+    `path` is an ONNX file or an artifact folder; for ``pytorch`` an artifact folder or a module.
+    `precision` is one of the runtime's `precisions` for this file. Raises `TargetError` that names the
+    extra to install, or the precisions there are.
+    """
+    target: Runtime = registry.get(runtime).build
+    target.require()
+    return target.load(path, precision=precision, threads=threads)
