@@ -2,11 +2,12 @@
 
 from lianzhi.measure.accuracy import Evaluation, evaluate
 from lianzhi.measure.counts import macs, parameters, size
-from lianzhi.measure.machine import cpu, environment
+from lianzhi.measure.machine import Cpu, cpu, environment
 from lianzhi.measure.memory import memory
 from lianzhi.measure.timing import Latency, latency
 
 __all__ = [
+    "Cpu",
     "Evaluation",
     "Latency",
     "cpu",
