@@ -1,0 +1,80 @@
+"""What an artifact folder holds, and a look at it before anything is read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lianzhi import files
+from lianzhi.errors import ArtifactError
+
+FORMAT = 1
+ARCHITECTURE = "architecture.json"
+WEIGHTS = "model.safetensors"
+ONNX = "model.onnx"
+PREPROCESS = "preprocess.json"
+LABELS = "labels.txt"
+PREDICT = "predict.py"
+MEMBERS = frozenset(
+    {ARCHITECTURE, WEIGHTS, ONNX, f"{ONNX}.data", PREPROCESS, LABELS, PREDICT}
+    | {"recipe.yaml", "report.json", "report.md", "report.html"}
+)
+
+_KEYS = {"format", "lianzhi", "kind", "weights", "ties", "inputs", "outputs", "difference"}
+_KINDS = {"zoo": {"zoo"}, "graph": {"graph", "reason"}}
+_MAGIC = {b"PK\x03\x04": "an archive", **{bytes((0x80, version)): "a pickle" for version in range(2, 8)}}
+_PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".pt2", ".ckpt", ".joblib"}
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds links, pickles or archives: no artifact has them, and none is opened."""
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "there is no such folder"
+        raise ArtifactError(f"{folder}: {what}; give the folder of an artifact")
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        for entry in entries:
+            if entry.is_symlink():
+                raise ArtifactError(
+                    f"{entry.path} is a link; an artifact holds plain files only. Put the file itself there"
+                )
+            if entry.is_file(follow_symlinks=False):
+                _check_file(Path(entry.path))
+    except OSError as error:
+        raise files.explain(error, folder, "read") from error
+
+
+def _check_file(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(4)
+    found = next((what for magic, what in _MAGIC.items() if start.startswith(magic)), None)
+    if found is None and path.suffix.lower() in _PICKLES:
+        found = f"a '{path.suffix}' file"
+    if found:
+        raise ArtifactError(
+            f"{path} is {found}, which can run code when it is opened; an artifact holds none. "
+            f"It was not opened. Remove it if you put it there, else do not use this artifact"
+        )
+
+
+def read_architecture(folder: Path) -> dict[str, Any]:
+    """`architecture.json`, of this format, with exactly the keys that its kind has."""
+    path = files.member(folder, ARCHITECTURE)
+    if not path.is_file():
+        raise ArtifactError(f"{folder}: not an artifact folder (it has no {ARCHITECTURE})")
+    data = files.read_json(path)
+    version = data.get("format") if isinstance(data, dict) else None
+    if type(version) is not int or version < 1:
+        raise ArtifactError(f"{path} is damaged: it has no format version")
+    if version > FORMAT:
+        raise ArtifactError(
+            f"{path} has format {version}, and this version of Lianzhi reads up to {FORMAT}; "
+            f"update it: pip install --upgrade lianzhi"
+        )
+    own = _KINDS.get(data["kind"]) if isinstance(data.get("kind"), str) else None
+    if own is None or data.keys() != _KEYS | own:
+        raise ArtifactError(
+            f"{path} is damaged or not made by Lianzhi: its keys are not those of format {version}"
+        )
+    return dict(data)

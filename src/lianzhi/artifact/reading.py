@@ -1,0 +1,126 @@
+"""`load`: a module back from its folder, without the code that it was made with.
+
+Every check comes before memory is allocated: the folder, the format, the digest and the header of the weights,
+the ops and their arguments, and a run on tensors without memory. Only then the weights are read.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lianzhi import files
+from lianzhi.artifact import skeleton
+from lianzhi.artifact.dry_run import dry_run, make_inputs
+from lianzhi.artifact.layout import check_folder, read_architecture
+from lianzhi.errors import ArtifactError, RecipeError
+from lianzhi.graph.deserialize import register_tensors
+from lianzhi.graph.serialize import from_json
+
+PathLike = str | os.PathLike[str]
+
+
+def load(path: PathLike) -> nn.Module:
+    """Load the model of an artifact folder, in eval mode, on the CPU.
+
+    >>> import tempfile
+    >>> from lianzhi import artifact
+    >>> folder = tempfile.mkdtemp() + "/small"
+    >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    >>> _ = artifact.save(model, folder, example_inputs=torch.zeros(1, 4))
+    >>> artifact.load(folder)(torch.ones(2, 4)).shape
+    torch.Size([2, 3])
+
+    A model of the zoo is that model again; any other is a `lianzhi.graph.TracedModule` over the same
+    parameters, which trains as well. Raises `ArtifactError` for a folder that is damaged, hostile, or of a
+    newer format; nothing in it is unpickled or evaluated.
+    """
+    folder = Path(path)
+    check_folder(folder)
+    architecture = read_architecture(folder)
+    try:
+        return _load(folder, architecture)
+    except ArtifactError as error:
+        shown = str(error)
+        raise (error if shown.startswith(str(folder)) else ArtifactError(f"{folder}: {shown}")) from None
+    except RecipeError as error:
+        raise ArtifactError(f"{folder}: {error}; it may need a newer Lianzhi, or a plug-in") from None
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise ArtifactError(
+            f"{folder} is damaged or not made by Lianzhi ({type(error).__name__}: {reason})"
+        ) from error
+
+
+def _load(folder: Path, architecture: dict[str, Any]) -> nn.Module:
+    weights = _checked_weights(folder, architecture["weights"])
+    table = files.tensor_table(weights)
+    ties = _checked_ties(architecture["ties"], table)
+    data = architecture[architecture["kind"]]
+    make = from_json if architecture["kind"] == "graph" else skeleton.build
+    module, outputs = dry_run(functools.partial(make, data), table, ties, architecture["inputs"])
+    if outputs != architecture["outputs"]:
+        raise ArtifactError(
+            "the model's outputs have other shapes or types than were saved; restore the folder"
+        )
+    tensors: dict[str, Tensor] = files.read_tensors(weights)
+    tensors.update({alias: tensors[name] for alias, name in ties.items()})
+    register_tensors(module, data["tensors"], tensors)
+    return module.eval()
+
+
+def _checked_weights(folder: Path, entry: Any) -> Path:
+    """The weights file, if its size and digest are those that were saved."""
+    if not isinstance(entry, dict) or entry.keys() != {"file", "bytes", "sha256"}:
+        raise ArtifactError("the weights are not described by file, bytes and sha256")
+    path = files.member(folder, entry["file"])
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing; restore it")
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        raise ArtifactError(
+            f"{path} is damaged: it has {size:,} bytes, not {entry['bytes']!r:.30}; restore it"
+        )
+    if digest(path) != entry["sha256"]:
+        raise ArtifactError(f"{path} is damaged: its SHA-256 is not the one that was saved; restore it")
+    return path
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _checked_ties(ties: Any, table: dict[str, Any]) -> dict[str, str]:
+    if not isinstance(ties, dict):
+        raise ArtifactError("the ties are not a table")
+    for alias, name in ties.items():
+        if alias in table or not isinstance(name, str) or name not in table:
+            raise ArtifactError(f"the tie of {alias!r:.80} to {name!r:.80} does not fit the weights")
+    return ties
+
+
+def example_inputs(path: PathLike) -> Any:
+    """Inputs of the shapes that the model takes, of a batch of one, in the form that it was saved with.
+
+    Floats are random (always the same), integers zero.
+    """
+    folder = Path(path)
+    generator = torch.Generator().manual_seed(0)
+
+    def make(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        if dtype.is_floating_point:
+            return torch.randn(shape, generator=generator).to(dtype)
+        return torch.ones(shape, dtype=dtype) if dtype is torch.bool else torch.zeros(shape, dtype=dtype)
+
+    return make_inputs(read_architecture(folder)["inputs"], make)

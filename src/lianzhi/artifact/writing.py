@@ -1,0 +1,250 @@
+"""`save`: a module into a folder, proved by loading it before the folder gets its name."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from lianzhi import files
+from lianzhi._version import __version__
+from lianzhi.artifact import skeleton
+from lianzhi.artifact.dry_run import call, dry_run, input_tree, no_memory
+from lianzhi.artifact.layout import ARCHITECTURE, FORMAT, LABELS, MEMBERS, PREPROCESS, WEIGHTS
+from lianzhi.artifact.reading import digest, load
+from lianzhi.errors import ArtifactError, GraphError
+from lianzhi.graph import Graph, TracedModule, capture, get_tensor
+from lianzhi.graph.deserialize import TEMPORARY
+from lianzhi.graph.serialize import from_json, tensor_kinds, to_json
+
+PathLike = str | os.PathLike[str]
+_TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 5e-2}
+
+
+def save(
+    model: nn.Module,
+    path: PathLike,
+    *,
+    example_inputs: Any,
+    preprocess: Any = None,
+    labels: Sequence[str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Save a model as a folder that `lianzhi.load` reads without the model's code. The model stays as it is.
+
+    >>> import tempfile
+    >>> folder = save(nn.Linear(4, 3), tempfile.mkdtemp() + "/m", example_inputs=torch.zeros(1, 4), labels=["a", "b", "c"])
+    >>> sorted(os.listdir(folder))
+    ['architecture.json', 'labels.txt', 'model.safetensors']
+
+    `preprocess` is a dict, or what has `to_dict`. `extra` are more members by file name: text, bytes, a
+    `Path` to copy, or a value to be written as JSON. A model of the zoo, pruned or not, is saved by name and
+    changes; any other, and one that those do not rebuild bit for bit, as its captured graph. The folder
+    appears whole or not at all; one that is not empty is refused unless `overwrite`, and then other people's
+    files in it stay. Raises `ArtifactError` if it cannot be written, `GraphError` if the model cannot be captured.
+    """
+    model, example_inputs = _on_cpu(model, example_inputs)
+    with files.whole_folder(path, overwrite=overwrite, owned=MEMBERS) as folder:
+        with _evaluating(model):
+            expected = _outputs(model, example_inputs)
+            reason = _save_zoo(model, folder, example_inputs, expected)
+            if reason is not None:
+                _save_graph(model, folder, example_inputs, expected, reason)
+        if preprocess is not None:
+            values = preprocess if isinstance(preprocess, dict) else preprocess.to_dict()
+            files.write_json(folder / PREPROCESS, values)
+        if labels is not None:
+            files.write_text(folder / LABELS, "".join(f"{_one_line(label)}\n" for label in labels))
+        for name, value in (extra or {}).items():
+            _write_extra(files.member(folder, name), value)
+    return Path(path)
+
+
+def _save_zoo(model: nn.Module, folder: Path, example_inputs: Any, expected: Any) -> str | None:
+    """Save by name and changes; return why that cannot be, if so."""
+    described = skeleton.describe(model)
+    if described is None:
+        return "it is not a model of the zoo"
+    kinds = tensor_kinds(model)
+    tensors, ties = _tensors(model, kinds)
+    inputs = input_tree(example_inputs, lambda _: True)
+    try:
+        with no_memory():
+            fresh = skeleton.skeleton(described["name"], described["config"])
+        data = {**described, "changes": skeleton.changes(fresh, model), "tensors": kinds}
+        _write(folder, tensors, ties, inputs, {"kind": "zoo", "zoo": data}, expected, skeleton.build)
+        if _difference(expected, _outputs(load(folder), example_inputs)) == 0:
+            return None
+        return "rebuilt from name and changes, the outputs are not the same bit for bit"
+    except Exception as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        return f"name and changes do not rebuild it: {(str(error).splitlines() or [''])[0]}"
+
+
+def _save_graph(model: nn.Module, folder: Path, example_inputs: Any, expected: Any, reason: str) -> None:
+    """Save the captured graph, and prove that it computes the same."""
+    graph = _captured(model, example_inputs)
+    data = to_json(graph.module)
+    own = tensor_kinds(model)
+    data["tensors"] = {name: own.get(name, TEMPORARY) for name in data["tensors"]}
+    tensors, ties = _tensors(graph.module, data["tensors"])
+    free = {id(value) for value in _free_tensors(graph, example_inputs)}
+    inputs = input_tree(example_inputs, lambda value: id(value) in free)
+    entry = {"kind": "graph", "graph": data, "reason": reason}
+    _write(folder, tensors, ties, inputs, entry, expected, from_json)
+    difference = _difference(expected, _outputs(load(folder), example_inputs))
+    if difference:
+        _write(folder, tensors, ties, inputs, entry, expected, from_json, difference)
+
+
+def _captured(model: nn.Module, example_inputs: Any) -> Graph:
+    try:
+        return capture(model, example_inputs)
+    except GraphError:
+        if not isinstance(model, TracedModule):
+            raise
+        return capture(model, example_inputs, dynamic_batch=False)
+
+
+def _free_tensors(graph: Graph, example_inputs: Any) -> list[Tensor]:
+    """Those of the example inputs whose first dimension the captured graph leaves free."""
+    values = pytree.tree_leaves(example_inputs)
+    nodes = [node for node in graph.nodes if node.op == "placeholder"]
+    free = []
+    for value, node in zip(values, nodes, strict=True):
+        traced = node.meta.get("val")
+        if isinstance(traced, Tensor) and traced.dim() and not isinstance(traced.shape[0], int):
+            free.append(value)
+    return free
+
+
+def _write(
+    folder: Path,
+    tensors: dict[str, Tensor],
+    ties: dict[str, str],
+    inputs: Any,
+    entry: dict[str, Any],
+    expected: Any,
+    make: Any,
+    difference: float = 0.0,
+) -> None:
+    """Write weights and architecture."""
+    weights = files.write_tensors(folder / WEIGHTS, tensors)
+    table = files.tensor_table(weights)
+    data = entry[entry["kind"]]
+    _, outputs = dry_run(lambda values: make(data, values), table, ties, inputs)
+    architecture = {
+        "format": FORMAT,
+        "lianzhi": __version__,
+        "weights": {"file": WEIGHTS, "bytes": weights.stat().st_size, "sha256": digest(weights)},
+        "ties": ties,
+        "inputs": inputs,
+        "outputs": outputs,
+        "difference": difference,
+        **entry,
+    }
+    files.write_json(folder / ARCHITECTURE, architecture)
+
+
+def _tensors(module: nn.Module, kinds: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Every tensor once, and which other names it has."""
+    first: dict[int, str] = {}
+    tensors, ties = {}, {}
+    for name in kinds:
+        tensor = get_tensor(module, name)
+        if id(tensor) in first:
+            ties[name] = first[id(tensor)]
+        else:
+            first[id(tensor)] = name
+            tensors[name] = tensor
+    return tensors, ties
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode; each submodule's own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            if isinstance(module, TracedModule):
+                module.train(mode)
+        for module, mode in modes:
+            module.training = mode
+
+
+def _on_cpu(model: nn.Module, example_inputs: Any) -> tuple[nn.Module, Any]:
+    """The model and its inputs on the CPU; a model that is elsewhere is copied."""
+    inputs = pytree.tree_map(
+        lambda value: value.cpu() if isinstance(value, Tensor) else value, example_inputs
+    )
+    if all(tensor.device.type == "cpu" for tensor in (*model.parameters(), *model.buffers())):
+        return model, inputs
+    return copy.deepcopy(model).cpu(), inputs
+
+
+def _outputs(model: nn.Module, example_inputs: Any) -> list[Any]:
+    """What the model returns, from the same random numbers each time."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return pytree.tree_leaves(call(model, example_inputs))
+
+
+def _difference(expected: list[Any], found: list[Any]) -> float:
+    """0.0 if all outputs are the same bit for bit, else the largest difference, if it is mere rounding."""
+    largest = 0.0
+    if len(expected) != len(found):
+        raise ArtifactError(f"the saved model returns {len(found)} values, and the model {len(expected)}")
+    for one, other in zip(expected, found, strict=True):
+        if not isinstance(one, Tensor):
+            continue
+        if one.shape != other.shape or one.dtype != other.dtype:
+            raise ArtifactError(
+                f"the saved model returns {other.dtype} of shape {tuple(other.shape)}, "
+                f"and the model {one.dtype} of shape {tuple(one.shape)}"
+            )
+        if torch.equal(_bits(one), _bits(other)):
+            continue
+        gap = float((one.double() - other.double()).abs().nan_to_num(nan=float("inf")).max())
+        if gap > _TOLERANCE.get(one.dtype, 1e-4) * max(1.0, float(one.double().abs().max())):
+            raise ArtifactError(
+                f"the captured graph computes something else than the model (a difference of {gap:.3g}); "
+                f"it may read random numbers or a state that is not a parameter or buffer"
+            )
+        largest = max(largest, gap)
+    return largest
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _one_line(label: Any) -> str:
+    text = str(label)
+    if len(text.splitlines()) > 1 or text.endswith("\n"):
+        raise ArtifactError(f"the label {text!r:.80} has several lines; give each class a name of one line")
+    return text
+
+
+def _write_extra(path: Path, value: Any) -> None:
+    if path.name in (ARCHITECTURE, WEIGHTS, PREPROCESS, LABELS):
+        raise ArtifactError(f"'{path.name}' is written by save itself; give the extra file another name")
+    if isinstance(value, str):
+        files.write_text(path, value)
+    elif isinstance(value, (bytes, bytearray)):
+        files.write_bytes(path, bytes(value))
+    elif isinstance(value, os.PathLike):
+        files.write_bytes(path, files.read_bytes(value))
+    else:
+        files.write_json(path, value)
