@@ -6,19 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lianzhi.errors import DataError
-from lianzhi.tasks import cache, hashing
+from lianzhi.tasks import pictures
 from lianzhi.tasks._task import Task
 from lianzhi.tasks.assemble import Facts, assemble
 from lianzhi.tasks.options import SplitOptions
 from lianzhi.tasks.part import Part, as_labels
+from lianzhi.tasks.pictures import Encoded
 from lianzhi.tasks.readers import hub, parquet
-from lianzhi.tasks.readers.decode import decode_all, from_bytes
-from lianzhi.tasks.stores import PixelStore
-from lianzhi.tasks.waiting import waiting
 
 Native = Callable[[Path], "dict[str, Part] | None"]
 
@@ -85,20 +80,8 @@ def from_parquet(this: Published, folder: Path) -> tuple[dict[str, Part] | None,
 
 
 def part_of(table: parquet.ImageTable, facts: Facts) -> Part:
-    """A part whose images, all of one size, are decoded into memory and kept in the cache."""
+    """A part whose images must all be of the set's own size; they are kept in memory."""
     assert facts.size is not None
-    size, channels = facts.size, facts.channels
     where = str(table.files[0])
-    labels = as_labels(table.labels, where)
-
-    def make() -> NDArray[np.uint8]:
-        with waiting(f"decoding {len(table):,} images"):
-            return decode_all(
-                len(table), from_bytes(table.encoded), table.where, size=size, channels=channels
-            )
-
-    pixels = cache.array(
-        hashing.digest(table.digest, str(size), str(channels), "1"),
-        make,
-    )
-    return Part(PixelStore(pixels, table.digest), labels, where, table.where)
+    images = Encoded(table.encoded, table.where, as_labels(table.labels, where), table.digest, where)
+    return pictures.part_of(images, pictures.Frame(facts.size, facts.channels, None, None, exact=True))

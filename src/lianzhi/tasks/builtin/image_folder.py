@@ -26,7 +26,7 @@ def image_folder(data: Path | None, options: ImageFolderOptions) -> Task:
     """Make the task; the classes are the folders of the training part, in sorted order."""
     if data is None:
         raise DataError(
-            "task 'image_folder': give data: the folder that holds the classes, or train/ and test/"
+            "task 'image_folder': give data: a folder with one subfolder a class, or with such folders in train/ and test/"
         )
     if not data.is_dir():
         raise DataError(f"task 'image_folder': {data}: no such folder")

@@ -12,7 +12,7 @@ from lianzhi.tasks.arrays import open_arrays
 from lianzhi.tasks.catalog import registry
 from lianzhi.tasks.options import OwnImageOptions
 from lianzhi.tasks.readers import npz as reader
-from lianzhi.tasks.readers.folder import PARTS
+from lianzhi.tasks.readers.folder import find_files
 
 
 class NpzOptions(OwnImageOptions):
@@ -35,12 +35,7 @@ def npz(data: Path | None, options: NpzOptions) -> Task:
         )
     if not data.is_dir():
         return open_arrays("npz", data, reader.read(data, options.inputs, options.labels), options)
-    files = {part: data / f"{name}.npz" for part, names in PARTS.items() for name in names}
-    files = {part: file for part, file in files.items() if file.is_file()}
-    if "train" not in files:
-        raise DataError(
-            f"task 'npz': {data} holds no train.npz; give an .npz file, or a folder with train.npz"
-        )
+    files = find_files(data, "npz")
     arrays = {
         part: reader.read(file, options.inputs, options.labels)["train"] for part, file in files.items()
     }

@@ -10,7 +10,7 @@ from lianzhi.tasks.arrays import open_arrays
 from lianzhi.tasks.catalog import registry
 from lianzhi.tasks.options import OwnImageOptions
 from lianzhi.tasks.readers import oneflow_json as reader
-from lianzhi.tasks.readers.folder import PARTS
+from lianzhi.tasks.readers.folder import find_files
 
 
 class OneflowJsonOptions(OwnImageOptions):
@@ -26,14 +26,7 @@ def oneflow_json(data: Path | None, options: OneflowJsonOptions) -> Task:
         raise DataError(
             "task 'oneflow_json': give data: a JSON file, or a folder with train.json and test.json"
         )
-    files = {"train": data}
-    if data.is_dir():
-        files = {part: data / f"{name}.json" for part, names in PARTS.items() for name in names}
-        files = {part: file for part, file in files.items() if file.is_file()}
-        if "train" not in files:
-            raise DataError(
-                f"task 'oneflow_json': {data} holds no train.json; give a JSON file, or such a folder"
-            )
+    files = find_files(data, "json") if data.is_dir() else {"train": data}
     return open_arrays(
         "oneflow_json", data, {part: reader.read(file) for part, file in files.items()}, options
     )

@@ -114,10 +114,10 @@ def _pixels(value: Any, file: Path) -> NDArray[np.uint8]:
     if len(state) != 5 or not isinstance(state[2], _Type) or not isinstance(state[4], bytes):
         raise DataError(f"{file}: 'data' is not a NumPy array of bytes")
     shape, kind, fortran, data = state[1], state[2].code, state[3], state[4]
-    if kind not in ("u1", b"u1") or fortran or not isinstance(shape, tuple) or shape[1:] != (3072,):
+    if kind not in ("u1", b"u1") or not isinstance(shape, tuple) or len(shape) != 2 or shape[1] != 3072:
         raise DataError(f"{file}: 'data' is {kind} of shape {shape}; expected u1 of shape (samples, 3072)")
     if len(data) != shape[0] * 3072:
         raise DataError(
             f"{file}: 'data' has {len(data):,} bytes, and its shape {shape} needs {shape[0] * 3072:,}"
         )
-    return np.frombuffer(data, np.uint8)
+    return np.frombuffer(data, np.uint8).reshape(shape, order="F" if fortran else "C")

@@ -53,6 +53,21 @@ def find_parts(folder: Path) -> dict[str, Path]:
     return found if "train" in found else {}
 
 
+def find_files(folder: Path, ending: str) -> dict[str, Path]:
+    """The one file of each part, such as ``train.npz``, under its usual names; ``train`` must be there."""
+    found = {
+        part: folder / f"{name}.{ending}"
+        for part, names in PARTS.items()
+        for name in names
+        if (folder / f"{name}.{ending}").is_file()
+    }
+    if "train" not in found:
+        raise DataError(
+            f"{folder}: holds no train.{ending}; give the file itself, or a folder with train.{ending}"
+        )
+    return found
+
+
 def classes_of(folder: Path) -> tuple[str, ...]:
     """The names of the class folders, sorted."""
     return tuple(

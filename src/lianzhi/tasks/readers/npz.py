@@ -33,7 +33,8 @@ def read(file: Path, inputs: str | None, labels: str | None) -> Arrays:
         DataError: the file is missing or damaged, has other names, or holds pickled objects.
     """
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(
                     f"{file}: a single array; save samples and labels together: np.savez(file, x=…, y=…)"
