@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ def changes(fresh: nn.Module, model: nn.Module) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _differing(path: str, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+def _differing(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name in old.keys() | new.keys():
         if name == "training" or (name in old and name in new and _same(old[name], new[name])):

@@ -30,7 +30,7 @@ bitwise_and.Scalar bitwise_and.Tensor bitwise_not.default bitwise_or.Scalar bitw
 bitwise_xor.Tensor eq.Scalar eq.Tensor ge.Scalar ge.Tensor gt.Scalar gt.Tensor isfinite.default isinf.default
 isnan.default le.Scalar le.Tensor logical_and.default logical_not.default logical_or.default logical_xor.default
 lt.Scalar lt.Tensor ne.Scalar ne.Tensor where.Scalar where.ScalarOther where.ScalarSelf where.self
-masked_fill.Scalar masked_fill.Tensor masked_fill_.Scalar masked_fill_.Tensor __and__.Scalar __and__.Tensor
+masked_fill.Scalar masked_fill.Tensor masked_fill_.Scalar fill_.Tensor fill.Scalar masked_fill_.Tensor __and__.Scalar __and__.Tensor
 __or__.Scalar __or__.Tensor __xor__.Tensor any.default any.dim all.default all.dim
 """
 
@@ -52,7 +52,7 @@ alpha_dropout.default dropout.default dropout_.default embedding.default feature
 feature_dropout_.default group_norm.default instance_norm.default layer_norm.default linear.default
 linalg_vector_norm.default max_pool1d.default max_pool2d.default max_pool3d.default norm.ScalarOpt_dim
 pixel_shuffle.default pixel_unshuffle.default channel_shuffle.default rms_norm.default
-scaled_dot_product_attention.default gru.input lstm.input rnn_relu.input rnn_tanh.input grid_sampler.default
+scaled_dot_product_attention.default _weight_norm.default gru.input lstm.input rnn_relu.input rnn_tanh.input affine_grid_generator.default grid_sampler.default
 upsample_bicubic2d.vec upsample_bilinear2d.vec upsample_linear1d.vec upsample_nearest1d.vec
 upsample_nearest2d.vec upsample_nearest3d.vec upsample_trilinear3d.vec _upsample_bicubic2d_aa.vec
 _upsample_bilinear2d_aa.vec fake_quantize_per_channel_affine.default fake_quantize_per_tensor_affine.default
@@ -61,7 +61,7 @@ fake_quantize_per_tensor_affine.tensor_qparams
 
 _PRODUCTS = """
 addbmm.default addmm.default addmv.default baddbmm.default bmm.default dot.default einsum.default matmul.default
-mm.default mv.default outer.default
+mm.default mv.default outer.default vdot.default
 """
 
 _REDUCTIONS = """
@@ -74,7 +74,7 @@ topk.default var.correction var.default var.dim var_mean.correction var_mean.dim
 _MOVEMENT = """
 alias.default cat.default chunk.default clone.default constant_pad_nd.default contiguous.default copy.default
 copy_.default detach.default detach_.default diagonal.default expand.default expand_as.default flatten.using_ints
-flip.default fill_.Scalar gather.default index.Tensor index_add.default index_copy.default index_put.default
+flip.default fill_.Scalar fill_.Tensor fill.Scalar gather.default index.Tensor index_add.default index_copy.default index_put.default
 index_put_.default index_select.default lift_fresh_copy.default masked_scatter.default meshgrid.indexing
 movedim.int movedim.intlist narrow.default pad.default permute.default reflection_pad1d.default
 reflection_pad2d.default repeat.default repeat_interleave.self_int replication_pad1d.default
@@ -88,7 +88,7 @@ view_as_real.default im2col.default col2im.default numpy_T.default mT.default ze
 """
 
 _CREATION = """
-arange.default arange.start arange.start_step bernoulli.p eye.default full.default full_like.default
+arange.default arange.start arange.start_step bernoulli.p eye.default eye.m full.default full_like.default
 linspace.default new_full.default new_ones.default new_zeros.default ones.default
 ones_like.default rand.default rand_like.default randn.default randn_like.default scalar_tensor.default
 zeros.default zeros_like.default

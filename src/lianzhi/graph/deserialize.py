@@ -58,7 +58,9 @@ def _build(data: Any, tensors: dict[str, Tensor]) -> TracedModule:
     parameters: dict[int, nn.Parameter] = {}
     root = nn.Module()
     register_tensors(root, kinds, tensors, parameters)
-    graph, nodes, flat = fx.Graph(), {}, []
+    graph = fx.Graph()
+    nodes: dict[str, fx.Node] = {}
+    flat: list[str] = []
     for entry in data["nodes"]:
         fields = _FIELDS.get(str(entry.get("op"))) if isinstance(entry, dict) else None
         if fields is None or entry.keys() != fields:

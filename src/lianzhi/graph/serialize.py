@@ -81,7 +81,10 @@ def _entry(module: fx.GraphModule, node: fx.Node) -> dict[str, Any]:
         return {"op": "input", "name": node.name}
     if node.op == "get_attr":
         if not isinstance(get_tensor(module, str(node.target)), Tensor):
-            raise ArtifactError(f"'{node.target}' is not a tensor, so the graph cannot be saved")
+            raise ArtifactError(
+                f"'{node.target}' is a part of the model inside a block such as torch.autocast, which cannot be "
+                f"saved; take the block out of forward"
+            )
         return {"op": "read", "name": node.name, "tensor": str(node.target)}
     if node.op != "call_function":
         raise ArtifactError(f"'{node.name}' calls {node.target}, which is not an op; capture the model again")
@@ -99,7 +102,7 @@ def _name_of(target: Any) -> str:
         return str(target)
     if getattr(target, "__name__", "") == "getitem":
         return "operator.getitem"
-    return sizes.NAMES.get(target) or getattr(target, "__name__", str(target))
+    return sizes.NAMES.get(target) or str(getattr(target, "__name__", target))
 
 
 def _arguments(module: fx.GraphModule, flat: list[str]) -> tuple[list[Any], int]:

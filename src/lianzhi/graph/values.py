@@ -126,6 +126,7 @@ def _is_number(value: Any) -> bool:
 
 _BY_NODE = {"TensorType", "IntType", "SymIntType", "FloatType", "NumberType", "BoolType", "SymBoolType"}
 _LITERAL = {
+    "TensorType": _is_number,  # PyTorch makes a tensor of a number where an op takes one
     "IntType": _is_int,
     "SymIntType": _is_int,
     "FloatType": lambda value: type(value) in (int, float),
