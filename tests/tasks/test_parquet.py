@@ -171,6 +171,15 @@ def test_damaged_and_missing_files(tmp_path):
         task("cifar10", data=tmp_path)
 
 
+def test_an_empty_part(tmp_path):
+    hub_like(tmp_path)
+    write_parquet(tmp_path / "test-00000-of-00001.parquet", images(1), labels_of(1))
+    file = tmp_path / "test-00000-of-00001.parquet"
+    pq.write_table(pq.read_table(file).slice(0, 0), file)
+    with pytest.raises(DataError, match=r"test-.*\.parquet: has no rows"):
+        task("cifar10", data=tmp_path, **SMALL)
+
+
 def test_columns(tmp_path):
     file = write_parquet(tmp_path / "a.parquet", images(20), labels_of(20, 2), image="photo", label="kind")
     with pytest.raises(DataError, match=r"no image column among photo, kind .* the option 'image'"):
