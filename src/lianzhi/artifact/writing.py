@@ -198,7 +198,14 @@ def _outputs(model: nn.Module, example_inputs: Any) -> list[Any]:
     """What the model returns, from the same random numbers each time."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return pytree.tree_leaves(call(model, example_inputs))
+        try:
+            return pytree.tree_leaves(call(model, example_inputs))
+        except Exception as error:
+            reason = (str(error).splitlines() or [""])[0][:200]
+            raise GraphError(
+                f"{type(model).__name__} does not run on example_inputs ({type(error).__name__}: {reason}); "
+                f"give a tensor, a tuple of tensors or a dict of keyword tensors that it takes"
+            ) from error
 
 
 def _difference(expected: list[Any], found: list[Any]) -> float:
