@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ MEMBERS = frozenset(
     | {"recipe.yaml", "report.json", "report.md", "report.html"}
 )
 
-_KEYS = {"format", "lianzhi", "kind", "weights", "ties", "inputs", "outputs", "difference"}
+_KEYS = {"format", "lianzhi", "kind", "weights", "ties", "inputs", "outputs", "difference", "digest"}
 _KINDS = {"zoo": {"zoo"}, "graph": {"graph", "reason"}}
 _MAGIC = {b"PK\x03\x04": "an archive", **{bytes((0x80, version)): "a pickle" for version in range(2, 8)}}
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".pt2", ".ckpt", ".joblib"}
@@ -79,4 +81,13 @@ def read_architecture(folder: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{path} is damaged or not made by Lianzhi: its keys are not those of format {version}"
         )
+    if data["digest"] != own_digest(data):
+        raise ArtifactError(f"{path} is damaged: its contents are not those that were saved; restore it")
     return dict(data)
+
+
+def own_digest(architecture: dict[str, Any]) -> str:
+    """A digest of everything else in the file: it tells damage, not who wrote it."""
+    rest = {key: value for key, value in architecture.items() if key != "digest"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -17,7 +17,7 @@ from lianzhi import files
 from lianzhi._version import __version__
 from lianzhi.artifact import skeleton
 from lianzhi.artifact.dry_run import call, dry_run, input_tree, no_memory
-from lianzhi.artifact.layout import ARCHITECTURE, FORMAT, LABELS, MEMBERS, PREPROCESS, WEIGHTS
+from lianzhi.artifact.layout import ARCHITECTURE, FORMAT, LABELS, MEMBERS, PREPROCESS, WEIGHTS, own_digest
 from lianzhi.artifact.reading import digest, load
 from lianzhi.errors import ArtifactError, GraphError
 from lianzhi.graph import Graph, TracedModule, capture, get_tensor
@@ -152,7 +152,7 @@ def _write(
         "difference": difference,
         **entry,
     }
-    files.write_json(folder / ARCHITECTURE, architecture)
+    files.write_json(folder / ARCHITECTURE, {**architecture, "digest": own_digest(architecture)})
 
 
 def _tensors(module: nn.Module, kinds: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -144,7 +144,7 @@ def read_bytes(path: PathLike, limit: int = 1 << 30) -> bytes:
             size = os.fstat(file.fileno()).st_size
             if size > limit:
                 raise ArtifactError(f"{os.fspath(path)} has {size:,} bytes; at most {limit:,} are read")
-            return file.read(limit)
+            return file.read(size)
     except (OSError, ValueError) as error:
         if not isinstance(error, OSError):
             raise ArtifactError(f"{path!r} is not a path: {error}") from None
