@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lianzhi.deploy.simplify import pool_globally
 from lianzhi.errors import ArtifactError, GraphError
 from lianzhi.graph import Graph, capture
 from lianzhi.graph.trace import quiet
@@ -67,6 +68,7 @@ def to_proto(graph: Graph, *, translations: dict[Any, Any] | None = None) -> Any
             f"{type(graph.source).__name__} cannot be exported to ONNX ({type(error).__name__}: {reason[0]}); "
             f"replace the operation that is named, or keep target: pytorch"
         ) from error
+    pool_globally(proto)
     _clean(proto)
     return proto
 

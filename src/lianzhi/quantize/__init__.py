@@ -1,0 +1,7 @@
+"""Quantization: observers, placement per target, post-training quantization, export, lint."""
+
+from lianzhi.quantize.model import QuantizedModel
+from lianzhi.quantize.observers import registry as observers_registry
+from lianzhi.quantize.workflow import quantize
+
+__all__ = ["QuantizedModel", "observers_registry", "quantize"]

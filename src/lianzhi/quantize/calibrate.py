@@ -1,0 +1,68 @@
+"""Run calibration batches through a graph and keep statistics of the values that get a quantizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from lianzhi.errors import DataError
+from lianzhi.graph import TracedModule
+from lianzhi.quantize.observers import ObserverConfig, Statistics, registry
+from lianzhi.quantize.scheme import Scheme
+
+Visit = Callable[[fx.Node, Tensor], None]
+
+
+class _Watched(fx.Interpreter):
+    """Runs the graph node by node, frees what is no longer needed, and shows some results."""
+
+    def __init__(self, module: TracedModule, nodes: Iterable[fx.Node], visit: Visit) -> None:
+        super().__init__(module)
+        self.watched = set(nodes)
+        self.visit = visit
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n in self.watched:
+            self.visit(n, result)
+        return result
+
+
+def watch(module: TracedModule, nodes: Iterable[fx.Node], batches: list[Any], visit: Visit) -> None:
+    """Run every batch, and call `visit` with each of these nodes and its result."""
+    interpreter = _Watched(module, nodes, visit)
+    with torch.no_grad():
+        for batch in batches:
+            interpreter.run(*batch)
+
+
+def observe(
+    module: TracedModule, nodes: list[fx.Node], batches: list[Any], *, histogram: bool
+) -> dict[fx.Node, Statistics]:
+    """Statistics of each node's values: one pass for the ranges, a second one for the histograms."""
+    seen = {node: Statistics() for node in nodes}
+
+    def ranges(node: fx.Node, values: Tensor) -> None:
+        seen[node].add_range(values)
+        low, high = seen[node].batches[-1]
+        if not (low > -float("inf") and high < float("inf")):
+            raise DataError(
+                f"the model's own values are not finite on the calibration data, first at '{node.name}'; "
+                f"check the weights, and that the data are preprocessed as in training"
+            )
+
+    watch(module, nodes, batches, ranges)
+    if histogram:
+        watch(module, nodes, batches, lambda node, values: seen[node].add_counts(values))
+    return seen
+
+
+def ranges_of(
+    seen: dict[fx.Node, Statistics], scheme: Scheme, observer: str, options: ObserverConfig
+) -> dict[fx.Node, tuple[float, float]]:
+    """Each node's range, by an observer."""
+    find = registry.get(observer).build
+    return {node: find(statistics, scheme, options) for node, statistics in seen.items()}

@@ -1,0 +1,134 @@
+"""Put fake quantizers into a graph: buffers for scale and zero point, and an op that reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from lianzhi.graph import TracedModule, get_tensor
+from lianzhi.quantize.affine import FAKE_CHANNEL, FAKE_TENSOR, MIN_SCALE, qparams
+from lianzhi.quantize.placement import Placement
+from lianzhi.quantize.placement.plan import is_identity
+from lianzhi.quantize.scheme import Scheme, Schemes
+
+HOME = "quantizers"
+BIAS_STEPS = 2.0**30  # a bias is stored in int32, in steps of (input scale * weight scale)
+
+
+def insert(
+    module: TracedModule, placement: Placement, ranges: dict[fx.Node, tuple[float, float]], schemes: Schemes
+) -> None:
+    """Quantize the values and weights of a placement, in place."""
+    module.add_module(HOME, nn.Module())
+    scales: dict[fx.Node, Tensor] = {}
+    for node in placement.values:
+        root = placement.shares.get(node, node)
+        if root not in scales:
+            low, high = ranges[root]
+            scale, zero_point = qparams(torch.tensor(low), torch.tensor(high), schemes.activations)
+            _store(module, root.name, scale, zero_point)
+            scales[root] = scale
+        scales[node] = scales[root]
+        _after(module, node, root.name, schemes.activations)
+    for name, nodes in _by_weight(placement.weights).items():
+        scale = weight_scale(module, name, nodes, scales, schemes.weights)
+        key = name.replace(".", "_")
+        _store(module, key, scale, torch.zeros_like(scale, dtype=torch.int32))
+        _before(module, nodes, key, schemes.weights)
+    module.recompile()
+
+
+def weight_scale(
+    module: TracedModule, name: str, nodes: list[fx.Node], scales: dict[fx.Node, Tensor], scheme: Scheme
+) -> Tensor:
+    """One scale an output channel: the largest magnitude over the largest integer.
+
+    It is never so small that the bias, in steps of input scale * weight scale, leaves int32.
+    """
+    weight = get_tensor(module, name).detach()
+    largest = weight.abs().flatten(1).amax(1)
+    scale, _ = qparams(-largest, largest, scheme)
+    for node in nodes:
+        bias = bias_of(node)
+        if bias is not None:
+            step = input_scale(module, node)
+            least = get_tensor(module, str(bias.target)).detach().abs() / (step * BIAS_STEPS)
+            scale = torch.maximum(scale, least.clamp(min=MIN_SCALE))
+    return scale
+
+
+def bias_of(node: fx.Node) -> fx.Node | None:
+    """The parameter that an op with weights adds, if it has one."""
+    value = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
+    return value if isinstance(value, fx.Node) and value.op == "get_attr" else None
+
+
+def input_quantizer(node: fx.Node) -> fx.Node | None:
+    """The fake quantizer whose result an op reads, seen through ops that do nothing."""
+    value: Any = node.args[0]
+    while isinstance(value, fx.Node) and is_identity(value):
+        value = value.args[0]
+    return value if isinstance(value, fx.Node) and value.target is FAKE_TENSOR else None
+
+
+def input_scale(module: TracedModule, node: fx.Node) -> Tensor:
+    """The scale of an op's input."""
+    quantizer = input_quantizer(node)
+    assert quantizer is not None
+    return get_tensor(module, str(quantizer.args[1].target))  # type: ignore[union-attr]
+
+
+def _by_weight(nodes: list[fx.Node]) -> dict[str, list[fx.Node]]:
+    """Ops by the name of their weight: one that is used twice gets one scale."""
+    groups: dict[str, list[fx.Node]] = {}
+    for node in nodes:
+        groups.setdefault(str(node.args[1].target), []).append(node)  # type: ignore[union-attr]
+    return groups
+
+
+def _store(module: TracedModule, key: str, scale: Tensor, zero_point: Tensor) -> None:
+    holder = nn.Module()
+    holder.register_buffer("scale", scale)
+    holder.register_buffer("zero_point", zero_point)
+    module.get_submodule(HOME).add_module(key, holder)
+
+
+def _read(module: TracedModule, key: str) -> tuple[fx.Node, fx.Node]:
+    """Nodes that read a quantizer's scale and zero point."""
+    nodes = []
+    for leaf in ("scale", "zero_point"):
+        node = module.graph.get_attr(f"{HOME}.{key}.{leaf}")
+        node.meta["val"] = get_tensor(module, f"{HOME}.{key}.{leaf}").to("meta")
+        nodes.append(node)
+    return nodes[0], nodes[1]
+
+
+def _after(module: TracedModule, node: fx.Node, key: str, scheme: Scheme) -> None:
+    """Everybody who read `node` reads its quantized value."""
+    place = node
+    if node.op == "placeholder":
+        place = [item for item in module.graph.nodes if item.op == "placeholder"][-1]
+    readers = list(node.users)
+    with module.graph.inserting_after(place):
+        anchor = module.graph.call_function(FAKE_TENSOR, (node,))
+    with module.graph.inserting_before(anchor):
+        scale, zero_point = _read(module, key)
+    anchor.args = (node, scale, zero_point, scheme.qmin, scheme.qmax)
+    anchor.meta["val"] = node.meta["val"]
+    for reader in readers:
+        reader.replace_input_with(node, anchor)
+
+
+def _before(module: TracedModule, nodes: list[fx.Node], key: str, scheme: Scheme) -> None:
+    """These ops read a quantized weight."""
+    weight: fx.Node = nodes[0].args[1]  # type: ignore[assignment]
+    with module.graph.inserting_before(nodes[0]):
+        scale, zero_point = _read(module, key)
+        quantized = module.graph.call_function(
+            FAKE_CHANNEL, (weight, scale, zero_point, 0, scheme.qmin, scheme.qmax)
+        )
+    quantized.meta["val"] = weight.meta["val"]
+    for node in nodes:
+        node.update_arg(1, quantized)

@@ -1,0 +1,174 @@
+"""Where quantizers go: the result of a target's rules, and the rules that targets share.
+
+The graph is walked from its outputs to its inputs. An op with weights and an integer kernel always wants its
+input quantized. An element-wise op is computed in integers if somebody after it wants its result, so that
+a residual sum between convolutions is, and one before a layer norm is not. Ops that only move values keep
+the scale of what they move.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+
+from lianzhi.graph import TracedModule
+from lianzhi.quantize.placement import ops
+
+WHOLE = 2**63 - 1  # the end of a slice that takes everything
+
+
+@dataclass
+class Placement:
+    """`values`: nodes whose result is quantized, in order; `shares`: of these, which take the scale of which.
+
+    `weights`: ops whose weight is quantized; `left`: ops that stay float, with the reason.
+    """
+
+    values: list[fx.Node] = field(default_factory=list)
+    shares: dict[fx.Node, fx.Node] = field(default_factory=dict)
+    weights: list[fx.Node] = field(default_factory=list)
+    left: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a target has integer kernels for.
+
+    `output_of`: ops whose result is always quantized, because the kernel needs it to be; `elementwise`: ops
+    that are computed in integers when their result is wanted in integers.
+    """
+
+    weighted: frozenset[Any] = frozenset(ops.WEIGHTED)
+    output_of: frozenset[Any] = frozenset(ops.CONVOLUTIONS)
+    elementwise: frozenset[Any] = frozenset(ops.SUMS | ops.PRODUCTS | ops.CONCATS | ops.AVERAGES)
+    moves: frozenset[Any] = frozenset(ops.MOVES)
+
+
+def layer_name(node: fx.Node) -> str:
+    """The module that an op with weights belongs to; else the op's own name in the graph."""
+    value: Any = node.args[1] if len(node.args) > 1 else None
+    while isinstance(value, fx.Node) and value.op == "call_function" and value.args:
+        value = value.args[0]  # a quantizer between the weight and its op
+    if isinstance(value, fx.Node) and value.op == "get_attr":
+        return str(value.target).rpartition(".")[0] or str(value.target)
+    return node.name
+
+
+def tail(node: fx.Node) -> fx.Node:
+    """The node whose result leaves the kernel of `node`: itself, or the clamp that is its only reader."""
+    users = list(node.users)
+    return users[0] if len(users) == 1 and users[0].target in ops.CLAMPS else node
+
+
+def place(module: TracedModule, rules: Rules, ignored: Callable[[str], bool]) -> Placement:
+    """Apply a target's rules to a graph whose BatchNorms are folded."""
+    result = Placement()
+    wanted: set[fx.Node] = set()
+    for node in reversed(list(module.graph.nodes)):
+        if node.op != "call_function":
+            continue
+        if node.target in ops.TRANSPOSED and node.target not in rules.weighted:
+            result.left.append(
+                (layer_name(node), "the target has no integer kernel for transposed convolutions")
+            )
+        if node.target in rules.weighted:
+            reason = _weighted_obstacle(module, node, ignored)
+            if reason:
+                result.left.append((layer_name(node), reason))
+                continue
+            result.weights.append(node)
+            wanted.add(_source(node.args[0]))
+            if node.target in rules.output_of:
+                wanted.add(tail(node))
+        elif node.target in rules.elementwise and tail(node) in wanted and not ignored(node.name):
+            wanted.update(_source(operand) for operand in _operands(node))
+        elif _moves(node, rules) and node in wanted:
+            wanted.add(_moved(node))
+    result.weights.reverse()
+    result.left.reverse()
+    _collect(module, rules, wanted, result)
+    return result
+
+
+def _collect(module: TracedModule, rules: Rules, wanted: set[fx.Node], result: Placement) -> None:
+    """The wanted values in order; those that were only moved share the scale of their source."""
+    taken: set[fx.Node] = set()
+    for node in module.graph.nodes:
+        if node not in wanted or not _is_float(node):
+            continue
+        taken.add(node)
+        result.values.append(node)
+        if _moves(node, rules):
+            source = _moved(node)
+            if source in taken:
+                result.shares[node] = result.shares.get(source, source)
+
+
+def _weighted_obstacle(module: TracedModule, node: fx.Node, ignored: Callable[[str], bool]) -> str:
+    weight = node.args[1]
+    if ignored(layer_name(node)):
+        return "ignored, as asked"
+    if not isinstance(weight, fx.Node) or weight.op != "get_attr":
+        return "its weight is computed, not a parameter"
+    if not _is_float(_source(node.args[0])):
+        return "its input is not float32"
+    return ""
+
+
+def _operands(node: fx.Node) -> list[fx.Node]:
+    """The computed inputs of an element-wise op; none if one of them is a constant or is scaled."""
+    values = node.args[0] if isinstance(node.args[0], (tuple, list)) else node.args[:2]
+    if node.target in ops.AVERAGES:
+        values = node.args[:1]
+    elif node.target in ops.SUMS and node.kwargs.get("alpha", 1) != 1:
+        return []
+    nodes = [value for value in values if isinstance(value, fx.Node) and value.op != "get_attr"]
+    return nodes if len(nodes) == len(values) and all(_is_float(item) for item in nodes) else []
+
+
+def _moves(node: fx.Node, rules: Rules) -> bool:
+    if is_identity(node):
+        return False
+    if node.target in ops.PADS:
+        return _pads_with_zero(node)
+    if node.target is operator.getitem:
+        return isinstance(node.args[0], fx.Node) and node.args[0].target in ops.SPLITS
+    return node.op == "call_function" and node.target in rules.moves
+
+
+def _moved(node: fx.Node) -> fx.Node:
+    """The node whose values a move passes on."""
+    split = node.target is operator.getitem
+    return _source(node.args[0].args[0] if split else node.args[0])  # type: ignore[union-attr]
+
+
+def _pads_with_zero(node: fx.Node) -> bool:
+    mode = node.args[2] if len(node.args) > 2 and node.target is torch.ops.aten.pad.default else "constant"
+    position = 3 if node.target is torch.ops.aten.pad.default else 2
+    value = node.args[position] if len(node.args) > position else node.kwargs.get("value", 0)
+    return mode != "constant" or not value
+
+
+def _source(node: Any) -> fx.Node:
+    """The node that makes a value, seen through ops that do nothing."""
+    while is_identity(node):
+        node = node.args[0]
+    source: fx.Node = node
+    return source
+
+
+def is_identity(node: Any) -> bool:
+    """Whether an op does nothing when the model is deployed."""
+    if node.target is torch.ops.aten.slice.Tensor:
+        return node.args[2:4] == (0, WHOLE) and len(node.args) < 5
+    return node.target in ops.IDENTITIES
+
+
+def _is_float(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.dtype == torch.float32

@@ -1,0 +1,89 @@
+"""A quantization scheme: how many bits, signed or not, symmetric or affine, per tensor or per channel.
+
+``q = clamp(round(x / scale) + zero_point, qmin, qmax)``. Weights are symmetric per output channel;
+activations are per tensor, and affine or symmetric by target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lianzhi.errors import RecipeError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """The integer grid of one kind of tensor.
+
+    >>> Scheme(8, signed=False, symmetric=False).levels, Scheme(7).qmin, Scheme(7).qmax
+    (255, -64, 64)
+    """
+
+    bits: int
+    signed: bool = True
+    symmetric: bool = True
+    per_channel: bool = False
+
+    @property
+    def qmax(self) -> int:
+        """The largest integer. A signed grid of 7 bits in an int8 container ends at 64: 255 * 64 * 2 < 2**15."""
+        if not self.signed:
+            return 2**self.bits - 1
+        return 64 if self.bits == 7 else 2 ** (self.bits - 1) - 1
+
+    @property
+    def qmin(self) -> int:
+        """The smallest integer; a symmetric grid leaves out -128 so that it is symmetric."""
+        if not self.signed:
+            return 0
+        return -self.qmax if self.symmetric else -(2 ** (self.bits - 1))
+
+    @property
+    def levels(self) -> int:
+        """How many steps there are from the smallest to the largest integer."""
+        return self.qmax - self.qmin
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        kind = f"{'int' if self.signed else 'uint'}8" + (f" ({self.bits} bits)" if self.bits != 8 else "")
+        shape = "symmetric" if self.symmetric else "affine"
+        return f"{kind} {shape} per {'channel' if self.per_channel else 'tensor'}"
+
+
+@dataclass(frozen=True)
+class Schemes:
+    """What a target runs fast."""
+
+    weights: Scheme
+    activations: Scheme
+
+
+_ACTIVATIONS = {
+    "onnxruntime": Scheme(8, signed=False, symmetric=False),
+    "openvino": Scheme(8, signed=False, symmetric=False),
+}
+_KNOWN = ("int8",)
+
+
+def schemes(target: str, weights: str, activations: str, *, reduce_range: bool) -> Schemes:
+    """The schemes of a target.
+
+    >>> print(schemes("onnxruntime", "int8", "int8", reduce_range=True).weights)
+    int8 (7 bits) symmetric per channel
+    >>> schemes("onnxruntime", "int3", "int8", reduce_range=False)
+    Traceback (most recent call last):
+        ...
+    lianzhi.errors.RecipeError: weights: 'int3' is not offered; known: int8
+    """
+    if target not in _ACTIVATIONS:
+        raise RecipeError(
+            f"quantization for target '{target}' is not offered{did_you_mean(target, _ACTIVATIONS)}"
+        )
+    for name, given in (("weights", weights), ("activations", activations)):
+        if given not in _KNOWN:
+            raise RecipeError(f"{name}: '{given}' is not offered; known: {', '.join(_KNOWN)}")
+    return Schemes(Scheme(7 if reduce_range else 8, per_channel=True), _ACTIVATIONS[target])

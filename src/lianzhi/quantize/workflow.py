@@ -1,0 +1,134 @@
+"""Post-training quantization: capture, fold, place, calibrate, insert, report."""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import nn
+
+from lianzhi import measure
+from lianzhi.errors import RecipeError, did_you_mean
+from lianzhi.graph import TracedModule, capture
+from lianzhi.quantize.calibrate import observe, ranges_of
+from lianzhi.quantize.fold import fold_batch_norm
+from lianzhi.quantize.inputs import calibration_batches, samples
+from lianzhi.quantize.insert import insert
+from lianzhi.quantize.model import QuantizedModel
+from lianzhi.quantize.observers import registry
+from lianzhi.quantize.placement import RULES, layer_name, place
+from lianzhi.quantize.placement.ops import WEIGHTED
+from lianzhi.quantize.report import make_report
+from lianzhi.quantize.scheme import schemes
+
+DEFAULT_OBSERVER = "mse"
+
+
+def quantize(
+    model: nn.Module,
+    example_inputs: Any,
+    calibration: Iterable[Any],
+    *,
+    target: str = "onnxruntime",
+    weights: str = "int8",
+    activations: str = "int8",
+    techniques: Sequence[str] = (),
+    max_drop: float | None = None,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    observer: str = DEFAULT_OBSERVER,
+    observer_options: dict[str, Any] | None = None,
+    reduce_range: bool | None = None,
+    ignore: Sequence[str] = (),
+) -> QuantizedModel:
+    """Quantize a trained model for a target, with a few hundred samples of calibration data.
+
+    ```python
+    quantized = quantize.quantize(model, torch.zeros(1, 3, 32, 32), batches, target="onnxruntime")
+    print(quantized)                       # per layer: signal-to-noise ratio, the worst ten named
+    quantized.export("model-int8.onnx")
+    ```
+
+    The model is left as it is. `observer` sets the range of each activation. `reduce_range` gives weights 7
+    bits instead of 8; by default it does so where this machine's processor would saturate otherwise.
+    `ignore` holds patterns of layer names that stay float. With `evaluate` the report holds its value
+    before and after.
+
+    Raises `DataError` for calibration data that are empty, not finite or of the wrong shape, and
+    `RecipeError` for an option that is not offered, naming those that are.
+    """
+    _refuse(techniques, max_drop)
+    start = time.perf_counter()
+    if reduce_range is None:
+        reduce_range = measure.cpu().saturates
+    grids = schemes(target, weights, activations, reduce_range=reduce_range)
+    entry = registry.get(observer)
+    assert entry.config is not None
+    options: Any = entry.config(**(observer_options or {}))
+    graph = capture(model, example_inputs)
+    batches = calibration_batches(calibration, graph)
+    module: TracedModule = copy.deepcopy(graph.module)
+    folded, unfolded = fold_batch_norm(module)
+    placement = place(module, RULES[target], _ignored(module, ignore))
+    roots = [node for node in placement.values if node not in placement.shares]
+    seen = observe(module, roots, batches, histogram=options.histogram)
+    ranges = ranges_of(seen, grids.activations, observer, options)
+    float_module = copy.deepcopy(module)
+    insert(module, placement, ranges, grids)
+    report = make_report(float_module, module, placement, ranges, seen, batches, grids)
+    report |= {
+        "target": target,
+        "observer": {"name": observer, **options.to_dict()},
+        "reduce_range": reduce_range,
+        "calibration": {"batches": len(batches), "samples": samples(batches)},
+        "folded": folded,
+        "seconds": time.perf_counter() - start,
+    }
+    report["notes"] = _notes(reduce_range, unfolded, placement.weights)
+    if evaluate is not None:
+        report["accuracy"] = {"float": float(evaluate(model)), "quantized": float(evaluate(module))}
+    return QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch)
+
+
+def _refuse(techniques: Sequence[str], max_drop: float | None) -> None:
+    """Say of an option that is not offered what to do instead."""
+    if techniques:
+        raise RecipeError(
+            f"techniques: '{techniques[0]}' is not offered; leave it out, "
+            f"or choose another observer: {', '.join(registry.names())}"
+        )
+    if max_drop is not None:
+        raise RecipeError(
+            "max_drop: accuracy control is not offered; leave it out, "
+            "and keep the layers that the report names as worst in float with ignore=[…]"
+        )
+
+
+def _ignored(module: TracedModule, patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a layer's name matches a pattern; a pattern that matches nothing is refused."""
+    names = [layer_name(node) if node.target in WEIGHTED else node.name for node in module.graph.nodes]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            layers = [layer_name(node) for node in module.graph.nodes if node.target in WEIGHTED]
+            raise RecipeError(f"ignore: '{pattern}' matches no layer{did_you_mean(pattern, layers)}")
+    return lambda name: any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _notes(reduce_range: bool, unfolded: list[tuple[str, str]], weights: list[Any]) -> list[str]:
+    notes = []
+    if reduce_range and measure.cpu().saturates:
+        notes.append(
+            "weights have 7 bits: this processor has no VNNI, and its products of uint8 and int8 would overflow 16 bits"
+        )
+    elif reduce_range:
+        notes.append("weights have 7 bits, as asked")
+    elif measure.cpu().saturates:
+        notes.append(
+            "weights have 8 bits, as asked; this processor has no VNNI, and results may saturate on it"
+        )
+    notes += [f"BatchNorm '{name}' is not folded: {reason}" for name, reason in unfolded]
+    if not weights:
+        notes.append("no layer is quantized: the model has none with an integer kernel on this target")
+    return notes
