@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import operator
 import re
@@ -273,3 +274,48 @@ def test_sizes_that_models_compute_are_allowed():
 def test_the_list_of_sizes_is_of_functions_of_numbers():
     assert not {operator.attrgetter, operator.methodcaller, operator.lshift} & set(FUNCTIONS.values())
     assert {name.split(".")[0] for name in FUNCTIONS} == {"operator", "torch", "math"}
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 3, num_layers=2, bidirectional=True, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lstm(x)[0]
+
+
+@functools.cache
+def recurrent() -> tuple[nn.Module, Any, dict[str, torch.Tensor]]:
+    model = Recurrent().eval()
+    module = capture(model, torch.randn(2, 5, 4)).module
+    data = json.loads(json.dumps(to_json(module)))
+    return model, data, {name: get_tensor(module, name).detach() for name in data["tensors"]}
+
+
+@pytest.mark.parametrize(
+    ("position", "value"),
+    [
+        (2, "none"),
+        (2, "three"),
+        (4, 1),
+        (4, 3),
+        (4, 0),
+        (4, -1),
+        (4, 1 << 40),
+        (3, False),
+        (7, False),
+        (1, "none"),
+    ],
+)
+def test_a_recurrent_layer_with_too_few_weights_does_not_end_the_process(position, value):
+    model, data, tensors = recurrent()
+    data = copy.deepcopy(data)
+    x = torch.randn(3, 5, 4)
+    with torch.no_grad():
+        assert torch.equal(from_json(data, tensors)(x), model(x))
+    arguments = call(data, "aten.lstm.input")["args"]
+    cut = {"none": [], "three": arguments[2][:3]}
+    arguments[position] = cut.get(value, value)
+    with pytest.raises(ArtifactError, match="aten::lstm"):
+        from_json(data, tensors)

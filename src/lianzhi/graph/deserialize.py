@@ -21,8 +21,9 @@ from lianzhi.errors import ArtifactError
 from lianzhi.graph import sizes
 from lianzhi.graph.allowed_ops import is_known
 from lianzhi.graph.module import TracedModule
+from lianzhi.graph.schema import check_schema
 from lianzhi.graph.structure import spec_of
-from lianzhi.graph.values import NOTHING, SYMBOL, TENSOR, TENSORS, decode, fits
+from lianzhi.graph.values import SYMBOL, TENSOR, TENSORS, decode
 
 PARAMETER, FROZEN, BUFFER, TEMPORARY = "parameter", "frozen", "buffer", "temporary"
 _KINDS = (PARAMETER, FROZEN, BUFFER, TEMPORARY)
@@ -183,7 +184,7 @@ def _call(graph: fx.Graph, entry: Any, name: str, nodes: dict[str, fx.Node]) -> 
         function, kind, bits = sizes.FUNCTIONS[target], SYMBOL, sizes.bits_of(target, args)
     else:
         function = _overload(target)
-        kind = _check_schema(name, function._schema, args, kwargs)
+        kind = check_schema(name, function._schema, args, kwargs)
         bits = sizes.SIZE_BITS if kind == SYMBOL else None
     node = graph.create_node("call_function", function, args, kwargs, name=name)
     node.meta.update(kind=kind, bits=bits)
@@ -193,33 +194,6 @@ def _call(graph: fx.Graph, entry: Any, name: str, nodes: dict[str, fx.Node]) -> 
 def _overload(target: str) -> Any:
     _, packet, overload = target.split(".")
     return getattr(getattr(torch.ops.aten, packet), overload)
-
-
-def _check_schema(name: str, schema: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Check number, names and types of the arguments; return what kind of value comes out."""
-    positional = [argument for argument in schema.arguments if not argument.kwarg_only]
-    if len(args) > len(positional):
-        raise ArtifactError(f"'{name}': {schema.name} takes {len(positional)} arguments, got {len(args)}")
-    given = dict(zip((argument.name for argument in positional), args, strict=False))
-    for key, value in kwargs.items():
-        if key in given or not any(argument.name == key for argument in schema.arguments):
-            raise ArtifactError(f"'{name}': {schema.name} does not take {key!r:.40} here")
-        given[key] = value
-    for argument in schema.arguments:
-        if argument.name not in given:
-            if not argument.has_default_value():
-                raise ArtifactError(f"'{name}': {schema.name} needs '{argument.name}'")
-        elif not fits(given[argument.name], argument.real_type):
-            shown = str(given[argument.name])[:60]
-            raise ArtifactError(
-                f"'{name}': {schema.name} takes {argument.real_type} as '{argument.name}', got {shown}"
-            )
-    returns = [item.type.kind() for item in schema.returns]
-    if not returns:
-        return NOTHING
-    if len(returns) > 1 or returns[0] == "ListType":
-        return TENSORS
-    return TENSOR if returns[0] == "TensorType" else SYMBOL
 
 
 def _in_spec(arguments: Any, positional: Any, flat: list[str]) -> tuple[Any, list[str]]:
