@@ -2,6 +2,7 @@
 
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.observers import registry as observers_registry
+from lianzhi.quantize.rules import Finding, lint
 from lianzhi.quantize.workflow import quantize
 
-__all__ = ["QuantizedModel", "observers_registry", "quantize"]
+__all__ = ["Finding", "QuantizedModel", "lint", "observers_registry", "quantize"]

@@ -49,7 +49,7 @@ def quantize_symmetric(values: Tensor, scale: Tensor, qmin: int, qmax: int, axis
     [-64, 0, 3]
     """
     inverse = 1.0 / _along(scale, values, axis)  # as PyTorch's own kernels do, so that both round alike
-    return torch.clamp((values * inverse).round(), qmin, qmax).to(torch.int32)
+    return torch.clamp((values * inverse).round().double(), qmin, qmax).to(torch.int32)
 
 
 def dequantize_symmetric(integers: Tensor, scale: Tensor, axis: int = 0) -> Tensor:

@@ -20,7 +20,9 @@ def export_quantized(
 ) -> Path:
     """Store integers, translate to ONNX, check, write."""
     graph = capture(lower(module), example_inputs, dynamic_batch=dynamic_batch)
-    return write_onnx(to_proto(graph, translations=_translations()), path)
+    proto = to_proto(graph, translations=_translations())
+    pad_integers(proto)
+    return write_onnx(proto, path)
 
 
 def _translations() -> dict[Any, Any]:
@@ -39,3 +41,28 @@ def _translations() -> dict[Any, Any]:
         return op.DequantizeLinear(integers, scale, zero, axis=axis)
 
     return {FAKE_TENSOR: fake_tensor, DEQUANTIZE: dequantize}
+
+
+def pad_integers(proto: Any) -> None:
+    """Pad with zeros between integers, where both sides have the same scale, in place.
+
+    ONNX Runtime has no rule that does it: it would go to float and back.
+    """
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    readers: dict[str, list[Any]] = {}
+    for node in proto.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    for pad in [node for node in proto.graph.node if node.op_type == "Pad"]:
+        before, after = makers.get(pad.input[0]), readers.get(pad.output[0], [])
+        if before is None or before.op_type != "DequantizeLinear" or len(after) != 1:
+            continue
+        if after[0].op_type != "QuantizeLinear" or list(after[0].input[1:]) != list(before.input[1:]):
+            continue
+        if len(pad.input) > 2 and pad.input[2]:
+            continue
+        del pad.input[2:]
+        pad.input[0] = before.input[0]
+        pad.input.append(before.input[2])  # the integer that stands for 0
+        pad.output[0] = after[0].output[0]
+        proto.graph.node.remove(after[0])

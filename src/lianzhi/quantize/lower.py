@@ -15,59 +15,41 @@ from torch import Tensor, fx
 from lianzhi.graph import TracedModule, get_tensor
 from lianzhi.quantize.affine import DEQUANTIZE, FAKE_CHANNEL, quantize_symmetric
 from lianzhi.quantize.fold import remove_unused
-from lianzhi.quantize.insert import bias_of, input_quantizer, input_scale
-from lianzhi.quantize.placement.ops import WEIGHTED
+
+INT8_MAX = 127
 
 
 def lower(module: TracedModule) -> TracedModule:
     """A copy that stores integers where the module stores float weights."""
     module = copy.deepcopy(module)
     module.eval()
-    for node in list(module.graph.nodes):
-        if (
-            node.target in WEIGHTED
-            and isinstance(node.args[1], fx.Node)
-            and node.args[1].target is FAKE_CHANNEL
-        ):
-            _lower_bias(module, node)
-    stored: dict[str, str] = {}
+    stored: dict[tuple[str, str], tuple[str, str]] = {}
     for node in [item for item in module.graph.nodes if item.target is FAKE_CHANNEL]:
-        _lower_weight(module, node, stored)
+        _lower(module, node, stored)
+    module.graph.eliminate_dead_code()
     remove_unused(module)
     return module
 
 
-def _lower_weight(module: TracedModule, node: fx.Node, stored: dict[str, str]) -> None:
-    weight, scale, _, axis, qmin, qmax = node.args
-    name = str(weight.target)  # type: ignore[union-attr]
-    if name not in stored:
-        values = get_tensor(module, name).detach()
-        integers = quantize_symmetric(values, _value(module, scale), qmin, qmax, axis)  # type: ignore[arg-type]
-        stored[name] = _store(module, f"{name}_int8", integers.to(torch.int8))
+def _lower(module: TracedModule, node: fx.Node, stored: dict[tuple[str, str], tuple[str, str]]) -> None:
+    """Replace a fake quantizer of a parameter by stored integers; what is used twice is stored once."""
+    source, step, _, axis, qmin, qmax = node.args
+    name = str(source.target)  # type: ignore[union-attr]
+    key = (name, step.name)  # type: ignore[union-attr]
+    if key not in stored:
+        dtype = torch.int8 if qmax <= INT8_MAX else torch.int32  # type: ignore[operator]
+        scale = _value(module, step)
+        integers = quantize_symmetric(get_tensor(module, name).detach(), scale, qmin, qmax, axis)  # type: ignore[arg-type]
+        leaf = str(dtype).removeprefix("torch.")
+        stored[key] = (
+            _store(module, f"{name}_{leaf}", integers.to(dtype)),
+            _store(module, f"{name}_scale", scale),
+        )
     with module.graph.inserting_before(node):
-        read = module.graph.call_function(DEQUANTIZE, (module.graph.get_attr(stored[name]), scale, axis))
+        integers_node, scale_node = (module.graph.get_attr(item) for item in stored[key])
+        read = module.graph.call_function(DEQUANTIZE, (integers_node, scale_node, axis))
     node.replace_all_uses_with(read)
     module.graph.erase_node(node)
-
-
-def _lower_bias(module: TracedModule, node: fx.Node) -> None:
-    bias = bias_of(node)
-    if bias is None or input_quantizer(node) is None:
-        return
-    quantizer: fx.Node = node.args[1]  # type: ignore[assignment]
-    scale = input_scale(module, node) * _value(module, quantizer.args[1])
-    values = get_tensor(module, str(bias.target)).detach()
-    integers = (values.double() / scale.double()).round().to(torch.int32)
-    names = [
-        _store(module, f"{bias.target}_int32", integers),
-        _store(module, f"{bias.target}_scale", scale),
-    ]
-    with module.graph.inserting_before(node):
-        read = module.graph.call_function(DEQUANTIZE, (*(module.graph.get_attr(name) for name in names), 0))
-    arguments = list(node.args) + [None] * (3 - len(node.args))
-    arguments[2] = read
-    node.args = tuple(arguments)
-    node.kwargs = {key: item for key, item in node.kwargs.items() if key != "bias"}
 
 
 def _store(module: TracedModule, name: str, tensor: Tensor) -> str:
@@ -82,4 +64,8 @@ def _store(module: TracedModule, name: str, tensor: Tensor) -> str:
 
 
 def _value(module: TracedModule, node: Any) -> Tensor:
-    return get_tensor(module, str(node.target)).detach()
+    """A buffer, or the product of two."""
+    if node.op == "get_attr":
+        return get_tensor(module, str(node.target)).detach()
+    left, right = (_value(module, item) for item in node.args)
+    return left * right

@@ -21,6 +21,7 @@ from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.observers import registry
 from lianzhi.quantize.placement import RULES, layer_name, place
 from lianzhi.quantize.placement.ops import WEIGHTED
+from lianzhi.quantize.prepare import prepare
 from lianzhi.quantize.report import make_report
 from lianzhi.quantize.scheme import schemes
 
@@ -70,6 +71,7 @@ def quantize(
     graph = capture(model, example_inputs)
     batches = calibration_batches(calibration, graph)
     module: TracedModule = copy.deepcopy(graph.module)
+    prepare(module)
     folded, unfolded = fold_batch_norm(module)
     placement = place(module, RULES[target], _ignored(module, ignore))
     roots = [node for node in placement.values if node not in placement.shares]

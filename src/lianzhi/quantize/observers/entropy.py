@@ -33,6 +33,7 @@ def entropy(seen: Statistics, scheme: Scheme, options: Entropy | None = None) ->
         return seen.low, seen.high
     largest = max(abs(seen.low), abs(seen.high))
     magnitudes, _ = np.histogram(np.abs(seen.centres), bins=BINS, range=(0.0, largest), weights=seen.counts)
+    magnitudes[0] = magnitudes[1]  # zeros are exact at any threshold; ReLU's would outweigh all else
     two_sided = seen.low < 0 < seen.high
     levels = scheme.levels // 2 if two_sided else scheme.levels
     ends = range(levels, BINS + 1, STEP)

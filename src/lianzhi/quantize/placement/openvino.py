@@ -8,4 +8,4 @@ from __future__ import annotations
 
 from lianzhi.quantize.placement.plan import Rules
 
-RULES = Rules(output_of=frozenset())
+RULES = Rules(output_of=frozenset(), adds_inside=True)

@@ -32,6 +32,8 @@ CONCATS: set[Any] = {aten.cat.default}
 AVERAGES: set[Any] = {
     aten.avg_pool1d.default,
     aten.avg_pool2d.default,
+}
+GLOBAL_AVERAGES: set[Any] = {
     aten.adaptive_avg_pool1d.default,
     aten.adaptive_avg_pool2d.default,
     aten.mean.dim,

@@ -18,6 +18,7 @@ from torch import fx
 
 from lianzhi.graph import TracedModule
 from lianzhi.quantize.placement import ops
+from lianzhi.quantize.prepare import is_global_pool
 
 WHOLE = 2**63 - 1  # the end of a slice that takes everything
 
@@ -40,13 +41,17 @@ class Rules:
     """What a target has integer kernels for.
 
     `output_of`: ops whose result is always quantized, because the kernel needs it to be; `elementwise`: ops
-    that are computed in integers when their result is wanted in integers.
+    that are computed in integers when their result is wanted in integers. `adds_inside`: the kernel of a
+    convolution adds a residual before it rounds, so that branch of a sum has no quantizer.
     """
 
     weighted: frozenset[Any] = frozenset(ops.WEIGHTED)
     output_of: frozenset[Any] = frozenset(ops.CONVOLUTIONS)
-    elementwise: frozenset[Any] = frozenset(ops.SUMS | ops.PRODUCTS | ops.CONCATS | ops.AVERAGES)
+    elementwise: frozenset[Any] = frozenset(
+        ops.SUMS | ops.PRODUCTS | ops.CONCATS | ops.AVERAGES | ops.GLOBAL_AVERAGES
+    )
     moves: frozenset[Any] = frozenset(ops.MOVES)
+    adds_inside: bool = False
 
 
 def layer_name(node: fx.Node) -> str:
@@ -86,7 +91,9 @@ def place(module: TracedModule, rules: Rules, ignored: Callable[[str], bool]) ->
             if node.target in rules.output_of:
                 wanted.add(tail(node))
         elif node.target in rules.elementwise and tail(node) in wanted and not ignored(node.name):
-            wanted.update(_source(operand) for operand in _operands(node))
+            operands = [_source(operand) for operand in _operands(node)]
+            inside = _added_inside(node, operands) if rules.adds_inside else None
+            wanted.update(operand for operand in operands if operand is not inside)
         elif _moves(node, rules) and node in wanted:
             wanted.add(_moved(node))
     result.weights.reverse()
@@ -123,12 +130,21 @@ def _weighted_obstacle(module: TracedModule, node: fx.Node, ignored: Callable[[s
 def _operands(node: fx.Node) -> list[fx.Node]:
     """The computed inputs of an element-wise op; none if one of them is a constant or is scaled."""
     values = node.args[0] if isinstance(node.args[0], (tuple, list)) else node.args[:2]
-    if node.target in ops.AVERAGES:
+    scaled = node.target in ops.SUMS and node.kwargs.get("alpha", 1) != 1
+    if node.target in ops.AVERAGES or is_global_pool(node):
         values = node.args[:1]
-    elif node.target in ops.SUMS and node.kwargs.get("alpha", 1) != 1:
+    elif scaled or node.target in ops.GLOBAL_AVERAGES:
         return []
     nodes = [value for value in values if isinstance(value, fx.Node) and value.op != "get_attr"]
     return nodes if len(nodes) == len(values) and all(_is_float(item) for item in nodes) else []
+
+
+def _added_inside(node: fx.Node, operands: list[fx.Node]) -> fx.Node | None:
+    """The convolution that takes a sum into its kernel: the last one to run of those that nothing else reads."""
+    if node.target not in ops.SUMS:
+        return None
+    alone = [item for item in operands if item.target in ops.CONVOLUTIONS and len(item.users) == 1]
+    return max(alone) if alone else None
 
 
 def _moves(node: fx.Node, rules: Rules) -> bool:
