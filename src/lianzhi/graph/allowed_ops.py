@@ -1,8 +1,8 @@
 """The ops that a saved graph may hold, by name. Whatever is not here is refused on saving and on loading.
 
 Left out on purpose: ops that read files (`from_file`) or memory that nobody wrote (`empty`), that change a
-tensor's storage (`set_`, `resize_`, `as_strided`), internal kernels that trust their arguments, and higher-order
-ops. `operator` functions compute with sizes only.
+tensor's storage (`set_`, `resize_`, `as_strided`), that make lists of any length (`tensor_split` by a number),
+internal kernels that trust their arguments, and higher-order ops. `operator` functions compute with sizes only.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ reflection_pad2d.default repeat.default repeat_interleave.self_int replication_p
 replication_pad2d.default reshape.default reshape_as.default roll.default rot90.default scatter.src
 scatter.value scatter_add.default select.int slice.Tensor split.Tensor split.sizes split_with_sizes.default
 squeeze.default squeeze.dim squeeze.dims squeeze_.dim stack.default swapaxes.default t.default
-take_along_dim.default tensor_split.indices tensor_split.sections tile.default to.device to.dtype
+take_along_dim.default tensor_split.indices tile.default to.device to.dtype
 to.dtype_layout to.other transpose.int transpose_.default tril.default triu.default type_as.default unbind.int
 unflatten.int unfold.default unsqueeze.default unsqueeze_.default view.default view_as.default view_as_complex.default
 view_as_real.default im2col.default col2im.default numpy_T.default mT.default zero_.default
