@@ -1,0 +1,84 @@
+"""The models by name."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+from torch import nn
+
+from lianzhi.errors import RecipeError
+from lianzhi.models.options import ModelConfig
+from lianzhi.models.weights import load_weights
+from lianzhi.registry import Registry
+
+registry = Registry("models")
+
+
+def model(
+    name: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    num_classes: int | None = None,
+    **config: Any,
+) -> nn.Module:
+    """Make a model by name, in training mode; `config` holds the options of its config class.
+
+    >>> small = model("resnet20", num_classes=100)
+    >>> sum(weight.numel() for weight in small.parameters())
+    275572
+    >>> model("resnet21")
+    Traceback (most recent call last):
+        ...
+    lianzhi.errors.RecipeError: unknown models 'resnet21'; did you mean 'resnet20'?
+
+    Without `weights` they are drawn from PyTorch's generator. `weights` is a `.safetensors` file, or a `.pt`
+    or `.pth` file with a state dict, of which only tensors are read.
+
+    Raises:
+        RecipeError: there is no such model, or it has no such option.
+        ArtifactError: the weights file is missing, damaged, or not one of this model.
+    """
+    entry = registry.get(name)
+    if entry.config is None or not issubclass(entry.config, ModelConfig):
+        raise RecipeError(f"model '{name}' was registered without a config class; register it with config=")
+    options = config if num_classes is None else {**config, "num_classes": num_classes}
+    settings = entry.config(**options)
+    module: nn.Module = entry.build(settings)
+    module.zoo = {"name": name, "config": settings.to_dict()}  # type: ignore[assignment]
+    if weights is not None:
+        load_weights(module, weights)
+    return module
+
+
+def describe(module: nn.Module) -> dict[str, Any] | None:
+    """Name and config of a model that the zoo made, with every default filled in; None for any other.
+
+    >>> describe(model("lenet_300_100"))
+    {'name': 'lenet_300_100', 'config': {'num_classes': 10, 'in_channels': 1, 'image_size': 28}}
+    >>> describe(nn.Linear(2, 2)) is None
+    True
+    """
+    zoo = vars(module).get("zoo")
+    if not isinstance(zoo, dict) or zoo.keys() != {"name", "config"}:
+        return None
+    return copy.deepcopy(zoo)
+
+
+def input_shape(module: nn.Module) -> tuple[int, int, int]:
+    """Channels, height and width of the image that a model of the zoo was made for.
+
+    >>> input_shape(model("resnet20"))
+    (3, 32, 32)
+    """
+    found = describe(module)
+    if found is None:
+        raise RecipeError(
+            f"a {type(module).__name__} is not a model of the zoo, and has no input shape of its own; "
+            f"give example inputs"
+        )
+    config = registry.get(found["name"]).config
+    assert config is not None
+    assert issubclass(config, ModelConfig)
+    return config(**found["config"]).input_shape

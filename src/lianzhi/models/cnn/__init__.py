@@ -1,0 +1,16 @@
+"""Convolutional networks (and the perceptrons beside them), one file a family."""
+
+import importlib
+
+FAMILIES = (
+    "lenet",
+    "cifar_resnet",
+    "fashion_resnet",
+    "resnet",
+)
+
+
+def load() -> None:
+    """Import every family, which puts its models into the registry."""
+    for family in FAMILIES:
+        importlib.import_module(f"{__name__}.{family}")

@@ -1,0 +1,167 @@
+"""Weights from files into modules. Only tensors are read: no code in a file is ever run.
+
+Everything is compared before anything is copied, so that a file that does not fit leaves the module as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lianzhi import files
+from lianzhi.errors import ArtifactError
+
+PathLike = str | os.PathLike[str]
+
+_PICKLED = {".pt", ".pth"}
+_COUNTER = "num_batches_tracked"  # BatchNorm's counter, which old files lack and inference never reads
+_SHOWN = 4
+
+
+def read_weights(path: PathLike) -> dict[str, Tensor]:
+    """Read a state dict from a `.safetensors`, `.pt` or `.pth` file, on the CPU.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save({"state_dict": {"module.bias": torch.ones(2)}}, folder + "/a.pth")
+    ...     read_weights(folder + "/a.pth")
+    {'bias': tensor([1., 1.])}
+
+    A dict with the one entry ``state_dict`` is opened (others beside it are ignored), and the prefix ``module.``
+    that `DataParallel` puts before every name is taken away.
+    """
+    source = Path(path)
+    if source.is_dir():
+        raise ArtifactError(f"{source} is a folder; give a weights file (.safetensors, .pt, .pth)")
+    if not source.exists():
+        raise ArtifactError(f"{source}: no such weights file; check the path")
+    if source.suffix == ".safetensors":
+        tensors = files.read_tensors(source)
+    elif source.suffix in _PICKLED:
+        tensors = _state_dict(source, _unpickle(source))
+    else:
+        raise ArtifactError(
+            f"{source}: weights are read from .safetensors, .pt or .pth files, not from '{source.suffix}'"
+        )
+    if tensors and all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _unpickle(source: Path) -> Any:
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()
+        raise ArtifactError(
+            f"{source} holds more than tensors ({reason[0] if reason else 'unknown'}), which could run code "
+            f"and was not opened; save the weights alone: torch.save(model.state_dict(), path)"
+        ) from None
+    except OSError as error:
+        raise files.explain(error, source, "read") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ArtifactError(f"{source} is damaged: {str(error)[:200]}; restore it") from None
+
+
+def _state_dict(source: Path, loaded: Any) -> dict[str, Tensor]:
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping):
+        raise ArtifactError(
+            f"{source} holds a {type(loaded).__name__}, not a state dict of names and tensors"
+        )
+    strange = [name for name, value in loaded.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise ArtifactError(
+            f"{source}: {listed(strange)} {'is' if len(strange) == 1 else 'are'} no tensor; give a state dict, "
+            f"or a dict with one under 'state_dict'"
+        )
+    return {str(name): value for name, value in loaded.items()}
+
+
+def load_weights(module: nn.Module, path: PathLike) -> None:
+    """Fill a module with the weights in a file, which must have its names and shapes, no more and no fewer.
+
+    Raises:
+        ArtifactError: naming the keys and shapes that differ; the module is unchanged.
+    """
+    tensors, own = read_weights(path), module.state_dict()
+    problems = _differences(tensors, own)
+    if problems:
+        fix = (
+            _fix(tensors, own) or "these are the weights of another model, or of another configuration of it"
+        )
+        raise ArtifactError(
+            f"{os.fspath(path)} does not fit the {_name(module)}: {'; '.join(problems)}. {fix}"
+        )
+    module.load_state_dict(tensors, strict=False)
+
+
+def _differences(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    missing = [name for name in own if name not in tensors and not name.endswith(_COUNTER)]
+    extra = [name for name in tensors if name not in own]
+    shapes = [
+        f"'{name}' is {list(tensors[name].shape)} and should be {list(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    types = [
+        f"'{name}' is {tensors[name].dtype} and should be {own[name].dtype}"
+        for name in own
+        if name in tensors and tensors[name].is_floating_point() != own[name].is_floating_point()
+    ]
+    problems = []
+    if missing:
+        problems.append(f"missing {listed(missing)}")
+    if extra:
+        problems.append(f"not in the model: {listed(extra)}")
+    for found in (shapes, types):
+        if found:
+            more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            problems.append(", ".join(found[:_SHOWN]) + more)
+    return problems
+
+
+def _fix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
+    """What to do, where the only difference is the number of classes, or heads used in training only."""
+    if any(name not in tensors and not name.endswith(_COUNTER) for name in own):
+        return None
+    extra = {name.split(".")[0] for name in tensors if name not in own}
+    if extra == {"AuxLogits"}:
+        return "The file has the auxiliary head: make the model with aux=True"
+    head = next(reversed(own)).rpartition(".")[0]
+    differing = [name for name in own if tensors.get(name, own[name]).shape != own[name].shape]
+    if extra or not differing or any(name.rpartition(".")[0] != head for name in differing):
+        return None
+    sizes = {(tensors[name].shape[:1], own[name].shape[:1]) for name in differing}
+    if len(sizes) != 1 or any(tensors[name].shape[1:] != own[name].shape[1:] for name in differing):
+        return None
+    theirs, ours = (list(size) for size in sizes.pop())
+    if not theirs or not ours:
+        return None
+    return (
+        f"The file's classifier has {theirs[0]} classes and the model's {ours[0]}: make the model "
+        f"with num_classes={theirs[0]}; for {ours[0]} other classes replace its layer '{head}' then, and train it"
+    )
+
+
+def _name(module: nn.Module) -> str:
+    zoo = vars(module).get("zoo")
+    return f"model '{zoo['name']}'" if isinstance(zoo, dict) else type(module).__name__
+
+
+def listed(names: Iterable[Any]) -> str:
+    """A few names, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d", "e", "f"])
+    "'a', 'b', 'c', 'd' and 2 more"
+    """
+    names = list(names)
+    shown = ", ".join(f"'{name!s:.80}'" for name in names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
