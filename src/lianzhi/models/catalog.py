@@ -28,10 +28,10 @@ def model(
     >>> small = model("resnet20", num_classes=100)
     >>> sum(weight.numel() for weight in small.parameters())
     275572
-    >>> model("resnet21")
+    >>> model("resnet_20")
     Traceback (most recent call last):
         ...
-    lianzhi.errors.RecipeError: unknown models 'resnet21'; did you mean 'resnet20'?
+    lianzhi.errors.RecipeError: unknown models 'resnet_20'; did you mean 'resnet20'?
 
     Without `weights` they are drawn from PyTorch's generator. `weights` is a `.safetensors` file, or a `.pt`
     or `.pth` file with a state dict, of which only tensors are read.

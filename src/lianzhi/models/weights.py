@@ -135,7 +135,7 @@ def _fix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None
     extra = {name.split(".")[0] for name in tensors if name not in own}
     if extra == {"AuxLogits"}:
         return "The file has the auxiliary head: make the model with aux=True"
-    head = next(reversed(own)).rpartition(".")[0]
+    head = list(own)[-1].rpartition(".")[0]
     differing = [name for name in own if tensors.get(name, own[name]).shape != own[name].shape]
     if extra or not differing or any(name.rpartition(".")[0] != head for name in differing):
         return None

@@ -1,0 +1,5 @@
+"""The distillation losses by name."""
+
+from lianzhi.registry import Registry
+
+registry = Registry("losses")

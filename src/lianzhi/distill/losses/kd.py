@@ -1,0 +1,95 @@
+"""Knowledge distillation on logits: Hinton, Vinyals and Dean 2015 (1503.02531).
+
+    loss = alpha · T² · KL(softmax(t / T) ‖ softmax(s / T)) + (1 - alpha) · CE(s, labels)
+
+KL is summed over classes and averaged over samples (over valid tokens, with a mask), never over classes: PyTorch's
+``reduction="mean"``, which much published code uses, divides by the number of classes as well. T² keeps the
+size of the soft gradients as T changes; with a temperature for the teacher alone the factor is T_s · T_t.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from lianzhi.config import Config
+from lianzhi.distill.losses.catalog import registry
+from lianzhi.distill.losses.parts import mean_or_zero, require_same_shape, valid, wide
+
+
+class KDOptions(Config):
+    """Options of `kd`."""
+
+    temperature: float = Field(default=4.0, gt=0)
+    alpha: float = Field(default=0.9, ge=0, le=1)
+    teacher_temperature: float | None = Field(default=None, gt=0)
+
+
+@registry.register(
+    "kd",
+    "KL divergence between softened logits, and cross entropy with the labels",
+    paper="https://arxiv.org/abs/1503.02531",
+    config=KDOptions,
+)
+def kd(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor | None = None,
+    *,
+    temperature: float = 4.0,
+    alpha: float = 0.9,
+    mask: Tensor | None = None,
+    teacher_temperature: float | None = None,
+) -> Tensor:
+    """Make the student's class probabilities those of the teacher, and right.
+
+    >>> import torch
+    >>> student, teacher = torch.tensor([[0.0, 2.0]]), torch.tensor([[4.0, 0.0]])
+    >>> round(kd(student, teacher).item(), 4)                            # 0.9 · 4² · KL
+    3.7066
+    >>> round(kd(student, teacher, torch.tensor([0])).item(), 4)         # and 0.1 · cross entropy
+    3.9193
+
+    Logits are (batch, classes) or (batch, tokens, classes), labels and mask have that shape without its last part;
+    where the mask is false (padding) nothing counts, the label there included. Without labels the result is
+    alpha · T² · KL. With one output, a regression, KL and cross entropy become the mean squared error of the
+    outputs, and T is not used. No gradient goes to the teacher. The mean over no sample is 0.
+
+    Raises:
+        DataError: logits, labels or mask have shapes that do not go together.
+    """
+    require_same_shape(student_logits, teacher_logits)
+    student, teacher, labels = valid(student_logits, teacher_logits.detach(), labels, mask)
+    soft = alpha * soft_loss(student, teacher, temperature, teacher_temperature)
+    return soft if labels is None else soft + (1 - alpha) * hard_loss(student, labels)
+
+
+def soft_loss(
+    student: Tensor, teacher: Tensor, temperature: float, teacher_temperature: float | None = None
+) -> Tensor:
+    """T² · KL of logits (samples, classes), the mean over samples; of one output the mean squared error.
+
+    >>> import torch
+    >>> soft_loss(torch.ones(3, 2), torch.ones(3, 2), 4.0).item()
+    0.0
+    """
+    student, teacher = wide(student), wide(teacher)
+    if student.shape[-1] == 1:
+        return mean_or_zero((student - teacher).square().squeeze(-1))
+    other = temperature if teacher_temperature is None else teacher_temperature
+    divergence = functional.kl_div(
+        functional.log_softmax(student / temperature, dim=-1),
+        functional.log_softmax(teacher / other, dim=-1),
+        reduction="none",
+        log_target=True,
+    )
+    return temperature * other * mean_or_zero(divergence.sum(-1))
+
+
+def hard_loss(student: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of logits (samples, classes), the mean over samples; of one output the mean squared error."""
+    student = wide(student)
+    if student.shape[-1] == 1:
+        return mean_or_zero((student.squeeze(-1) - labels.to(student.dtype)).square())
+    return mean_or_zero(functional.cross_entropy(student, labels, reduction="none"))

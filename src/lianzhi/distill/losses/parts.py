@@ -1,0 +1,59 @@
+"""What all losses share: shapes are compared, masked positions left out, sums taken in float32 or wider."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lianzhi.errors import DataError
+
+
+def require_same_shape(student: Tensor, teacher: Tensor) -> None:
+    """Raise `DataError` unless both have the same shape (…, classes)."""
+    if student.shape != teacher.shape or student.ndim < 2:
+        raise DataError(
+            f"the student's outputs have shape {list(student.shape)} and the teacher's {list(teacher.shape)}; "
+            f"both must be (batch, …, classes) with the same classes in the same order"
+        )
+
+
+def valid(
+    student: Tensor, teacher: Tensor, labels: Tensor | None, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Outputs as (samples, classes) and labels as (samples,), of the positions where the mask is true.
+
+    >>> logits, mask = torch.zeros(2, 3, 5), torch.tensor([[1, 1, 0], [1, 0, 0]])
+    >>> valid(logits, logits, None, mask)[0].shape
+    torch.Size([3, 5])
+    """
+    positions = student.shape[:-1]
+    if labels is not None and labels.shape != positions:
+        if student.shape[-1] != 1 or labels.shape != student.shape:
+            raise DataError(
+                f"labels have shape {list(labels.shape)}; outputs {list(student.shape)} need {list(positions)}"
+            )
+        labels = labels.squeeze(-1)
+    if mask is not None and mask.shape != positions:
+        raise DataError(
+            f"the mask has shape {list(mask.shape)}; outputs {list(student.shape)} need {list(positions)}"
+        )
+    keep = slice(None) if mask is None else mask.to(torch.bool).flatten()
+    return (
+        student.flatten(0, -2)[keep],
+        teacher.flatten(0, -2)[keep],
+        None if labels is None else labels.flatten()[keep],
+    )
+
+
+def wide(values: Tensor) -> Tensor:
+    """Half precision as float32; float32 and float64 as they are."""
+    return values if values.dtype in (torch.float32, torch.float64) else values.float()
+
+
+def mean_or_zero(values: Tensor) -> Tensor:
+    """The mean; of no values 0, with a gradient of zeros.
+
+    >>> mean_or_zero(torch.zeros(0)).item()
+    0.0
+    """
+    return values.sum() / max(values.numel(), 1)

@@ -1,0 +1,61 @@
+"""A teacher's outputs: in eval mode, without gradients, and left as it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lianzhi.errors import DataError
+from lianzhi.train.default_step import call
+
+
+@contextmanager
+def in_eval(model: nn.Module) -> Iterator[nn.Module]:
+    """Put a model in eval mode, and every module of it back in its own mode at the end.
+
+    >>> layer = nn.Dropout()
+    >>> with in_eval(layer):
+    ...     print(layer.training)
+    False
+    >>> layer.training
+    True
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    if not any(training for _, training in modes):
+        yield model
+        return
+    model.eval()
+    try:
+        yield model
+    finally:
+        for module, training in modes:  # a module comes before those in it, which its own switch changes too
+            if module.training != training:
+                module.train(training)
+
+
+def teacher_logits(teacher: nn.Module, inputs: Any, device: torch.device) -> Tensor:
+    """The teacher's logits, computed where the student is."""
+    first = next(teacher.parameters(), None)
+    if first is not None and first.device != device:
+        teacher.to(device)
+    with in_eval(teacher), torch.no_grad():
+        return logits_of(call(teacher, inputs), "teacher")
+
+
+def logits_of(outputs: Any, who: str) -> Tensor:
+    """The logits among a model's outputs: the tensor itself, or the entry 'logits'.
+
+    >>> logits_of({"logits": torch.zeros(1, 2)}, "student").shape
+    torch.Size([1, 2])
+    """
+    found = outputs.get("logits") if isinstance(outputs, Mapping) else outputs
+    if not isinstance(found, Tensor):
+        raise DataError(
+            f"the {who} returns a {type(outputs).__name__}; distillation needs logits: "
+            f"a tensor, or a dict with the entry 'logits'"
+        )
+    return found
