@@ -100,3 +100,18 @@ def scale_changes(graph: QdqGraph) -> Found:
                         f"{node.op_type} moves values, and its quantizers have different scales",
                         "give both sides the same scale and zero point",
                     )
+
+
+@rule("reduces-reshaped-integers", "openvino")
+def reduces_reshaped_integers(graph: QdqGraph) -> Found:
+    """A sum or mean over a reshaped quantized value: OpenVINO 2026.4 gives wrong numbers for batches."""
+    for node in graph.nodes:
+        shaped = graph.makers.get(node.input[0]) if node.op_type in ("ReduceMean", "ReduceSum") else None
+        if shaped is None or shaped.op_type not in ("Reshape", "Flatten", "Squeeze"):
+            continue
+        if graph.maker(shaped.input[0], "DequantizeLinear") is not None:
+            yield (
+                name_of(node),
+                f"{node.op_type} reads a quantized value through '{name_of(shaped)}', which this runtime computes wrongly",
+                "put no quantizer on that value, or reduce before reshaping",
+            )
