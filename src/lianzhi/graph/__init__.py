@@ -1,13 +1,17 @@
 """One capture of a model: ops, shapes, MACs, channel groups."""
 
+from lianzhi.graph.groups import Group, Groups, channel_groups
 from lianzhi.graph.macs import layers, macs, node_macs
 from lianzhi.graph.module import TracedModule, get_tensor, replace_tensor
 from lianzhi.graph.trace import Graph, capture, shape_of, split_inputs
 
 __all__ = [
     "Graph",
+    "Group",
+    "Groups",
     "TracedModule",
     "capture",
+    "channel_groups",
     "get_tensor",
     "layers",
     "macs",

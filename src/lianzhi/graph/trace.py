@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import logging
 import traceback
 import warnings
@@ -160,7 +161,8 @@ def quiet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         logging.disable(logging.CRITICAL)
         try:
-            yield
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                yield
         finally:
             logging.disable(before)
 

@@ -1,0 +1,5 @@
+"""The names of all criteria."""
+
+from lianzhi.registry import Registry
+
+registry = Registry("criteria")
