@@ -3,10 +3,15 @@
 import importlib
 
 FAMILIES = (
+    "mlp",
     "lenet",
+    "alexnet",
+    "vgg",
     "cifar_resnet",
     "fashion_resnet",
     "resnet",
+    "mobilenet_v2",
+    "inception_v3",
 )
 
 
