@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,16 +57,18 @@ def read_weights(path: PathLike) -> dict[str, Tensor]:
 
 def _unpickle(source: Path) -> Any:
     try:
-        return torch.load(source, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that are refused below
+            return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()
         raise ArtifactError(
-            f"{source} holds more than tensors ({reason[0] if reason else 'unknown'}), which could run code "
-            f"and was not opened; save the weights alone: torch.save(model.state_dict(), path)"
+            f"{source} is not a file of tensors alone ({reason[0] if reason else 'not a pickle'}); anything else "
+            f"could run code and was not opened. Save the weights alone: torch.save(model.state_dict(), path)"
         ) from None
     except OSError as error:
         raise files.explain(error, source, "read") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except Exception as error:  # damage can make the reader fail in any way
         raise ArtifactError(f"{source} is damaged: {str(error)[:200]}; restore it") from None
 
 
