@@ -1,0 +1,171 @@
+"""The method `kd`: one step's loss, and the teacher left as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lianzhi.distill import losses, methods
+from lianzhi.errors import DataError, RecipeError
+from lianzhi.tasks import Batch
+
+
+def net(classes: int = 3, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, classes)
+    )
+
+
+def batch(count: int = 6) -> Batch:
+    return Batch(torch.randn(count, 4), torch.arange(count) % 3, torch.arange(count), count)
+
+
+def test_the_loss_is_that_of_the_equation():
+    teacher, student, data = net(seed=1), net(seed=2).eval(), batch()
+    result = methods.kd.make_step(teacher, temperature=3.0, alpha=0.7)(student, data)
+    with torch.no_grad():
+        wanted = losses.kd(
+            student(data.inputs), teacher.eval()(data.inputs), data.labels, temperature=3.0, alpha=0.7
+        )
+    assert result["loss"].item() == pytest.approx(wanted.item(), rel=1e-6)
+    terms = {name: value.item() for name, value in result["terms"].items()}
+    assert terms["soft_weighted"] == pytest.approx(0.7 * terms["soft"])
+    assert terms["hard_weighted"] == pytest.approx(0.3 * terms["hard"])
+    assert terms["soft_weighted"] + terms["hard_weighted"] == pytest.approx(wanted.item(), rel=1e-6)
+    assert not any(value.requires_grad for value in result["terms"].values())
+
+
+def test_the_tasks_own_loss_is_the_hard_one():
+    teacher, student, data = net(seed=1), net(seed=2).eval(), batch()
+
+    def smoothed(outputs, labels):
+        return functional.cross_entropy(outputs, labels, label_smoothing=0.3)
+
+    result = methods.kd.make_step(teacher, alpha=0.0, loss=smoothed)(student, data)
+    assert result["loss"].item() == pytest.approx(smoothed(student(data.inputs), data.labels).item())
+
+
+def test_the_teacher_is_left_as_it_was():
+    teacher, student = net(seed=1).train(), net(seed=2).train()
+    teacher[1].eval()  # frozen statistics in a model that trains
+    modes = [module.training for module in teacher.modules()]
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    names = set(student.state_dict())
+    step = methods.kd.make_step(teacher)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        step(student, batch())["loss"].backward()
+        optimizer.step()
+        assert [module.training for module in teacher.modules()] == modes
+    assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert set(student.state_dict()) == names
+
+
+def test_the_teacher_runs_in_eval_mode():
+    teacher, student, data = net(seed=1).train(), net(seed=2).eval(), batch()
+    step = methods.kd.make_step(teacher, alpha=1.0)
+    values = {step(student, data)["loss"].item() for _ in range(5)}
+    assert len(values) == 1, "dropout was on"
+
+
+def test_the_modes_come_back_when_the_teacher_fails():
+    class Fails(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout()
+
+        def forward(self, x):
+            raise ValueError("no")
+
+    teacher = Fails().train()
+    with pytest.raises(ValueError, match="no"):
+        methods.kd.make_step(teacher)(net(), batch())
+    assert teacher.training
+    assert teacher.drop.training
+
+
+def test_a_student_that_equals_the_teacher_learns_the_labels_only():
+    teacher, data = net().eval(), batch()
+    student = net().eval()
+    result = methods.kd.make_step(teacher, alpha=0.9)(student, data)
+    assert result["terms"]["soft"].item() == 0.0
+    assert result["loss"].item() == pytest.approx(
+        0.1 * functional.cross_entropy(student(data.inputs), data.labels).item()
+    )
+
+
+def test_it_learns_from_the_teacher_without_good_labels():
+    torch.manual_seed(0)
+    teacher, student = nn.Linear(4, 3), nn.Linear(4, 3)
+    step, inputs = methods.kd.make_step(teacher, alpha=1.0, temperature=2.0), torch.randn(200, 4)
+    optimizer = torch.optim.Adam(student.parameters(), lr=0.05)
+    for _ in range(100):
+        optimizer.zero_grad()
+        step(student, Batch(inputs, torch.zeros(200).long(), torch.arange(200), 200))["loss"].backward()
+        optimizer.step()
+    agreement = (student(inputs).argmax(1) == teacher(inputs).argmax(1)).double().mean().item()
+    assert agreement > 0.98
+
+
+class Named(nn.Module):
+    """Takes keywords and returns a dict, as text models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, values, scale):
+        return {"logits": self.layer(values) * scale, "hidden": values}
+
+
+def test_keyword_inputs_and_outputs_by_name():
+    data = batch()
+    named = Batch({"values": data.inputs, "scale": torch.tensor(2.0)}, data.labels, data.ids, 6)
+    result = methods.kd.make_step(Named())(Named(), named)
+    result["loss"].backward()
+    assert result["loss"].item() > 0
+
+
+def test_different_classes_are_refused_before_anything_is_updated():
+    step = methods.kd.make_step(net(classes=5))
+    with pytest.raises(DataError, match=r"student's outputs have shape \[6, 3\] and the teacher's \[6, 5\]"):
+        step(net(classes=3), batch())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: methods.kd.make_step(None), "needs a teacher"),
+        (lambda: methods.kd.make_step(net(), temperature=0.0), "temperature"),
+        (lambda: methods.kd.make_step(net(), alpha=1.5), "alpha"),
+    ],
+)
+def test_wrong_options_are_named(make, message):
+    with pytest.raises(RecipeError, match=message):
+        make()
+
+
+def test_the_student_cannot_be_its_own_teacher():
+    model = net()
+    with pytest.raises(RecipeError, match="same model"):
+        methods.kd.make_step(model)(model, batch())
+
+
+def test_outputs_without_logits_are_named():
+    class Pair(nn.Linear):
+        def forward(self, x):
+            return super().forward(x), x
+
+    with pytest.raises(DataError, match="teacher returns a tuple"):
+        methods.kd.make_step(Pair(4, 3))(nn.Linear(4, 3), batch())
+
+
+def test_the_registry_builds_it():
+    entry = methods.registry.get("kd")
+    assert entry.build is methods.kd.make_step
+    assert entry.config().to_dict() == {"temperature": 4.0, "alpha": 0.9}
