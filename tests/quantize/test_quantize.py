@@ -12,6 +12,7 @@ from torch import nn
 
 from lianzhi import deploy, measure
 from lianzhi.errors import DataError, RecipeError
+from lianzhi.graph import deserialize, serialize
 from lianzhi.quantize import lint, quantize
 from lianzhi.quantize.lower import lower
 from lianzhi.tasks import Batch
@@ -106,6 +107,16 @@ def test_the_quantized_model_trains_and_copies():
     gradients = [parameter.grad for parameter in module.parameters()]
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
     assert any("quantizers" in name for name, _ in module.named_buffers())
+
+
+@pytest.mark.parametrize("net", [Residual, Inception, Perceptron], ids=lambda net: net.__name__)
+def test_the_quantized_model_is_saved_and_loaded(net):
+    _, inputs, quantized = done(net)
+    text = json.dumps(serialize.to_json(quantized.model))
+    again = deserialize.from_json(json.loads(text), dict(quantized.model.state_dict()))
+    with torch.no_grad():
+        torch.testing.assert_close(again(inputs), quantized.model(inputs), rtol=0, atol=0)
+    assert measure.macs(again, inputs[:1]) == measure.macs(made(net)[0], inputs[:1])
 
 
 def test_quantizing_twice_gives_the_same():
