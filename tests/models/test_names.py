@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -66,3 +69,11 @@ def test_cifar():
     found = shapes("resnet20")
     assert {key: found.get(key) for key in CIFAR} == CIFAR
     assert not any("shortcut" in key for key in found)
+
+
+@pytest.mark.parametrize("page", ["docs/models.md", "docs/zh/models.md"])
+def test_the_docs_name_every_model(page):
+    text = (Path(__file__).resolve().parents[2] / page).read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == models.registry.names()
