@@ -6,15 +6,16 @@ units that touch the same axes of the same tensors, such as the 64 channels of a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from lianzhi.graph.labels import Labels, Slot
-from lianzhi.graph.rules import Flow, apply
-from lianzhi.graph.trace import Graph
+from lianzhi.graph.labels import Components, Slot, core, varying_dims
+from lianzhi.graph.rules import OUT, Flow, apply
+from lianzhi.graph.trace import Graph, shape_of
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,23 @@ class Group:
     name: str
     units: Tensor
     members: dict[Slot, Tensor]
+    roles: dict[Slot, frozenset[str]]
 
     def __len__(self) -> int:
         return len(self.units)
+
+    @property
+    def width(self) -> int:
+        """Channels a unit: more than one where a grouped convolution or a concatenation ties them."""
+        return max((self.members[slot].shape[1] for slot in self.slots(OUT)), default=1)
+
+    def slots(self, role: str) -> list[Slot]:
+        """The members that are there for a role: ``out``, ``in``, ``norm``, …"""
+        return [slot for slot in self.members if role in self.roles[slot]]
+
+    def layers(self) -> list[str]:
+        """The layers whose output these channels are."""
+        return list(dict.fromkeys(layer_of(slot) for slot in self.slots(OUT)))
 
     def to_dict(self) -> dict[str, Any]:
         """The group for people and machines: how many channels, and whose."""
@@ -40,19 +55,42 @@ class Groups:
 
     groups: list[Group]
     frozen: list[tuple[str, str]]
-    labels: Labels
-    component: Tensor
+    components: Components
     flow: Flow
     aliases: dict[str, list[str]]
 
-    def keep(self, removed: Tensor) -> dict[Slot, Tensor]:
-        """For the components that are removed (a boolean a component): the kept indices of each touched axis."""
-        result = {}
-        for slot, start in self.labels.slots.items():
-            gone = removed[self.component[start : start + self.labels.sizes[slot]]]
+    def keep(self, removed: Tensor) -> dict[str, dict[int, Tensor]]:
+        """The kept indices of each axis that loses any, by tensor, for a boolean a component."""
+        result: dict[str, dict[int, Tensor]] = {}
+        for slot, labels in self.flow.labels.slots.items():
+            gone = removed[self.components.of[labels]]
             if gone.any():
-                result[slot] = torch.nonzero(~gone).reshape(-1)
+                result.setdefault(slot.tensor, {})[slot.axis] = torch.nonzero(~gone).reshape(-1)
         return result
+
+    def gone(self, value: Any, dim: int, removed: Tensor) -> Tensor:
+        """What goes along one dimension of a node's value: a boolean an index."""
+        return self._gone(self.flow.layers(value), shape_of(value) or (), dim, removed)
+
+    def part_gone(self, node: fx.Node, index: int, dim: int, removed: Tensor) -> Tensor:
+        """`gone` for one of several tensors that a node gives."""
+        value = node.meta["val"][index]
+        return self._gone(
+            self.flow.parts[node][index], tuple(int(size) for size in value.shape), dim, removed
+        )
+
+    def _gone(self, layers: list[Tensor], shape: tuple[int, ...], dim: int, removed: Tensor) -> Tensor:
+        result = torch.zeros(shape[dim], dtype=torch.bool)
+        for layer in layers:
+            if dim in varying_dims(layer):
+                small = removed[self.components.of[core(layer)]]
+                others = [other for other in range(small.dim()) if other != dim]
+                result |= small.all(others) if others else small
+        return result
+
+    def kept_shape(self, value: Any, removed: Tensor) -> list[int]:
+        """The shape of a node's value after removal, for the traced batch."""
+        return [int((~self.gone(value, dim, removed)).sum()) for dim in range(len(shape_of(value) or ()))]
 
 
 def channel_groups(graph: Graph) -> Groups:
@@ -62,94 +100,83 @@ def channel_groups(graph: Graph) -> Groups:
     >>> from lianzhi.graph import capture
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 36, 5))
     >>> groups = channel_groups(capture(net, torch.zeros(1, 3, 8, 8)))
-    >>> [(group.name, len(group)) for group in groups.groups]
-    [('0', 8)]
+    >>> [(group.name, len(group)) for group in groups.groups], groups.frozen
+    ([('0', 8)], [('3', "it is the model's output")])
     """
     first, aliases, shapes = _tensors(graph)
-    labels = Labels()
-    flow = Flow(labels, first, shapes)
+    flow = Flow(first, shapes)
     for node in graph.nodes:
         apply(flow, node)
-    component, reasons = labels.components()
-    groups = _families(labels, component, reasons)
-    return Groups(groups, _frozen(graph, labels, component, reasons), labels, component, flow, aliases)
+    components = flow.labels.solve()
+    return Groups(_families(flow, components), _frozen(flow, components), components, flow, aliases)
+
+
+def layer_of(slot: Slot) -> str:
+    """The layer that a tensor belongs to (itself, where it belongs to the model)."""
+    return slot.tensor.rpartition(".")[0] or slot.tensor
 
 
 def _tensors(graph: Graph) -> tuple[dict[str, str], dict[str, list[str]], dict[str, tuple[int, ...]]]:
     """First name of each tensor by identity (tied weights share one), all names of it, and its shape."""
-    module = graph.module
     identity: dict[int, str] = {}
     first: dict[str, str] = {}
     aliases: dict[str, list[str]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-    for name, tensor in named:
+    for name, tensor in _named(graph):
         leader = identity.setdefault(id(tensor), name)
-        first[name] = leader
-        aliases.setdefault(leader, []).append(name)
-        shapes[leader] = tuple(tensor.shape)
-    for node in graph.nodes:
-        if node.op == "get_attr" and str(node.target) not in first:
-            value = module
-            for part in str(node.target).split("."):
-                value = getattr(value, part)
-            if isinstance(value, torch.Tensor):
-                first[str(node.target)] = str(node.target)
-                aliases[str(node.target)] = [str(node.target)]
-                shapes[str(node.target)] = tuple(value.shape)
+        if name not in first:
+            first[name] = leader
+            aliases.setdefault(leader, []).append(name)
+            shapes[leader] = tuple(tensor.shape)
     return first, aliases, shapes
 
 
-def _families(labels: Labels, component: Tensor, reasons: dict[int, str]) -> list[Group]:
+def _named(graph: Graph) -> Iterator[tuple[str, Tensor]]:
+    """Parameters, buffers, and the constants of the capture."""
+    module = graph.module
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            value: Any = module
+            for part in str(node.target).split("."):
+                value = getattr(value, part)
+            if isinstance(value, Tensor):
+                yield str(node.target), value
+
+
+def _families(flow: Flow, components: Components) -> list[Group]:
     """Units with the same signature (how many indices of which axes) form one group."""
     touched: dict[int, dict[Slot, list[int]]] = {}
-    for slot, start in labels.slots.items():
-        for index, unit in enumerate(component[start : start + labels.sizes[slot]].tolist()):
-            if unit not in reasons:
+    for slot, labels in flow.labels.slots.items():
+        for index, unit in enumerate(components.of[labels].tolist()):
+            if unit not in components.reasons:
                 touched.setdefault(unit, {}).setdefault(slot, []).append(index)
     families: dict[tuple[tuple[Slot, int], ...], list[int]] = {}
     for unit, slots in touched.items():
         families.setdefault(tuple((slot, len(indices)) for slot, indices in slots.items()), []).append(unit)
-    groups = []
+    groups: list[Group] = []
+    seen: dict[str, int] = {}
     for signature, units in families.items():
         members = {slot: torch.tensor([touched[unit][slot] for unit in units]) for slot, _ in signature}
-        groups.append(Group(_family_name(members), torch.tensor(units), members))
+        roles = {slot: frozenset(flow.roles.get(slot, ())) for slot in members}
+        name = _family_name(members, roles)
+        seen[name] = seen.get(name, 0) + 1
+        unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
+        groups.append(Group(unique, torch.tensor(units), members, roles))
     return groups
 
 
-def _family_name(members: dict[Slot, Tensor]) -> str:
+def _family_name(members: dict[Slot, Tensor], roles: dict[Slot, frozenset[str]]) -> str:
     """The first layer that gives these channels."""
-    for slot in members:
-        if slot.axis == 0:
-            return slot.tensor.rpartition(".")[0] or slot.tensor
-    slot = next(iter(members))
-    return slot.tensor.rpartition(".")[0] or slot.tensor
+    return next((layer_of(slot) for slot in members if OUT in roles[slot]), layer_of(next(iter(members))))
 
 
-def _frozen(graph: Graph, labels: Labels, component: Tensor, reasons: dict[int, str]) -> list[tuple[str, str]]:
+def _frozen(flow: Flow, components: Components) -> list[tuple[str, str]]:
     """The layers whose output channels cannot go at all, with the reason."""
-    result = []
-    for slot, start in labels.slots.items():
-        units = component[start : start + labels.sizes[slot]].unique().tolist()
-        layer, _, leaf = slot.tensor.rpartition(".")
-        if slot.axis == 0 and leaf == "weight" and all(unit in reasons for unit in units):
-            result.append((layer, next((reasons[u] for u in units if reasons[u] != "fixed"), "fixed")))
-    return list(dict(result).items())
-
-
-def kept_shape(groups: Groups, node: fx.Node, removed: Tensor) -> list[int] | None:
-    """The shape of a node's value after removal: survivors a dimension (traced batch)."""
-    from lianzhi.graph.labels import varying_dims
-    from lianzhi.graph.trace import shape_of
-
-    shape = shape_of(node)
-    if shape is None:
-        return None
-    result = list(shape)
-    for layer in groups.flow.values.get(node, []):
-        gone = removed[groups.component[layer]]
-        for dim in varying_dims(layer):
-            others = [other for other in range(gone.dim()) if other != dim]
-            line = gone.all(others) if others else gone
-            result[dim] = min(result[dim], int((~line).sum()))
-    return result
+    result: dict[str, str] = {}
+    for slot, labels in flow.labels.slots.items():
+        units = components.of[labels].unique().tolist()
+        if OUT in flow.roles.get(slot, ()) and all(unit in components.reasons for unit in units):
+            result.setdefault(layer_of(slot), components.reasons[units[0]])
+    return list(result.items())

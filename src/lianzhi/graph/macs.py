@@ -7,6 +7,7 @@ is for one sample: the traced count divided by the traced batch.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,13 +41,16 @@ KINDS: dict[Any, str] = {
 }
 
 
-def node_macs(node: fx.Node) -> int:
-    """Multiply-accumulates of one op for the traced batch; 0 for ops that are not products."""
+def node_macs(node: fx.Node, sizes: Callable[[fx.Node], Any] = shape_of) -> int:
+    """Multiply-accumulates of one op for the traced batch; 0 for ops that are not products.
+
+    `sizes` gives the shape of each value: the traced one, or what is left of it.
+    """
     kind = KINDS.get(node.target)
     if kind is None:
         return 0
-    output = shape_of(node)
-    shapes = [shape_of(arg) if isinstance(arg, fx.Node) else None for arg in node.args]
+    output = sizes(node)
+    shapes = [sizes(arg) if isinstance(arg, fx.Node) else None for arg in node.args]
     if output is None:
         return 0
     if kind == "conv":
@@ -55,26 +59,29 @@ def node_macs(node: fx.Node) -> int:
         return math.prod(output) * math.prod(weight[1:])
     if kind == "conv_transpose":
         source, weight = shapes[0], shapes[1]
-        assert source is not None and weight is not None
+        assert source is not None
+        assert weight is not None
         return math.prod(source) * math.prod(weight[1:])
     if kind == "attention":
         query, key, value = shapes[:3]
-        assert query is not None and key is not None and value is not None
+        assert query is not None
+        assert key is not None
+        assert value is not None
         rows = math.prod(query[:-1])
         return rows * key[-2] * (query[-1] + value[-1])
     if kind == "einsum":
-        return _einsum_macs(node)
+        return _einsum_macs(node, sizes)
     left = shapes[1] if kind == "addmm" else shapes[0]
     assert left is not None
     return math.prod(output) * left[-1]
 
 
-def _einsum_macs(node: fx.Node) -> int:
+def _einsum_macs(node: fx.Node, sizes: Callable[[fx.Node], Any]) -> int:
     """The product of all index extents of a two-operand einsum."""
     equation, operands = str(node.args[0]), node.args[1]
     extents: dict[str, int] = {}
-    for letters, operand in zip(equation.split("->")[0].split(","), operands, strict=False):  # type: ignore[arg-type]
-        for letter, size in zip(letters.strip(), shape_of(operand) or (), strict=False):  # type: ignore[arg-type]
+    for letters, operand in zip(equation.partition("->")[0].split(","), operands, strict=False):  # type: ignore[arg-type]
+        for letter, size in zip(letters.strip(), sizes(operand) or (), strict=False):  # type: ignore[arg-type]
             extents[letter] = size
     return math.prod(extents.values())
 
@@ -107,7 +114,8 @@ def layers(graph: Graph) -> list[dict[str, Any]]:
         names = [
             str(arg.target)
             for arg in node.all_input_nodes
-            if arg.op == "get_attr" and isinstance(get_tensor(graph.module, str(arg.target)), torch.nn.Parameter)
+            if arg.op == "get_attr"
+            and isinstance(get_tensor(graph.module, str(arg.target)), torch.nn.Parameter)
         ]
         if node.op != "call_function" or not names:
             continue

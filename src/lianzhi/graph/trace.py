@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import io
 import logging
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from lianzhi.graph.module import TracedModule
 
 Inputs = Any  # a tensor, a tuple of tensors, or a dict of keyword tensors
 _OURS = Path(__file__).resolve().parent.parent
+_STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
 _TORCH = Path(torch.__file__).resolve().parent
 
 
@@ -193,6 +195,8 @@ def _is_internal(filename: str) -> bool:
         return True
     path = Path(filename).resolve()
     if _TORCH in path.parents:
+        return True
+    if _STANDARD in path.parents and not {"site-packages", "dist-packages"} & set(path.parts):
         return True
     return _OURS in path.parents and "models" not in path.relative_to(_OURS).parts[:1]
 

@@ -1,34 +1,31 @@
 """What a criterion sees of a group, and how its scores are put together.
 
-A criterion is a function from a `GroupView` to one score a unit; low goes first. The criteria on weights
-score each layer that *gives* the channels, then aggregate over these layers.
+A criterion is a function from a `GroupView` to a list of scores, each one number a unit; low goes first. The
+criteria on weights score each layer that *gives* the channels; `aggregate` combines the layers. An empty list
+says that the criterion has nothing to say of this group, which is then left whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lianzhi.errors import RecipeError
-from lianzhi.graph import get_tensor
-from lianzhi.graph.groups import Group
+from lianzhi.errors import GraphError, RecipeError
+from lianzhi.graph import Group, get_tensor
 from lianzhi.graph.labels import Slot
-
-Criterion = Callable[..., Tensor]
+from lianzhi.graph.rules import NORM, OUT
 
 
 @dataclass(frozen=True)
 class GroupView:
-    """A group and the tensors behind it."""
+    """A group and the model that it belongs to."""
 
     group: Group
     model: nn.Module
-    seed: int = 0
-    norms: frozenset[str] = field(default_factory=frozenset)
 
     def __len__(self) -> int:
         return len(self.group)
@@ -36,21 +33,16 @@ class GroupView:
     def rows(self, slot: Slot) -> Tensor:
         """The slices of one tensor that go with each unit: (units, everything else)."""
         tensor = get_tensor(self.model, slot.tensor).detach()
-        indices = self.group.members[slot]
-        picked = tensor.movedim(slot.axis, 0)[indices.reshape(-1)]
-        return picked.reshape(len(self.group), -1).double()
+        picked = tensor.movedim(slot.axis, 0)[self.group.members[slot].reshape(-1)]
+        return picked.reshape(len(self.group), -1).double().cpu()
 
     def producers(self) -> list[Slot]:
         """The weights whose output channels these are (convolution, linear; not norms, biases, consumers)."""
-        return [
-            slot
-            for slot in self.group.members
-            if slot.axis == 0 and get_tensor(self.model, slot.tensor).dim() >= 2 and slot.tensor not in self.norms
-        ]
+        return self.group.slots(OUT)
 
     def scales(self) -> list[Slot]:
-        """The scales γ of the normalisation layers that these channels pass."""
-        return [slot for slot in self.group.members if slot.tensor in self.norms]
+        """The scales γ of the BatchNorm layers that these channels pass."""
+        return self.group.slots(NORM)
 
 
 def aggregate(scores: list[Tensor], how: str) -> Tensor:
@@ -91,3 +83,20 @@ def normalize(scores: Tensor, how: str) -> Tensor:
 def producer_scores(view: GroupView, measure: Callable[[Tensor], Tensor], **options: Any) -> list[Tensor]:
     """`measure` of each producing layer's rows, (units, fan_in) → (units)."""
     return [measure(view.rows(slot), **options) for slot in view.producers() or list(view.group.members)]
+
+
+def combine(found: Any, how: str, scale: str, group: Group) -> Tensor | None:
+    """A criterion's answer as one score a unit; None where it has none. Scores are checked."""
+    values = list(found) if isinstance(found, (list, tuple)) else [found]
+    for value in values:
+        if not isinstance(value, Tensor) or value.shape != (len(group),):
+            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise GraphError(
+                f"group '{group.name}': the criterion gave {got}; a tensor with one score for each of "
+                f"{len(group)} channels is needed"
+            )
+        if not bool(torch.isfinite(value).all()):
+            raise GraphError(
+                f"group '{group.name}': the criterion gave a score that is not finite; are the weights?"
+            )
+    return normalize(aggregate([value.double().cpu() for value in values], how), scale) if values else None

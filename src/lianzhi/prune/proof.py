@@ -1,85 +1,83 @@
 """The proof of a surgery: the pruned model computes what the original does with those channels silenced.
 
 The output of the pruned graph must equal that of the original with the removed channels zeroed at their
-consumers. Parameters and BatchNorm statistics get noise first: in a fresh model they are ones and zeros,
-and would hide a channel that was sliced at the wrong index.
+consumers. Parameters and BatchNorm statistics are drawn anew for this: in a fresh model they are ones and
+zeros, in a sparse one nearly zero, and would hide a channel that was sliced at the wrong index.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from lianzhi.graph import Graph, TracedModule
-from lianzhi.graph.groups import Groups
-from lianzhi.graph.rules import aten
-from lianzhi.prune.surgery import Keep, sliced
+from lianzhi.graph import Graph, Groups, TracedModule, get_tensor
+from lianzhi.graph.labels import Slot
+from lianzhi.graph.rules import IN, NORM, VARIANCE
+from lianzhi.prune.rewrite import rewritten
+from lianzhi.prune.slicing import Keep, sliced
 
-_NORMS = (aten.batch_norm.default,)
 
-
-def largest_difference(graph: Graph, groups: Groups, keep: Keep, traced: TracedModule, *, seed: int = 0) -> float:
-    """Largest |pruned − silenced original| over all outputs, relative to the largest output (at least 1)."""
-    noisy = noise(graph, groups, seed)
-    silenced = {name: tensor.clone() for name, tensor in noisy.items()}
-    for name, axis in consumers(graph, groups):
-        indices = keep.get(name, {}).get(axis)
-        if indices is not None:
-            gone = torch.ones(silenced[name].shape[axis], dtype=torch.bool)
-            gone[indices] = False
-            silenced[name].index_fill_(axis, torch.nonzero(gone).reshape(-1), 0.0)
-    small = {name: sliced(tensor, keep.get(name, {})) for name, tensor in noisy.items()}
+def largest_difference(graph: Graph, groups: Groups, removed: Tensor, *, seed: int = 0) -> float:
+    """Largest |pruned − silenced original| over all outputs, each relative to its largest value."""
+    keep = groups.keep(removed)
+    silenced = {name: tensor.clone() for name, tensor in noise(graph, groups, seed).items()}
+    for name, axes in keep.items():
+        for axis, indices in axes.items():
+            if IN in groups.flow.roles.get(Slot(name, axis), ()):
+                gone = torch.ones(silenced[name].shape[axis], dtype=torch.bool)
+                gone[indices] = False
+                silenced[name].index_fill_(
+                    axis, torch.nonzero(gone).reshape(-1).to(silenced[name].device), 0.0
+                )
+    traced = TracedModule(graph.module, rewritten(graph, groups, removed))
     args, kwargs = random_inputs(graph, seed)
-    graph.module.eval()
-    traced.eval()
     with torch.no_grad():
         reference = functional_call(graph.module, _named(groups, silenced), args, kwargs)
-        pruned = functional_call(traced, _named(groups, small), args, kwargs)
+        pruned = functional_call(traced, sliced_noise(graph, groups, keep, seed), args, kwargs)
     return difference(reference, pruned)
 
 
+def sliced_noise(graph: Graph, groups: Groups, keep: Keep, seed: int) -> dict[str, Tensor]:
+    """`noise` as surgery leaves it, under every name."""
+    noisy = noise(graph, groups, seed)
+    return _named(groups, {name: sliced(tensor, keep.get(name, {})) for name, tensor in noisy.items()})
+
+
 def noise(graph: Graph, groups: Groups, seed: int) -> dict[str, Tensor]:
-    """The model's tensors with noise on every floating one; variances stay positive."""
+    """Tensors of the model's shapes, drawn so that every channel is heard at the output.
+
+    Weights keep the size of the signal (He), scales are near 1, statistics are off 0 and 1. A buffer that is
+    no statistic (a mask, a table) keeps its values, with noise where channels are sliced.
+    """
     generator = torch.Generator().manual_seed(seed)
-    variances = {
-        groups.flow.tensor(node.args[4]) for node in graph.nodes if node.op == "call_function" and node.target in _NORMS
-    }
+    parameters = {id(parameter) for parameter in graph.module.parameters()}
     result = {}
-    named = [*graph.module.named_parameters(), *graph.module.named_buffers()]
-    for name, tensor in named:
-        if name not in groups.aliases or not tensor.is_floating_point():
-            continue
-        values = tensor.detach().clone()
-        scale = values.std(unbiased=False) if values.numel() > 1 else values.abs().mean()
-        spread = torch.randn(values.shape, generator=generator).to(values) * (0.2 * scale + 0.02)
-        result[name] = (values.abs() + spread.abs() + 0.01) if name in variances else values + spread
+    for name in groups.aliases:
+        tensor = get_tensor(graph.module, name).detach()
+        roles = {role for axis in range(tensor.dim()) for role in groups.flow.roles.get(Slot(name, axis), ())}
+        if tensor.is_floating_point():
+            drawn = torch.randn(tensor.shape, generator=generator).to(tensor)
+            if VARIANCE in roles or NORM in roles:
+                tensor = 0.5 + drawn.abs()
+            elif id(get_tensor(graph.module, name)) in parameters:
+                tensor = (
+                    drawn * (2 * len(tensor) / max(1, tensor.numel())) ** 0.5
+                    if tensor.dim() > 1
+                    else 0.5 * drawn
+                )
+            elif roles:
+                tensor = tensor + 0.5 * drawn
+        result[name] = tensor
     return result
 
 
 def _named(groups: Groups, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Every alias of a tied tensor gets the same value."""
     return {alias: tensor for name, tensor in tensors.items() for alias in groups.aliases[name]}
-
-
-def consumers(graph: Graph, groups: Groups) -> list[tuple[str, int]]:
-    """The (tensor, axis) pairs by which weighted ops read channels."""
-    found: list[tuple[str, int]] = []
-    for node in graph.nodes:
-        if node.op != "call_function":
-            continue
-        short = str(node.target).split(".")[1]
-        if short in ("linear", "conv1d", "conv2d", "conv3d"):
-            name, axis = groups.flow.tensor(node.args[1]), 1
-        elif short.startswith("conv_transpose"):
-            name, axis = groups.flow.tensor(node.args[1]), 0
-        else:
-            continue
-        if name is not None:
-            found.append((name, axis))
-    return list(dict.fromkeys(found))
 
 
 def random_inputs(graph: Graph, seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -91,21 +89,26 @@ def random_inputs(graph: Graph, seed: int) -> tuple[tuple[Any, ...], dict[str, A
             return torch.randn(value.shape, generator=generator).to(value)
         return value
 
-    return tuple(draw(value) for value in graph.args), {key: draw(value) for key, value in graph.kwargs.items()}
+    return tuple(draw(value) for value in graph.args), {
+        key: draw(value) for key, value in graph.kwargs.items()
+    }
 
 
 def difference(left: Any, right: Any) -> float:
-    """Largest absolute difference of two outputs, over the largest reference value or 1."""
-    if isinstance(left, Tensor):
-        if left.shape != right.shape:
+    """Largest absolute difference of two outputs, over the largest value of the first.
+
+    >>> difference((torch.zeros(2), [torch.full((1,), 4.0)]), (torch.zeros(2), [torch.full((1,), 5.0)]))
+    0.25
+    """
+    if isinstance(left, Tensor) and isinstance(right, Tensor):
+        if left.shape != right.shape or left.dtype != right.dtype:
             return float("inf")
         if left.numel() == 0 or not left.is_floating_point():
             return 0.0 if torch.equal(left, right) else float("inf")
-        scale = max(1.0, float(left.abs().max()))
-        return float((left - right).abs().max()) / scale
-    if isinstance(left, dict):
+        found = float((left - right).abs().max()) / max(1e-12, float(left.abs().max()))
+        return float("inf") if math.isnan(found) else found
+    if isinstance(left, dict) and isinstance(right, dict) and left.keys() == right.keys():
         return max((difference(left[key], right[key]) for key in left), default=0.0)
-    if isinstance(left, (tuple, list)):
+    if isinstance(left, (tuple, list)) and isinstance(right, (tuple, list)) and len(left) == len(right):
         return max((difference(a, b) for a, b in zip(left, right, strict=True)), default=0.0)
-    return 0.0
-
+    return 0.0 if type(left) is type(right) and left == right else float("inf")

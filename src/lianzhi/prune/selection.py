@@ -1,9 +1,9 @@
-"""From scores to the channels that go: scope, limits, rounding, and budgets met by search."""
+"""From scores to the channels that stay: scope, limits, rounding, and budgets met by search."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,83 +14,129 @@ from lianzhi.errors import RecipeError
 
 @dataclass(frozen=True)
 class Limits:
-    """What no selection may break. `sizes` and `scores` are parallel, one a group."""
+    """What no selection may break."""
 
     round_to: int = 1
     min_channels: int = 1
     max_layer_ratio: float = 0.9
 
+    def __post_init__(self) -> None:
+        for name in ("round_to", "min_channels"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise RecipeError(f"{name}={value!r}: a whole number of at least 1")
+        if not 0 < self.max_layer_ratio <= 1:
+            raise RecipeError(f"max_layer_ratio={self.max_layer_ratio}: a share above 0 and at most 1")
 
-def kept_count(total: int, wanted: int, limits: Limits) -> int:
-    """How many of `total` channels stay if `wanted` are to stay, within the limits.
 
-    The nearest multiple of `round_to`; never below `min_channels` nor below what `max_layer_ratio` leaves,
-    never above the total.
+def least_kept(total: int, limits: Limits, width: int = 1) -> int:
+    """The fewest units that stay of a group of `total` units of `width` channels.
+
+    >>> least_kept(64, Limits()), least_kept(8, Limits(min_channels=3)), least_kept(8, Limits(min_channels=3), width=2)
+    (7, 3, 2)
+    """
+    share = math.ceil(total * (1 - limits.max_layer_ratio) - 1e-9)
+    return min(total, max(1, math.ceil(limits.min_channels / width), share))
+
+
+def kept_count(total: int, wanted: int, limits: Limits, width: int = 1) -> int:
+    """How many of `total` units stay if `wanted` are to stay, within the limits.
+
+    The nearest number whose channels are a multiple of `round_to`; all, where that is more than there are.
 
     >>> kept_count(64, 27, Limits(round_to=8)), kept_count(64, 2, Limits()), kept_count(6, 1, Limits(round_to=8))
     (24, 7, 6)
+    >>> kept_count(32, 13, Limits(round_to=8), width=4)
+    14
     """
-    floor = max(1, limits.min_channels, math.ceil(total * (1 - limits.max_layer_ratio) - 1e-9))
-    step = limits.round_to
-    kept = max(wanted, floor)
-    if step > 1:
-        kept = max(step, int(kept / step + 0.5) * step)
-        while kept < floor:
-            kept += step
+    if wanted >= total:
+        return total
+    least = least_kept(total, limits, width)
+    step = limits.round_to // math.gcd(limits.round_to, width)
+    kept = max(step, int(max(wanted, least) / step + 0.5) * step)
+    while kept < least:
+        kept += step
     return min(total, kept)
 
 
-def select_by_layer(scores: list[Tensor], ratio: float, limits: Limits) -> list[Tensor]:
-    """The same ratio in every group. Returns a boolean a unit: True stays."""
-    return [_keep_best(score, kept_count(len(score), round(len(score) * (1 - ratio)), limits)) for score in scores]
+def wanted_by_layer(scores: Sequence[Tensor], ratio: float) -> list[int]:
+    """The same ratio in every group: how many units of each are to stay.
+
+    >>> wanted_by_layer([torch.arange(8.0), torch.arange(4.0)], 0.25)
+    [6, 3]
+    """
+    return [round(len(score) * (1 - ratio)) for score in scores]
 
 
-def select_globally(scores: list[Tensor], ratio: float, limits: Limits) -> list[Tensor]:
-    """One ranking over all groups; the lowest `ratio` of all units goes, as far as the limits allow."""
-    everything = torch.cat(scores)
-    count = round(len(everything) * ratio)
+def wanted_globally(scores: Sequence[Tensor], ratio: float) -> list[int]:
+    """One ranking over all groups; the lowest `ratio` of all units goes.
+
+    >>> wanted_globally([torch.arange(4.0), torch.full((4,), 9.0)], 0.5)
+    [0, 4]
+    """
+    everything = torch.cat(list(scores))
     order = torch.argsort(everything, stable=True)
-    gone = torch.zeros(len(everything), dtype=torch.bool)
-    gone[order[:count]] = True
-    parts = gone.split([len(score) for score in scores])
-    return [
-        _keep_best(score, kept_count(len(score), int((~part).sum()), limits))
-        for score, part in zip(scores, parts, strict=True)
-    ]
+    stay = torch.ones(len(everything), dtype=torch.bool)
+    stay[order[: round(len(everything) * ratio)]] = False
+    return [int(part.sum()) for part in stay.split([len(score) for score in scores])]
 
 
-SCOPES: dict[str, Callable[[list[Tensor], float, Limits], list[Tensor]]] = {
-    "global": select_globally,
-    "layer": select_by_layer,
+SCOPES: dict[str, Callable[[Sequence[Tensor], float], list[int]]] = {
+    "global": wanted_globally,
+    "layer": wanted_by_layer,
 }
 
 
+@dataclass(frozen=True)
+class Selection:
+    """For each group the units that stay, and how many would have stayed without the limits."""
+
+    keeps: list[Tensor]
+    wanted: list[int]
+
+
+def select(
+    scores: Sequence[Tensor], widths: Sequence[int], scope: str, ratio: float, limits: Limits
+) -> Selection:
+    """Keep the best of each group, as many as scope, ratio and limits say.
+
+    `scores` holds one number a unit, `widths` the channels a unit; both one entry a group.
+
+    >>> select([torch.tensor([3.0, 1.0, 2.0, 4.0])], [1], "layer", 0.5, Limits()).keeps
+    [tensor([ True, False, False,  True])]
+    """
+    wanted = SCOPES[scope](scores, ratio)
+    keeps = [
+        _keep_best(score, kept_count(len(score), want, limits, width))
+        for score, want, width in zip(scores, wanted, widths, strict=True)
+    ]
+    return Selection(keeps, wanted)
+
+
 def select_to_budget(
-    scores: list[Tensor],
-    scope: str,
-    limits: Limits,
+    at: Callable[[float], Selection],
     remaining: Callable[[list[Tensor]], float],
     budget: float,
     name: str,
-) -> list[Tensor]:
-    """The smallest ratio at which at most `budget` of `remaining` is left, found by bisection.
+    limits: Limits,
+) -> Selection:
+    """The smallest ratio at which at most `budget` is left, found by bisection.
 
-    `remaining` gives the share that a selection leaves of the quantity `name`.
+    `at` selects for a ratio; `remaining` gives the share that a selection leaves of the quantity `name`.
     """
-    select = SCOPES[scope]
-    low, high = 0.0, 1.0
-    best = select(scores, limits.max_layer_ratio if scope == "layer" else 1.0, limits)
-    least = remaining(best)
+    best = at(1.0)
+    least = remaining(best.keeps)
     if least > budget:
         raise RecipeError(
-            f"{name}={budget}: at most {1 - least:.1%} of {name} can go within max_layer_ratio "
-            f"{limits.max_layer_ratio}, min_channels {limits.min_channels} and round_to {limits.round_to}, "
-            f"which leaves {least:.3f}; raise max_layer_ratio, or ask for {name}={least:.3f} or more"
+            f"{name}={budget} cannot be met: {least:.3f} is the least that max_layer_ratio {limits.max_layer_ratio}, "
+            f"min_channels {limits.min_channels} and round_to {limits.round_to} leave; ask for {name}="
+            f"{math.ceil(least * 1000) / 1000:.3f} or more, or loosen these limits"
         )
-    for _ in range(30):
+    low, high = 0.0, 1.0
+    for _ in range(24):
         middle = (low + high) / 2
-        trial = select(scores, middle, limits)
-        if remaining(trial) <= budget:
+        trial = at(middle)
+        if remaining(trial.keeps) <= budget:
             high, best = middle, trial
         else:
             low = middle

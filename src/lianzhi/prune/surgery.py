@@ -1,7 +1,7 @@
 """Surgery: slice the tensors, keep the graph and the module's own attributes in step.
 
 The rewritten graph is the truth. The plain module is returned only if, with its attributes synced, it
-computes the same; otherwise the captured graph module is the result.
+computes the same on noise; otherwise the captured graph module is the result.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from lianzhi.graph import Graph, TracedModule, get_tensor, replace_tensor
-from lianzhi.graph.groups import Groups
-from lianzhi.graph.labels import Slot
-from lianzhi.prune import rewrite
+from lianzhi.errors import GraphError
+from lianzhi.graph import Graph, Groups, TracedModule, get_tensor, replace_tensor
+from lianzhi.prune import proof, rewrite
+from lianzhi.prune.slicing import Keep, slice_optimizer, sliced
 from lianzhi.prune.sync import sync_attributes
-
-Keep = dict[str, dict[int, Tensor]]  # tensor → axis → kept indices
 
 
 @dataclass(frozen=True)
@@ -31,64 +30,84 @@ class Operated:
     reason: str = ""
 
 
-def by_tensor(keep: dict[Slot, Tensor]) -> Keep:
-    """Regroup kept indices by tensor."""
-    result: Keep = {}
-    for slot, indices in keep.items():
-        result.setdefault(slot.tensor, {})[slot.axis] = indices
-    return result
-
-
-def sliced(tensor: Tensor, axes: dict[int, Tensor]) -> Tensor:
-    """The surviving part of a tensor.
-
-    >>> sliced(torch.arange(6).view(2, 3), {1: torch.tensor([0, 2])})
-    tensor([[0, 2],
-            [3, 5]])
-    """
-    for axis, indices in axes.items():
-        tensor = tensor.index_select(axis, indices.to(tensor.device))
-    return tensor.contiguous()
-
-
 def operate(
     graph: Graph, groups: Groups, removed: Tensor, *, in_place: bool, optimizer: torch.optim.Optimizer | None
 ) -> Operated:
     """Remove components (a boolean a component) from the graph's source model, or from a copy of it."""
     source = graph.source
-    keep = by_tensor(groups.keep(removed))
-    model = source if in_place else _copied(source, keep, groups)
-    training = source.training
+    keep = groups.keep(removed)
     names = {id(parameter): name for name, parameter in source.named_parameters()}
-    replaced: dict[int, nn.Parameter] = {}
-    for name, axes in keep.items():
-        before = get_tensor(source, name)
-        with torch.no_grad():
-            value: Tensor = sliced(before.detach(), axes)
-        if isinstance(before, nn.Parameter):
-            value = nn.Parameter(value, requires_grad=before.requires_grad)
-            replaced[id(before)] = value
-        for alias in groups.aliases[name]:
-            replace_tensor(model, alias, value)
+    found = rewrite.changes(graph, groups, removed)
+    model = _copied(source, keep)
+    _slice_tensors(model, source, keep, groups)
+    traced = TracedModule(_root(model, graph, keep), rewrite.rewritten(graph, groups, removed))
+    operated = _choose(graph, groups, keep, found, model, traced)
+    if in_place and operated.kind == "plain":
+        _slice_tensors(source, model, {}, groups, onto=keep)
+        sync_attributes(source, found)
+        operated = Operated(source, "plain")
     if optimizer is not None:
-        slice_optimizer(optimizer, names, replaced, model, source, keep)
-    graph_copy = rewrite.rewritten(graph, groups, removed)
-    traced = TracedModule(_with_constants(model, graph, keep), graph_copy)
-    operated = _choose(graph, groups, removed, model, traced)
-    operated.module.train(training)
+        slice_optimizer(optimizer, names, operated.module, keep)
+    for module, mode in _modes(source):
+        _set_mode(operated.module, module, mode)
     return operated
 
 
-def _copied(source: nn.Module, keep: Keep, groups: Groups) -> nn.Module:
+def _modes(source: nn.Module) -> list[tuple[str, bool]]:
+    return [(name, module.training) for name, module in source.named_modules()]
+
+
+def _set_mode(module: nn.Module, name: str, mode: bool) -> None:
+    """Training mode of each submodule as it was in the source (of a graph module: as a whole)."""
+    if isinstance(module, TracedModule):
+        if not name:
+            module.train(mode)
+        return
+    child = module.get_submodule(name)
+    if isinstance(child, TracedModule):
+        child.train(mode)
+    child.training = mode
+
+
+def _copied(source: nn.Module, keep: Keep) -> nn.Module:
     """A deep copy that does not copy what will be replaced anyway."""
-    memo: dict[int, Any] = {}
-    for name in keep:
-        tensor = get_tensor(source, name)
-        memo[id(tensor)] = tensor
-    return copy.deepcopy(source, memo)
+    named = _tensors(source)
+    memo: dict[int, Any] = {id(named[name]): named[name] for name in keep if name in named}
+    try:
+        return copy.deepcopy(source, memo)
+    except Exception as error:
+        raise GraphError(
+            f"{type(source).__name__} cannot be copied ({error}); keep tensors that are computed out of its attributes"
+        ) from error
 
 
-def _with_constants(model: nn.Module, graph: Graph, keep: Keep) -> nn.Module:
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by every name that they have."""
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+
+
+def _slice_tensors(
+    model: nn.Module, source: nn.Module, keep: Keep, groups: Groups, *, onto: Keep | None = None
+) -> None:
+    """Put slices of `source`'s tensors into `model`; with `onto`, its tensors of these names as they are."""
+    named = _tensors(source)
+    for name in keep if onto is None else onto:
+        if name not in named:
+            continue
+        before = named[name]
+        value = before
+        if onto is None:
+            value = sliced(before.detach(), keep[name])
+            if isinstance(before, nn.Parameter):
+                value = nn.Parameter(value, requires_grad=before.requires_grad)
+        for alias in groups.aliases[name]:
+            replace_tensor(model, alias, value)
+
+
+def _root(model: nn.Module, graph: Graph, keep: Keep) -> nn.Module:
     """A root that holds the model's tensors under their names, and the constants of the capture."""
     root = nn.Module()
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -96,11 +115,15 @@ def _with_constants(model: nn.Module, graph: Graph, keep: Keep) -> nn.Module:
     for name, buffer in model.named_buffers(remove_duplicate=False):
         _put(root, name, buffer, persistent=_persistent(model, name))
     for node in graph.nodes:
-        if node.op == "get_attr" and not _has(root, str(node.target)):
-            value = get_tensor(graph.module, str(node.target))
-            if str(node.target) in keep:
-                value = sliced(value, keep[str(node.target)])
-            _put(root, str(node.target), value, persistent=False)
+        name = str(node.target)
+        if node.op == "get_attr" and not _has(root, name):
+            value: Any = graph.module
+            for part in name.split("."):
+                value = getattr(value, part)
+            if isinstance(value, Tensor):
+                _put(root, name, sliced(value, keep.get(name, {})), persistent=False)
+            else:
+                root.add_module(name, value)
     return root
 
 
@@ -129,69 +152,59 @@ def _put(root: nn.Module, name: str, value: Tensor, *, persistent: bool = True) 
         root.register_buffer(leaf, value, persistent=persistent)
 
 
-def _choose(graph: Graph, groups: Groups, removed: Tensor, model: nn.Module, traced: TracedModule) -> Operated:
+def _choose(
+    graph: Graph,
+    groups: Groups,
+    keep: Keep,
+    found: list[rewrite.Change],
+    model: nn.Module,
+    traced: TracedModule,
+) -> Operated:
+    """The plain module if it computes what the graph does, else the graph, and why."""
     if isinstance(model, TracedModule):
         return Operated(_complete(traced, model), "graph", "the model was a captured graph already")
+    name = type(model).__name__
+    small = proof.sliced_noise(graph, groups, keep, seed=1)
+    own = _tensors(model)
+    args, kwargs = proof.random_inputs(graph, seed=1)
+    reason = f"{name} computes something else once its attributes are changed"
     try:
-        sync_attributes(model, rewrite.changes(graph, groups, removed), groups)
+        sync_attributes(model, found)
         model.eval()
-        traced.eval()
         with torch.no_grad():
-            plain = model(*graph.args, **graph.kwargs)
-            truth = traced(*graph.args, **graph.kwargs)
-        if _equal(plain, truth):
-            return Operated(model, "plain")
-        reason = f"{type(model).__name__} computes something else once its attributes are changed"
+            known = {key: value for key, value in small.items() if key in own}
+            plain = functional_call(model, known, args, kwargs)
+            truth = functional_call(traced, small, args, kwargs)
+            if proof.difference(plain, truth) < 1e-4:
+                _check_training(graph, groups, model, known)
+                return Operated(model, "plain")
     except Exception as error:
-        reason = f"{type(model).__name__} does not run with fewer channels: {str(error).splitlines()[0]}"
+        reason = f"{name} does not run with fewer channels: {str(error).strip().splitlines()[0]}"
     return Operated(_complete(traced, model), "graph", reason)
+
+
+def _check_training(graph: Graph, groups: Groups, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Layers that run in training only are not in the graph: run them if there are any."""
+    read = {groups.flow.tensor(node) for node in graph.nodes}
+    names = dict(model.named_parameters())
+    if all(name in read for name in names):
+        return
+    model.train()
+    args, kwargs = proof.random_inputs(graph, seed=1)
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    functional_call(
+        model, {**buffers, **{key: value.clone() for key, value in tensors.items()}}, args, kwargs
+    )
 
 
 def _complete(traced: TracedModule, model: nn.Module) -> TracedModule:
     """Carry over tensors that no op reads, so that the state dict keeps its names."""
-    for name, buffer in model.named_buffers(remove_duplicate=False):
+    for name, tensor in _tensors(model).items():
         if not _has(traced, name):
-            _put(traced, name, buffer, persistent=_persistent(model, name))
+            _put(
+                traced,
+                name,
+                tensor,
+                persistent=not isinstance(tensor, nn.Parameter) and _persistent(model, name),
+            )
     return traced
-
-
-def _equal(left: Any, right: Any) -> bool:
-    if isinstance(left, Tensor) and isinstance(right, Tensor):
-        return left.shape == right.shape and torch.allclose(left, right, rtol=1e-4, atol=1e-5, equal_nan=True)
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(_equal(left[key], right[key]) for key in left)
-    if isinstance(left, (tuple, list)) and isinstance(right, (tuple, list)):
-        return len(left) == len(right) and all(_equal(a, b) for a, b in zip(left, right, strict=True))
-    return bool(left == right)
-
-
-def slice_optimizer(
-    optimizer: torch.optim.Optimizer,
-    names: dict[int, str],
-    replaced: dict[int, nn.Parameter],
-    model: nn.Module,
-    source: nn.Module,
-    keep: Keep,
-) -> None:
-    """Point the optimizer at the new parameters, and slice its state as they were sliced.
-
-    `names` gives the name of each parameter before surgery, by identity.
-    """
-    if model is not source:
-        for name, parameter in source.named_parameters():
-            replaced.setdefault(id(parameter), get_tensor(model, name))  # type: ignore[arg-type]
-    for group in optimizer.param_groups:
-        for index, parameter in enumerate(group["params"]):
-            new = replaced.get(id(parameter))
-            if new is None:
-                continue
-            group["params"][index] = new
-            state = optimizer.state.pop(parameter, {})
-            axes = keep.get(names.get(id(parameter), ""), {})
-            optimizer.state[new] = {
-                key: sliced(value, axes)
-                if isinstance(value, Tensor) and value.shape == parameter.shape
-                else value
-                for key, value in state.items()
-            }
-

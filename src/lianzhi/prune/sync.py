@@ -1,7 +1,7 @@
 """Bring a module's own attributes in step with its sliced tensors: `out_channels`, `num_features`, pads.
 
-Leaf layers are known by a table. For the rest, an integer attribute of the module in whose `forward` an op
-was called is changed if it equals the op's old value. The caller checks the result by running it.
+Leaf layers are known by a table. For the rest, an integer (or a tuple of integers) of the module in whose
+`forward` an op was called is changed if it equals the op's old value. The caller checks the result by running it.
 """
 
 from __future__ import annotations
@@ -10,23 +10,25 @@ from typing import Any
 
 from torch import fx, nn
 
-from lianzhi.graph.groups import Groups
 from lianzhi.prune.rewrite import Change
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 def sync_leaf(module: nn.Module) -> None:
     """Set a leaf layer's attributes from the shape of its tensors."""
     weight = getattr(module, "weight", None)
-    if weight is None:
+    if isinstance(module, _NORMS):
+        tensor = weight if weight is not None else module.running_mean
+        module.num_features = module.num_features if tensor is None else len(tensor)
+    elif weight is None:
         return
-    if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
-        module.in_channels, module.out_channels = weight.shape[0], weight.shape[1] * module.groups
-    elif isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+    elif isinstance(module, _CONVOLUTIONS):
+        first, second = weight.shape[0], weight.shape[1] * module.groups
+        module.in_channels, module.out_channels = (first, second) if module.transposed else (second, first)
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = weight.shape
-    elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
-        module.num_features = weight.shape[0]
     elif isinstance(module, nn.Embedding):
         module.num_embeddings, module.embedding_dim = weight.shape
     elif isinstance(module, nn.PReLU):
@@ -42,34 +44,53 @@ def owner_of(node: fx.Node) -> str:
     return path.removeprefix("L['self'].").removeprefix("L['self']")
 
 
-def sync_attributes(model: nn.Module, changes: list[Change], groups: Groups) -> None:
+def sync_attributes(model: nn.Module, changes: list[Change]) -> None:
     """Change attributes so that the module computes with its sliced tensors."""
     modules = dict(model.named_modules())
-    pending: dict[str, list[tuple[Any, Any]]] = {}
-    for node, position, old, new in changes:
-        owner = owner_of(node)
-        if position == 6 and isinstance(modules.get(owner), (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-            modules[owner].groups = new  # type: ignore[assignment]
-            continue
-        pairs = zip(old, new, strict=True) if isinstance(old, (list, tuple)) and isinstance(new, list) and len(old) == len(new) else [(old, new)]
-        pending.setdefault(owner, []).extend((a, b) for a, b in pairs if isinstance(a, int) and a != b)
-    for owner, pairs in pending.items():
+    pending: dict[str, list[Change]] = {}
+    for change in changes:
+        module = modules.get(owner_of(change.node))
+        if module is not None and change.name == "groups" and isinstance(module, _CONVOLUTIONS):
+            module.groups = change.new
+        else:
+            pending.setdefault(owner_of(change.node), []).append(change)
+    for owner, found in pending.items():
         if owner in modules:
-            _assign(modules[owner], list(pairs))
+            _assign(modules[owner], found)
     for module in modules.values():
         sync_leaf(module)
 
 
-def _assign(module: nn.Module, pairs: list[tuple[int, int]]) -> None:
-    """Give the module's integers, in the order in which they were defined, their new values."""
-    names = [
-        name
-        for name, value in vars(module).items()
-        if type(value) is int and not name.startswith("_")
-    ]
-    for old, new in pairs:
-        for name in names:
-            if getattr(module, name) == old:
-                setattr(module, name, new)
-                names.remove(name)
-                break
+def _assign(module: nn.Module, changes: list[Change]) -> None:
+    """Give the module's attributes, in the order in which they were defined, their new values."""
+    free = [name for name in vars(module) if not name.startswith("_")]
+    for change in changes:
+        if isinstance(change.old, (list, tuple)) and isinstance(change.new, list):
+            kind = next(
+                (type(getattr(module, name)) for name in free if _is(getattr(module, name), change.old)), None
+            )
+            if kind is not None:
+                _replace(module, free, change.old, kind(change.new))
+            elif len(change.old) == len(change.new):
+                for old, new in zip(change.old, change.new, strict=True):
+                    if isinstance(old, int) and old != new:
+                        _replace(module, free, old, new)
+        elif isinstance(change.new, int):
+            _replace(module, free, change.old, change.new)
+        elif change.name == "split_size" and len(set(change.new)) == 1:
+            _replace(module, free, change.old, change.new[0])
+
+
+def _is(value: Any, old: Any) -> bool:
+    """Whether an attribute is this integer, or this list of integers."""
+    if isinstance(old, (list, tuple)):
+        return type(value) in (list, tuple) and len(value) > 0 and list(value) == list(old)
+    return type(value) is int and value == old
+
+
+def _replace(module: nn.Module, free: list[str], old: Any, new: Any) -> None:
+    """Set the first attribute that has the old value and is not set yet."""
+    name = next((name for name in free if _is(getattr(module, name), old)), None)
+    if name is not None:
+        setattr(module, name, new)
+        free.remove(name)

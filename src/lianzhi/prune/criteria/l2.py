@@ -21,4 +21,6 @@ class L2Options(Config):
 @registry.register("l2", "Euclidean norm of a channel's weights", paper="1608.08710", config=L2Options)
 def l2(view: GroupView, *, per_weight: bool = False) -> list[Tensor]:
     """One score a unit and producing layer."""
-    return producer_scores(view, lambda rows: rows.square().mean(1).sqrt() if per_weight else rows.norm(dim=1))
+    return producer_scores(
+        view, lambda rows: rows.square().mean(1).sqrt() if per_weight else rows.norm(dim=1)
+    )

@@ -1,0 +1,210 @@
+"""`Plan`: which channels stay, group by group. It prints, counts, verifies, applies, and is saved as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lianzhi.errors import ArtifactError, did_you_mean
+from lianzhi.graph import Graph, Group, Groups, capture, channel_groups, node_macs, shape_of
+from lianzhi.graph.groups import layer_of
+from lianzhi.graph.macs import batch_of
+from lianzhi.graph.rules import OUT
+from lianzhi.prune import surgery
+from lianzhi.prune.proof import largest_difference
+
+FORMAT = 1
+
+
+@dataclass
+class Plan:
+    """A decision on a captured model: `keeps` holds a boolean a channel for each group. Made by `plan`."""
+
+    graph: Graph
+    groups: Groups
+    keeps: dict[str, Tensor]
+    notes: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    result_kind: str = "not applied"
+    result_reason: str = ""
+
+    def removed(self) -> Tensor:
+        """What goes: a boolean a component of the labels."""
+        return self._removed(self.keeps)
+
+    def _removed(self, keeps: dict[str, Tensor]) -> Tensor:
+        gone = torch.zeros(self.groups.components.count, dtype=torch.bool)
+        for group in self.groups.groups:
+            if group.name in keeps:
+                gone[group.units[~keeps[group.name]]] = True
+        return gone
+
+    def apply(self, *, in_place: bool = False, optimizer: torch.optim.Optimizer | None = None) -> nn.Module:
+        """Remove the channels; return the pruned model (a copy, unless `in_place`).
+
+        An `optimizer` is pointed at the new parameters, its state sliced. `result_kind` says afterwards
+        whether the ``plain`` module could be kept, or the captured ``graph`` module is the result (then the
+        model itself is left as it was, `in_place` or not), and `result_reason` why.
+        """
+        operated = surgery.operate(
+            self.graph, self.groups, self.removed(), in_place=in_place, optimizer=optimizer
+        )
+        self.result_kind, self.result_reason = operated.kind, operated.reason
+        return operated.module
+
+    def verify(self, *, seed: int = 0) -> float:
+        """Largest |pruned − masked original| on noise, relative to the output's size; about 1e-6 if exact."""
+        return largest_difference(self.graph, self.groups, self.removed(), seed=seed)
+
+    def count(self, quantity: str, keeps: dict[str, Tensor] | None = None) -> int:
+        """`macs` (one sample), `parameters` or `bytes` (of all tensors) that are left."""
+        removed = self._removed(self.keeps if keeps is None else keeps)
+        return COUNTS[quantity](self, removed)
+
+    def share_left(self, quantity: str, groups: Sequence[Group], keeps: Sequence[Tensor]) -> float:
+        """The share of a quantity that is left if of these groups these units stay."""
+        trial = {group.name: keep for group, keep in zip(groups, keeps, strict=True)}
+        return self.count(quantity, trial) / max(1, self.count(quantity, {}))
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """Output channels of each layer with weights, before and after: ``{"name", "before", "after"}``."""
+        keep = self.groups.keep(self.removed())
+        rows = []
+        for slot, labels in self.groups.flow.labels.slots.items():
+            if OUT in self.groups.flow.roles.get(slot, ()):
+                kept = keep.get(slot.tensor, {}).get(slot.axis, labels)
+                rows.append({"name": layer_of(slot), "before": len(labels), "after": len(kept)})
+        return rows
+
+    @property
+    def unprunable(self) -> list[tuple[str, str]]:
+        """(layer, reason) for what cannot be pruned, or was left whole because the criterion is silent on it."""
+        return [*self.groups.frozen, *self.skipped]
+
+    def table(self) -> str:
+        """The plan as text."""
+        head = f"{'group':<36}{'layers':>7}{'channels':>10}{'kept':>7}{'removed':>9}"
+        lines = [head, "-" * len(head)]
+        for group in self.groups.groups:
+            keep = self.keeps.get(group.name)
+            kept = len(group) if keep is None else int(keep.sum())
+            share = 1 - kept / len(group)
+            lines.append(f"{group.name:<36}{len(group.layers()):>7}{len(group):>10}{kept:>7}{share:>9.1%}")
+        for what, quantity in (("parameters", "parameters"), ("MACs", "macs")):
+            before, after = self.count(quantity, {}), self.count(quantity)
+            lines.append(f"{what} {before:,} -> {after:,} ({after / max(before, 1):.1%} remain)")
+        lines += self.notes
+        lines += [f"not pruned: {layer} ({reason})" for layer, reason in self.unprunable]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def to_json(self) -> str:
+        """The plan as JSON: for each group, the channels kept. Edit it, and read it with `from_json`."""
+        groups = {
+            group.name: {
+                "channels": len(group),
+                "keep": torch.nonzero(self.keeps[group.name]).reshape(-1).tolist(),
+            }
+            for group in self.groups.groups
+            if group.name in self.keeps
+        }
+        return json.dumps({"format": FORMAT, "groups": groups})
+
+    @staticmethod
+    def from_json(text: str, model: nn.Module, example_inputs: Any) -> Plan:
+        """Read a plan for a model of the structure that it was made for.
+
+        >>> from lianzhi.prune import plan
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+        >>> text = '{"format": 1, "groups": {"0": {"channels": 6, "keep": [0, 5]}}}'
+        >>> Plan.from_json(text, net, torch.zeros(1, 4)).apply()[0].out_features
+        2
+
+        Raises `ArtifactError` for a plan that is damaged or of another model.
+        """
+        entries = _parsed(text)
+        graph = capture(model, example_inputs)
+        groups = channel_groups(graph)
+        known = {group.name: group for group in groups.groups}
+        keeps = {}
+        for name, entry in entries.items():
+            if name not in known:
+                raise ArtifactError(
+                    f"pruning plan: the model has no group '{name}'{did_you_mean(name, known)}"
+                )
+            keeps[name] = _keep_mask(name, entry, len(known[name]))
+        return Plan(graph, groups, keeps)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+        version, entries = data["format"], dict(data["groups"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ArtifactError(f"not a pruning plan ({type(error).__name__}: {error})") from None
+    if version != FORMAT:
+        raise ArtifactError(f"pruning plan of format {version!r}; this version reads format {FORMAT}")
+    return entries
+
+
+def _keep_mask(name: str, entry: Any, size: int) -> Tensor:
+    channels = entry.get("channels", size) if isinstance(entry, dict) else size
+    if channels != size:
+        raise ArtifactError(
+            f"pruning plan: group '{name}' has {channels} channels in the plan, {size} in the model"
+        )
+    kept = entry.get("keep") if isinstance(entry, dict) else entry
+    valid = isinstance(kept, list) and all(type(index) is int and 0 <= index < size for index in kept)
+    if not valid or not kept:
+        raise ArtifactError(
+            f"pruning plan: group '{name}' must keep at least one of its channels 0 to {size - 1}"
+        )
+    mask = torch.zeros(size, dtype=torch.bool)
+    mask[torch.tensor(kept)] = True
+    return mask
+
+
+def _macs(plan: Plan, removed: Tensor) -> int:
+    """Each product with the shapes that are left."""
+
+    def left(value: Any) -> list[int] | None:
+        return None if shape_of(value) is None else plan.groups.kept_shape(value, removed)
+
+    return sum(node_macs(node, left) for node in plan.graph.nodes) // batch_of(plan.graph)
+
+
+def _numbers(
+    plan: Plan, keep: surgery.Keep, weigh: Callable[[Tensor], int], tensors: dict[str, Tensor]
+) -> int:
+    total = 0
+    for name, tensor in tensors.items():
+        count = tensor.numel()
+        for axis, indices in keep.get(name, {}).items():
+            count = count // tensor.shape[axis] * len(indices)
+        total += count * weigh(tensor)
+    return total
+
+
+def _parameters(plan: Plan, removed: Tensor) -> int:
+    return _numbers(plan, removed, lambda tensor: 1, dict(plan.graph.module.named_parameters()))
+
+
+def _bytes(plan: Plan, removed: Tensor) -> int:
+    module = plan.graph.module
+    tensors: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return _numbers(plan, removed, lambda tensor: tensor.element_size(), tensors)
+
+
+COUNTS: dict[str, Callable[[Plan, Tensor], int]] = {
+    "macs": _macs,
+    "parameters": _parameters,
+    "bytes": _bytes,
+}
