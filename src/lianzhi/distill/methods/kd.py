@@ -12,7 +12,7 @@ from lianzhi.config import Config
 from lianzhi.distill.losses.kd import hard_loss, soft_loss
 from lianzhi.distill.losses.parts import require_same_shape, valid
 from lianzhi.distill.methods.catalog import registry
-from lianzhi.distill.methods.teacher import logits_of, teacher_logits
+from lianzhi.distill.methods.teacher import logits_of, placed, teacher_logits
 from lianzhi.errors import RecipeError
 from lianzhi.train.default_step import call
 
@@ -62,13 +62,16 @@ def make_step(
     if teacher is None:
         raise RecipeError("kd needs a teacher: a trained model with the same classes as the student")
     options = KDMethodOptions(temperature=temperature, alpha=alpha)
+    runner = teacher
 
     def step(model: nn.Module, batch: Batch) -> dict[str, Any]:
+        nonlocal runner
         if model is teacher:
             raise RecipeError("teacher and student are the same model; give a copy of it as the teacher")
         outputs = call(model, batch.inputs)
         student = logits_of(outputs, "student")
-        wanted = teacher_logits(teacher, batch.inputs, student.device)
+        runner = placed(runner, student.device)
+        wanted = teacher_logits(runner, batch.inputs)
         require_same_shape(student, wanted)
         samples, targets, labels = valid(student, wanted, None if loss else batch.labels, None)
         soft = soft_loss(samples, targets, options.temperature)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -37,11 +38,14 @@ def in_eval(model: nn.Module) -> Iterator[nn.Module]:
                 module.train(training)
 
 
-def teacher_logits(teacher: nn.Module, inputs: Any, device: torch.device) -> Tensor:
-    """The teacher's logits, computed where the student is."""
+def placed(teacher: nn.Module, device: torch.device) -> nn.Module:
+    """The teacher if it is on the device, else a copy of it there: what the caller gave is not moved."""
     first = next(teacher.parameters(), None)
-    if first is not None and first.device != device:
-        teacher.to(device)
+    return teacher if first is None or first.device == device else copy.deepcopy(teacher).to(device)
+
+
+def teacher_logits(teacher: nn.Module, inputs: Any) -> Tensor:
+    """The teacher's logits, computed in eval mode and without gradients."""
     with in_eval(teacher), torch.no_grad():
         return logits_of(call(teacher, inputs), "teacher")
 
