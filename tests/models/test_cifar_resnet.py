@@ -20,9 +20,9 @@ def test_a_shortcut_takes_every_other_pixel_and_pads_with_zeros():
     assert not out[0, [0, 3, 4]].any()
 
 
-def test_the_pads_are_attributes_that_are_read():
+def test_the_padding_is_an_attribute_that_is_read():
     shortcut = ZeroPadShortcut(2, 4)
-    shortcut.pad_before, shortcut.pad_after = 0, 3
+    shortcut.padding = (0, 0, 0, 0, 0, 3)
     out = shortcut(torch.ones(1, 2, 2, 2))
     assert out[0, :, 0, 0].tolist() == [1, 1, 0, 0, 0]
 

@@ -36,15 +36,18 @@ class CifarResNetConfig(ModelConfig):
 
 
 class ZeroPadShortcut(nn.Module):
-    """Option A: every other pixel, and channels of zeros before and after those that come in."""
+    """Option A: every other pixel, and channels of zeros before and after those that come in.
+
+    `padding` is what `torch.nn.functional.pad` takes: left, right, top, bottom, before and after.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.pad_before = (out_channels - in_channels) // 2
-        self.pad_after = out_channels - in_channels - self.pad_before
+        before = (out_channels - in_channels) // 2
+        self.padding = (0, 0, 0, 0, before, out_channels - in_channels - before)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.pad_before, self.pad_after))
+        return functional.pad(x[:, :, ::2, ::2], self.padding)
 
 
 class Block(nn.Module):
