@@ -68,9 +68,18 @@ class Groups:
                 result.setdefault(slot.tensor, {})[slot.axis] = torch.nonzero(~gone).reshape(-1)
         return result
 
-    def gone(self, value: Any, dim: int, removed: Tensor) -> Tensor:
+    def gone(self, value: fx.Node, dim: int, removed: Tensor) -> Tensor:
         """What goes along one dimension of a node's value: a boolean an index."""
-        return self._gone(self.flow.layers(value), shape_of(value) or (), dim, removed)
+        shape = shape_of(value) or ()
+        name = self.flow.tensor(value)
+        if name is None:
+            return self._gone(self.flow.values.get(value, []), shape, dim, removed)
+        labels = self.flow.labels.slots.get(Slot(name, dim))
+        return (
+            torch.zeros(shape[dim], dtype=torch.bool)
+            if labels is None
+            else removed[self.components.of[labels]]
+        )
 
     def part_gone(self, node: fx.Node, index: int, dim: int, removed: Tensor) -> Tensor:
         """`gone` for one of several tensors that a node gives."""
@@ -88,7 +97,7 @@ class Groups:
                 result |= small.all(others) if others else small
         return result
 
-    def kept_shape(self, value: Any, removed: Tensor) -> list[int]:
+    def kept_shape(self, value: fx.Node, removed: Tensor) -> list[int]:
         """The shape of a node's value after removal, for the traced batch."""
         return [int((~self.gone(value, dim, removed)).sum()) for dim in range(len(shape_of(value) or ()))]
 

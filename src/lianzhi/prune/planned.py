@@ -181,9 +181,8 @@ def _macs(plan: Plan, removed: Tensor) -> int:
     return sum(node_macs(node, left) for node in plan.graph.nodes) // batch_of(plan.graph)
 
 
-def _numbers(
-    plan: Plan, keep: surgery.Keep, weigh: Callable[[Tensor], int], tensors: dict[str, Tensor]
-) -> int:
+def _numbers(plan: Plan, removed: Tensor, weigh: Callable[[Tensor], int], tensors: dict[str, Tensor]) -> int:
+    keep = plan.groups.keep(removed)
     total = 0
     for name, tensor in tensors.items():
         count = tensor.numel()
