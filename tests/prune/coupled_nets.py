@@ -31,7 +31,12 @@ class Chain(Net):
     def __init__(self):
         super().__init__(10)
         self.layers = nn.Sequential(
-            conv(3, 8), nn.BatchNorm2d(8), nn.ReLU(inplace=True), conv(8, 10, bias=False), nn.PReLU(10), nn.Dropout(0.1)
+            conv(3, 8),
+            nn.BatchNorm2d(8),
+            nn.ReLU(inplace=True),
+            conv(8, 10, bias=False),
+            nn.PReLU(10),
+            nn.Dropout(0.1),
         )
 
     def body(self, x):
@@ -109,7 +114,12 @@ class Depthwise(Net):
 
     def __init__(self):
         super().__init__(9)
-        self.stem, self.up, self.deep, self.down = conv(3, 6), conv(6, 12, 1), conv(12, 12, groups=12), conv(12, 6, 1)
+        self.stem, self.up, self.deep, self.down = (
+            conv(3, 6),
+            conv(6, 12, 1),
+            conv(12, 12, groups=12),
+            conv(12, 6, 1),
+        )
         self.twice, self.last = conv(6, 12, groups=6), conv(12, 9, 1)
         self.norm = nn.BatchNorm2d(12)
 
@@ -367,7 +377,11 @@ class Signal(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.a, self.b, self.c = nn.Conv1d(36, 8, 3), nn.ConvTranspose1d(8, 6, 3), nn.Conv1d(6, 4, 3, groups=2)
+        self.a, self.b, self.c = (
+            nn.Conv1d(36, 8, 3),
+            nn.ConvTranspose1d(8, 6, 3),
+            nn.Conv1d(6, 4, 3, groups=2),
+        )
         self.norm = nn.BatchNorm1d(8)
 
     def forward(self, x):

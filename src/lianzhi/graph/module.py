@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -18,6 +19,10 @@ TRAINING_ARGUMENT = {
     aten.feature_dropout.default: 2,
     aten.feature_dropout_.default: 2,
     aten.alpha_dropout.default: 2,
+    aten.lstm.input: 6,
+    aten.gru.input: 6,
+    aten.rnn_tanh.input: 6,
+    aten.rnn_relu.input: 6,
 }
 
 
@@ -46,10 +51,47 @@ class TracedModule(fx.GraphModule):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             copied: TracedModule = super().__deepcopy__(memo)
+        copied.__class__.__name__ = type(self).__name__
+        adopt(copied, self, memo)
         copied.training = self.training
         for child in copied.children():
             child.train(self.training)
         return copied
+
+
+def adopt(module: nn.Module, source: nn.Module, memo: dict[int, Any] | None = None) -> None:
+    """Give a module the tensors of another under the same names, those that no op reads included.
+
+    They are shared; with `memo` (of `copy.deepcopy`) they are copied. Ties and what is saved stay as they were.
+    """
+    for name, parameter in source.named_parameters(remove_duplicate=False):
+        value = parameter if memo is None else copy.deepcopy(parameter, memo)
+        _vacant(module, name).register_parameter(name.rpartition(".")[2], value)
+    for name, buffer in source.named_buffers(remove_duplicate=False):
+        path, _, leaf = name.rpartition(".")
+        kept = leaf not in source.get_submodule(path)._non_persistent_buffers_set
+        value = buffer if memo is None else copy.deepcopy(buffer, memo)
+        _vacant(module, name).register_buffer(leaf, value, persistent=kept)
+
+
+def put_constant(module: nn.Module, name: str, value: torch.Tensor) -> None:
+    """Hold a constant of a capture under its dotted name; it is no part of the state."""
+    _vacant(module, name).register_buffer(name.rpartition(".")[2], value, persistent=False)
+
+
+def _vacant(module: nn.Module, name: str) -> nn.Module:
+    """The submodule that is to hold a dotted name, made where it is missing; the name itself is free."""
+    *path, leaf = name.split(".")
+    for part in path:
+        child = module._modules.get(part)
+        if child is None:
+            child = nn.Module()
+            module.add_module(part, child)
+        module = child
+    module.__dict__.pop(leaf, None)
+    module._parameters.pop(leaf, None)
+    module._buffers.pop(leaf, None)
+    return module
 
 
 def replace_tensor(module: nn.Module, name: str, value: torch.Tensor) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import fx, nn
 
 from lianzhi.errors import GraphError
-from lianzhi.graph.module import TracedModule
+from lianzhi.graph.module import TracedModule, adopt, get_tensor, put_constant
 
 Inputs = Any  # a tensor, a tuple of tensors, or a dict of keyword tensors
 _OURS = Path(__file__).resolve().parent.parent
@@ -105,11 +105,15 @@ def capture(model: nn.Module, example_inputs: Inputs, *, dynamic_batch: bool = T
         args, kwargs = _of_two((args, kwargs))
     root = program.module(check_guards=False)
     for node in list(root.graph.nodes):
-        if node.op == "call_module" and not node.users:
+        checks = node.op == "call_module" or node.target is torch.ops.aten._assert_tensor_metadata.default
+        if checks and not node.users:
             root.graph.erase_node(node)
     _prune_unused(root.graph)
     module = TracedModule(root, root.graph)
-    _share(module, model)
+    adopt(module, model)
+    own = set(module.state_dict()) - set(model.state_dict())
+    for name in own:
+        put_constant(module, name, get_tensor(module, name))
     return Graph(module, model, args, kwargs, dynamic)
 
 
@@ -206,32 +210,6 @@ def _prune_unused(graph: fx.Graph) -> None:
     for node in reversed(list(graph.nodes)):
         if node.op == "get_attr" and not node.users:
             graph.erase_node(node)
-
-
-def _share(module: TracedModule, model: nn.Module) -> None:
-    """Give the graph the model's own tensors, those no op reads included, so that state dicts agree."""
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        _place(module, name).register_parameter(name.rpartition(".")[2], parameter)
-    for name, buffer in model.named_buffers(remove_duplicate=False):
-        path, _, leaf = name.rpartition(".")
-        persistent = leaf not in model.get_submodule(path)._non_persistent_buffers_set
-        _place(module, name).register_buffer(leaf, buffer, persistent=persistent)
-
-
-def _place(module: nn.Module, name: str) -> nn.Module:
-    """The submodule that holds a dotted name, made where it is missing."""
-    *path, leaf = name.split(".")
-    for part in path:
-        child = module._modules.get(part)
-        if child is None:
-            child = nn.Module()
-            module.add_module(part, child)
-        module = child
-    if leaf in module.__dict__:
-        del module.__dict__[leaf]
-    module._parameters.pop(leaf, None)
-    module._buffers.pop(leaf, None)
-    return module
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...] | None:

@@ -25,25 +25,30 @@ def reestimate(model: nn.Module, batches: Iterable[Any]) -> None:
     (tensor([2.]), tensor([1.]))
 
     Works on modules and on captured graphs; training modes are left as they were, dropout is off.
-    Raises `DataError` if there is no batch.
+    Raises `DataError` if there is no batch; whatever fails, the statistics are then as they were.
     """
     statistics = _statistics(model)
     if not statistics:
         return
+    result = [tensor.clone() for tensor in statistics]
     totals: list[Tensor] = [torch.zeros_like(tensor, dtype=torch.float64) for tensor in statistics]
     count = 0
-    with _only_norms_training(model), torch.no_grad():
-        for inputs in batches:
-            args, kwargs = split_inputs(inputs)
-            model(*args, **kwargs)
-            count += 1
-            for total, tensor in zip(totals, statistics, strict=True):
-                total.add_(tensor)
-    if not count:
-        raise DataError("reestimate: no batches were given; the BatchNorm statistics are left as they were")
-    with torch.no_grad():
-        for total, tensor in zip(totals, statistics, strict=True):
-            tensor.copy_(total / count)
+    try:
+        with _only_norms_training(model), torch.no_grad():
+            for inputs in batches:
+                args, kwargs = split_inputs(inputs)
+                model(*args, **kwargs)
+                count += 1
+                for total, tensor in zip(totals, statistics, strict=True):
+                    total.add_(tensor)
+        if not count:
+            raise DataError(
+                "reestimate: no batches were given; the BatchNorm statistics are left as they were"
+            )
+        result = [total / count for total in totals]
+    finally:
+        for tensor, value in zip(statistics, result, strict=True):
+            tensor.copy_(value)
 
 
 def _statistics(model: nn.Module) -> list[Tensor]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lianzhi.errors import GraphError
-from lianzhi.graph import Graph, Groups, TracedModule, get_tensor, replace_tensor
+from lianzhi.graph import Graph, Groups, TracedModule, replace_tensor
+from lianzhi.graph.module import adopt, put_constant
 from lianzhi.prune import proof, rewrite
 from lianzhi.prune.slicing import Keep, slice_optimizer, sliced
 from lianzhi.prune.sync import sync_attributes
@@ -40,7 +41,7 @@ def operate(
     found = rewrite.changes(graph, groups, removed)
     model = _copied(source, keep)
     _slice_tensors(model, source, keep, groups)
-    traced = TracedModule(_root(model, graph, keep), rewrite.rewritten(graph, groups, removed))
+    traced = _traced(model, graph, groups, removed, keep)
     operated = _choose(graph, groups, keep, found, model, traced)
     if in_place and operated.kind == "plain":
         _slice_tensors(source, model, {}, groups, onto=keep)
@@ -107,49 +108,24 @@ def _slice_tensors(
             replace_tensor(model, alias, value)
 
 
-def _root(model: nn.Module, graph: Graph, keep: Keep) -> nn.Module:
-    """A root that holds the model's tensors under their names, and the constants of the capture."""
+def _traced(model: nn.Module, graph: Graph, groups: Groups, removed: Tensor, keep: Keep) -> TracedModule:
+    """The rewritten graph over the model's tensors and the constants of the capture."""
     root = nn.Module()
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        _put(root, name, parameter)
-    for name, buffer in model.named_buffers(remove_duplicate=False):
-        _put(root, name, buffer, persistent=_persistent(model, name))
+    adopt(root, model)
+    known = _tensors(model)
     for node in graph.nodes:
         name = str(node.target)
-        if node.op == "get_attr" and not _has(root, name):
+        if node.op == "get_attr" and name not in known:
             value: Any = graph.module
             for part in name.split("."):
                 value = getattr(value, part)
             if isinstance(value, Tensor):
-                _put(root, name, sliced(value, keep.get(name, {})), persistent=False)
+                put_constant(root, name, sliced(value, keep.get(name, {})))
             else:
                 root.add_module(name, value)
-    return root
-
-
-def _has(root: nn.Module, name: str) -> bool:
-    try:
-        get_tensor(root, name)
-    except AttributeError:
-        return False
-    return True
-
-
-def _persistent(model: nn.Module, name: str) -> bool:
-    path, _, leaf = name.rpartition(".")
-    return leaf not in model.get_submodule(path)._non_persistent_buffers_set
-
-
-def _put(root: nn.Module, name: str, value: Tensor, *, persistent: bool = True) -> None:
-    *path, leaf = name.split(".")
-    for part in path:
-        if part not in root._modules:
-            root.add_module(part, nn.Module())
-        root = root._modules[part]  # type: ignore[assignment]
-    if isinstance(value, nn.Parameter):
-        root.register_parameter(leaf, value)
-    else:
-        root.register_buffer(leaf, value, persistent=persistent)
+    traced = TracedModule(root, rewrite.rewritten(graph, groups, removed))
+    adopt(traced, root)
+    return traced
 
 
 def _choose(
@@ -162,7 +138,7 @@ def _choose(
 ) -> Operated:
     """The plain module if it computes what the graph does, else the graph, and why."""
     if isinstance(model, TracedModule):
-        return Operated(_complete(traced, model), "graph", "the model was a captured graph already")
+        return Operated(traced, "graph", "the model was a captured graph already")
     name = type(model).__name__
     small = proof.sliced_noise(graph, groups, keep, seed=1)
     own = _tensors(model)
@@ -180,7 +156,7 @@ def _choose(
                 return Operated(model, "plain")
     except Exception as error:
         reason = f"{name} does not run with fewer channels: {str(error).strip().splitlines()[0]}"
-    return Operated(_complete(traced, model), "graph", reason)
+    return Operated(traced, "graph", reason)
 
 
 def _check_training(graph: Graph, groups: Groups, model: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -195,16 +171,3 @@ def _check_training(graph: Graph, groups: Groups, model: nn.Module, tensors: dic
     functional_call(
         model, {**buffers, **{key: value.clone() for key, value in tensors.items()}}, args, kwargs
     )
-
-
-def _complete(traced: TracedModule, model: nn.Module) -> TracedModule:
-    """Carry over tensors that no op reads, so that the state dict keeps its names."""
-    for name, tensor in _tensors(model).items():
-        if not _has(traced, name):
-            _put(
-                traced,
-                name,
-                tensor,
-                persistent=not isinstance(tensor, nn.Parameter) and _persistent(model, name),
-            )
-    return traced
