@@ -72,7 +72,10 @@ def test_set(write, assignment, check):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("criterion: bn_scale", "critrion: bn_scale"), "steps.1 .*unknown option 'critrion'; did you mean 'criterion'"),
+        (
+            ("criterion: bn_scale", "critrion: bn_scale"),
+            "steps.1 .*unknown option 'critrion'; did you mean 'criterion'",
+        ),
         (("- prune:", "- prun:"), "unknown step 'prun'; did you mean 'prune'"),
         (("steps:", "setps:"), "did you mean 'steps'"),
         (("ratio: 0.5", "ratio: 1.5"), "ratio"),
@@ -91,7 +94,9 @@ def test_mistakes_are_named(write, change, message):
         recipes.load(write(GOOD.replace(*change)))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "just words", "a: [", "model: resnet20\ntask: cifar10\nsteps: []"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "just words", "a: [", "model: resnet20\ntask: cifar10\nsteps: []"]
+)
 def test_not_a_recipe(write, text):
     with pytest.raises(RecipeError):
         recipes.load(write(text))
@@ -106,4 +111,6 @@ def test_missing_file_suggests_a_neighbour(write):
 @pytest.mark.parametrize("assignment", ["steps.9.ratio=1", "steps.x.ratio=1", "seed", "seed.deeper=1"])
 def test_set_that_leads_nowhere(write, assignment):
     with pytest.raises(RecipeError):
-        recipes.load(write(GOOD), overrides=[assignment] if assignment != "seed.deeper=1" else ["seed=3", assignment])
+        recipes.load(
+            write(GOOD), overrides=[assignment] if assignment != "seed.deeper=1" else ["seed=3", assignment]
+        )

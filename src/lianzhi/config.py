@@ -26,7 +26,9 @@ class Config(BaseModel):
     lianzhi.errors.RecipeError: Blur: unknown option 'radios'; did you mean 'radius'?
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()
+    )
 
     def __init__(self, **options: Any) -> None:
         try:

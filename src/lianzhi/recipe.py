@@ -52,7 +52,7 @@ class Prune(Config):
 
     kind: ClassVar[str] = "prune"
     criterion: str = "l1"
-    criterion_options: dict[str, Any] = {}
+    criterion_options: dict[str, Any] = Field(default_factory=dict)
     ratio: float | None = Field(default=None, ge=0, lt=1)
     macs: float | None = Field(default=None, gt=0, le=1)
     parameters: float | None = Field(default=None, gt=0, le=1)
@@ -77,13 +77,13 @@ class Prune(Config):
             )
         return self
 
-    def budget(self) -> dict[str, float]:
+    def budget(self) -> dict[str, Any]:
         """The one budget that was given, as a keyword argument."""
         return {name: getattr(self, name) for name in BUDGETS if getattr(self, name) is not None}
 
 
 class Distill(TrainOptions):
-    """Train with a teacher. The default teacher is the model as it was before it was first compressed."""
+    """Train with a teacher: the model as it was before it was first compressed, or another artifact's folder."""
 
     kind: ClassVar[str] = "distill"
     method: str = "kd"
@@ -136,7 +136,7 @@ class ModelSpec(Config):
     file: str | None = None
     weights: str | None = None
     num_classes: int | None = Field(default=None, ge=1)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -157,7 +157,7 @@ class TaskSpec(Config):
 
     name: str
     data: str | None = None
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -177,7 +177,9 @@ class Measure(Config):
     @model_validator(mode="after")
     def _chosen_is_measured(self) -> Measure:
         if self.choose_batch not in self.batches:
-            raise ValueError(f"'choose_batch' {self.choose_batch} is not one of 'batches' {list(self.batches)}")
+            raise ValueError(
+                f"'choose_batch' {self.choose_batch} is not one of 'batches' {list(self.batches)}"
+            )
         return self
 
 
@@ -192,7 +194,7 @@ class Recipe(Config):
     seed: int = Field(default=0, ge=0, lt=2**31)
     device: str = "cpu"
     measure: Measure = Measure()
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("steps", mode="before")
     @classmethod

@@ -32,7 +32,7 @@ class Entry:
 class Registry:
     """Entries of one kind, by name.
 
-    >>> shapes = Registry("shape")
+    >>> shapes = Registry("shapes", "shape")
     >>> @shapes.register("square", "four equal sides")
     ... def square(side=1): return side * side
     >>> shapes.get("square").build(3)
@@ -43,8 +43,9 @@ class Registry:
     lianzhi.errors.RecipeError: unknown shape 'sqare'; did you mean 'square'?
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, noun: str) -> None:
         self.kind = kind
+        self.noun = noun
         self._entries: dict[str, Entry] = {}
         self._plugins_read = False
 
@@ -55,7 +56,7 @@ class Registry:
 
         def add(build: T) -> T:
             if name in self._entries:
-                raise RecipeError(f"{self.kind} '{name}' is registered twice")
+                raise RecipeError(f"{self.noun} '{name}' is registered twice")
             self._entries[name] = Entry(self.kind, name, summary, paper, config, build)
             return build
 
@@ -66,7 +67,7 @@ class Registry:
         if name not in self._entries:
             self._read_plugins()
         if name not in self._entries:
-            raise RecipeError(f"unknown {self.kind} '{name}'{did_you_mean(name, self._entries)}")
+            raise RecipeError(f"unknown {self.noun} '{name}'{did_you_mean(name, self._entries)}")
         return self._entries[name]
 
     def names(self) -> list[str]:

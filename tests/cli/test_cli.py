@@ -44,13 +44,18 @@ def test_evaluate_gives_the_reported_accuracy_exactly(finished, capsys):
 
 
 def test_resolved_recipe_runs_again_to_the_same_weights(finished, capsys, tmp_path):
-    assert main(["compress", str(finished / "out" / "recipe.yaml"), "-o", str(tmp_path / "again"), "--quiet"]) == 0
+    assert (
+        main(["compress", str(finished / "out" / "recipe.yaml"), "-o", str(tmp_path / "again"), "--quiet"])
+        == 0
+    )
     first = (finished / "out" / "model.safetensors").read_bytes()
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == first
 
 
 def test_measure(finished, capsys):
-    result = run_json(capsys, "measure", str(finished / "out"), "--runtime", "onnxruntime", "--repeats", "3", "--batch", "2")
+    result = run_json(
+        capsys, "measure", str(finished / "out"), "--runtime", "onnxruntime", "--repeats", "3", "--batch", "2"
+    )
     assert result["latencies"][0]["batch"] == 2
     assert result["latencies"][0]["median_ms"] > 0
 
@@ -64,7 +69,10 @@ def test_predict(finished, capsys, tmp_path):
     assert 0 < result[0]["classes"][0]["probability"] <= 1
     script = [sys.executable, str(finished / "out" / "predict.py"), str(tmp_path / "red.png")]
     printed = subprocess.run(script, capture_output=True, text=True, check=True).stdout
-    assert result[0]["classes"][0]["name"] in printed.splitlines()[-3] or result[0]["classes"][0]["name"] in printed
+    assert (
+        result[0]["classes"][0]["name"] in printed.splitlines()[-3]
+        or result[0]["classes"][0]["name"] in printed
+    )
 
 
 def test_inspect(capsys):
@@ -127,5 +135,7 @@ def test_help_has_an_example(name, capsys):
 
 
 def test_python_m_lianzhi():
-    done = subprocess.run([sys.executable, "-m", "lianzhi", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "lianzhi", "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("lianzhi ")

@@ -44,7 +44,7 @@ def test_a_library_that_is_missing_names_the_extra(name, linear, monkeypatch):
 
 
 def test_unknown_runtime_precision_threads(linear):
-    with pytest.raises(RecipeError, match="unknown targets 'onnxruntim'; did you mean 'onnxruntime'"):
+    with pytest.raises(RecipeError, match="unknown target 'onnxruntim'; did you mean 'onnxruntime'"):
         deploy.load(linear, runtime="onnxruntim")
     with pytest.raises(TargetError, match=r"does not run .* in int8 on this machine; it offers f32"):
         deploy.load(linear, runtime="onnxruntime", precision="int8")

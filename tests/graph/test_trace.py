@@ -163,7 +163,7 @@ def test_control_flow_by_values_is_refused_and_the_line_is_named():
 
 
 def test_inputs_that_do_not_fit_are_refused_with_the_line():
-    with pytest.raises(GraphError, match="test_trace.py"):
+    with pytest.raises(GraphError, match=r"test_trace\.py"):
         capture(Small(), torch.zeros(1, 5, 8, 8))
     with pytest.raises(GraphError, match="example_inputs must be a tensor"):
         capture(Small(), "picture")

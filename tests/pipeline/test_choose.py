@@ -11,17 +11,25 @@ from lianzhi.recipe import Measure
 
 
 def candidate(runtime, precision, ms, validation, size=1000):
-    latencies = [{"runtime": runtime, "precision": precision, "batch": 1, "threads": 2, "median_ms": ms, "p90_ms": ms}]
+    latencies = [
+        {"runtime": runtime, "precision": precision, "batch": 1, "threads": 2, "median_ms": ms, "p90_ms": ms}
+    ]
     return Candidate(runtime, precision, Path(f"{runtime}-{precision}.onnx"), latencies, ms, validation, size)
 
 
 @pytest.fixture
 def run():
-    return SimpleNamespace(recipe=SimpleNamespace(measure=Measure(max_drop=0.01), target="auto", precision=None))
+    return SimpleNamespace(
+        recipe=SimpleNamespace(measure=Measure(max_drop=0.01), target="auto", precision=None)
+    )
 
 
 def test_the_fastest_accurate_one(run):
-    found = [candidate("a", "f32", 4.0, 0.92), candidate("a", "int8", 1.0, 0.915), candidate("b", "int8", 2.0, 0.92)]
+    found = [
+        candidate("a", "f32", 4.0, 0.92),
+        candidate("a", "int8", 1.0, 0.915),
+        candidate("b", "int8", 2.0, 0.92),
+    ]
     decision = choose(run, found, 0.92)
     assert (decision.chosen.runtime, decision.chosen.precision) == ("a", "int8")
     assert [line["verdict"] for line in decision.record["candidates"]] == ["slower", "kept", "slower"]

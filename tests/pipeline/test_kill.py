@@ -30,7 +30,17 @@ def weights(folder: Path) -> str:
 
 
 def start(recipe: Path, out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "lianzhi", "compress", str(recipe), "-o", str(out), "--resume", "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "lianzhi",
+        "compress",
+        str(recipe),
+        "-o",
+        str(out),
+        "--resume",
+        "--quiet",
+    ]
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
 
 

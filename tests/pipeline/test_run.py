@@ -100,7 +100,9 @@ def test_a_fixed_target_is_kept(task, tmp_path):
 def test_finished_run_is_reopened(task, tmp_path):
     steps, model = [lz.Prune(ratio=0.25)], Net()
     first = lz.compress(model, task, steps, output=tmp_path / "o", measure=MEASURE, progress=False)
-    again = lz.compress(model, task, steps, output=tmp_path / "o", measure=MEASURE, progress=False, resume=True)
+    again = lz.compress(
+        model, task, steps, output=tmp_path / "o", measure=MEASURE, progress=False, resume=True
+    )
     assert again.report.rows == first.report.rows
 
 
@@ -109,7 +111,9 @@ def test_wrong_before_anything_is_written(task, tmp_path):
 
     def fails(error, match, model=None, steps=None, **options):
         with pytest.raises(error, match=match):
-            lz.compress(model or Net(), task, steps or [lz.Prune(ratio=0.5)], output=out, progress=False, **options)
+            lz.compress(
+                model or Net(), task, steps or [lz.Prune(ratio=0.5)], output=out, progress=False, **options
+            )
         assert not out.exists()
 
     fails(LianzhiError, "did you mean 'onnxruntime'", target="onnxruntim")

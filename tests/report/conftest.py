@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import browser
 import pytest
+import sample
 
 from lianzhi.report import Report
-
-from . import browser, sample
 
 
 @pytest.fixture

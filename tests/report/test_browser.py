@@ -6,12 +6,11 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import browser
 import pytest
+from sample import hostile
 
 from lianzhi.report import Report
-
-from . import browser
-from .sample import hostile
 
 pytestmark = pytest.mark.browser
 

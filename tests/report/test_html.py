@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sample import HOSTILE, hostile
 
 from lianzhi.report import Report, charts, words
 from lianzhi.report.markup import escape
-
-from .sample import HOSTILE, hostile
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 

@@ -10,10 +10,9 @@ import pytest
 import yaml
 from rich.cells import cell_len
 from rich.console import Console
+from sample import hostile
 
 from lianzhi.report import Report, format, table
-
-from .sample import hostile
 
 
 def test_steps_table_by_hand() -> None:

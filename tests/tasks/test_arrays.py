@@ -264,7 +264,7 @@ def test_oneflow_refused(tmp_path, content, message):
 def test_unknown_options_are_suggested(tmp_path):
     with pytest.raises(RecipeError, match="unknown option 'limits'; did you mean 'limit'"):
         task("npz", data=tmp_path, limits=5)
-    with pytest.raises(RecipeError, match="unknown tasks 'cifar'; did you mean 'cifar10'"):
+    with pytest.raises(RecipeError, match="unknown task 'cifar'; did you mean 'cifar10'"):
         task("cifar")
     with pytest.raises(RecipeError, match="'validation'"):
         task("npz", data=tmp_path, validation=1.5)

@@ -16,16 +16,35 @@ from lianzhi.errors import ArtifactError, RecipeError
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no remarks.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tracebacks and details.")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random (default: the recipe's, else 0).")]
-Device = Annotated[str | None, typer.Option("--device", help="Where to train: cpu, cuda, cuda:0, mps (default: cpu).")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the runtime (default: all cores).")]
-Runtime = Annotated[str | None, typer.Option("--runtime", help="pytorch, onnxruntime, openvino (default: the artifact's own).")]
-Precision = Annotated[str | None, typer.Option("--precision", help="f32, bf16 or int8 (default: what the file holds).")]
-TaskName = Annotated[str | None, typer.Option("--task", help="A task's name (default: the artifact's own). See: lianzhi list tasks")]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, help="Seed of everything random (default: the recipe's, else 0)."),
+]
+Device = Annotated[
+    str | None, typer.Option("--device", help="Where to train: cpu, cuda, cuda:0, mps (default: cpu).")
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Threads of the runtime (default: all cores).")
+]
+Runtime = Annotated[
+    str | None,
+    typer.Option("--runtime", help="pytorch, onnxruntime, openvino (default: the artifact's own)."),
+]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="f32, bf16 or int8 (default: what the file holds).")
+]
+TaskName = Annotated[
+    str | None,
+    typer.Option("--task", help="A task's name (default: the artifact's own). See: lianzhi list tasks"),
+]
 Data = Annotated[str | None, typer.Option("--data", help="The folder or file of the task's data.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change one key of the recipe: steps.1.ratio=0.6")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Change one key of the recipe: steps.1.ratio=0.6")
+]
 Options = Annotated[list[str] | None, typer.Option("--set", help="An option of the task: limit=100")]
-Output = Annotated[str | None, typer.Option("--output", "-o", help="Folder for the result (default: out/<recipe>-<time>).")]
+Output = Annotated[
+    str | None, typer.Option("--output", "-o", help="Folder for the result (default: out/<recipe>-<time>).")
+]
 
 
 def wants(flag: str, arguments: Sequence[str]) -> bool:

@@ -15,7 +15,10 @@ def command(
     model: Annotated[str, typer.Argument(help="An artifact folder or an .onnx file.")],
     task: common.TaskName = None,
     data: common.Data = None,
-    split: Annotated[str | None, typer.Option("--split", help="train, validation, calibration or test (default: the reported one).")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="train, validation, calibration or test (default: the reported one)."),
+    ] = None,
     runtime: common.Runtime = None,
     precision: common.Precision = None,
     threads: common.Threads = None,
@@ -47,5 +50,7 @@ def command(
         common.say_json(result)
         return
     metrics = "  ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items())
-    common.say(f"{result['model']}  {result['runtime']} {result['precision']}  {result['task']} {result['split']}")
+    common.say(
+        f"{result['model']}  {result['runtime']} {result['precision']}  {result['task']} {result['split']}"
+    )
     common.say(f"{metrics}  ({result['samples']:,} samples)")

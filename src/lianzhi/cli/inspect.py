@@ -12,8 +12,12 @@ NAME = "inspect"
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="An artifact folder, a zoo name (resnet20), or a YAML recipe.")],
-    shape: Annotated[str | None, typer.Option("--input", help="Input shape of one sample, such as 3x32x32.")] = None,
+    model: Annotated[
+        str, typer.Argument(help="An artifact folder, a zoo name (resnet20), or a YAML recipe.")
+    ],
+    shape: Annotated[
+        str | None, typer.Option("--input", help="Input shape of one sample, such as 3x32x32.")
+    ] = None,
     as_json: common.Json = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,

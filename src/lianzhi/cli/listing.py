@@ -12,7 +12,9 @@ NAME = "list"
 
 
 def command(
-    kind: Annotated[str, typer.Argument(help="criteria, losses, methods, models, tasks, targets or recipes.")],
+    kind: Annotated[
+        str, typer.Argument(help="criteria, losses, methods, models, tasks, targets or recipes.")
+    ],
     as_json: common.Json = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,

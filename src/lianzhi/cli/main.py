@@ -75,7 +75,9 @@ def _explain(error: OSError) -> str:
 
 
 def _end(code: int, message: str, arguments: Sequence[str]) -> int:
-    common.error_console().print(f"lianzhi: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    common.error_console().print(
+        f"lianzhi: {message}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
     if common.wants("--json", arguments):
         sys.stdout.write(json.dumps({"error": message, "exit_code": code}, ensure_ascii=False) + "\n")
     return code

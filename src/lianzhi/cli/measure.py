@@ -15,7 +15,10 @@ def command(
     model: Annotated[str, typer.Argument(help="An artifact folder or an .onnx file.")],
     runtime: common.Runtime = None,
     precision: common.Precision = None,
-    batch: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Batch size; may be given several times (default: 1).")] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option("--batch", min=1, help="Batch size; may be given several times (default: 1)."),
+    ] = None,
     threads: common.Threads = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs.")] = 50,
     as_json: common.Json = False,

@@ -17,7 +17,9 @@ def command(
     overrides: common.Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print steps, data and an estimated time; do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print steps, data and an estimated time; do nothing.")
+    ] = False,
     seed: common.Seed = None,
     device: common.Device = None,
     as_json: common.Json = False,

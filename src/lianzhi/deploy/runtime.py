@@ -13,7 +13,7 @@ from lianzhi.deploy.session import Session
 from lianzhi.errors import TargetError
 from lianzhi.registry import Registry
 
-registry = Registry("targets")
+registry = Registry("targets", "target")
 
 
 class Runtime(ABC):

@@ -49,7 +49,9 @@ class DryRun:
             options = ", ".join(f"{key}={value}" for key, value in step["options"].items())
             about = f"  about {_duration(step['seconds'])}" if step["seconds"] else ""
             lines.append(f"  {index}  {step['kind']}{about}\n       {options}")
-        lines.append(f"training takes about {_duration(self.seconds)} here; measuring comes on top. Nothing was written.")
+        lines.append(
+            f"training takes about {_duration(self.seconds)} here; measuring comes on top. Nothing was written."
+        )
         return "\n".join(lines)
 
 

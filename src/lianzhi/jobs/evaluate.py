@@ -27,7 +27,9 @@ def evaluate(
     saved = Saved(path)
     known = saved.task
     if task is None and known is None:
-        raise RecipeError(f"{path}: no recipe beside it says which task it is for; add --task NAME --data DIR")
+        raise RecipeError(
+            f"{path}: no recipe beside it says which task it is for; add --task NAME --data DIR"
+        )
     own = {key: value for key, value in (known or {}).items() if key not in ("name", "data")}
     if task is not None and known is not None and task != known["name"]:
         own, known = {}, None
@@ -37,7 +39,9 @@ def evaluate(
         **{**own, **(options or {})},
     )
     where = saved.where(runtime, precision)
-    session = deploy.load(saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads)
+    session = deploy.load(
+        saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads
+    )
     result = measure.evaluate(session, source, split=split, batch_size=batch, progress=progress)
     return {
         "model": str(path),

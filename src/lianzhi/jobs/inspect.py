@@ -46,7 +46,9 @@ class Inspection:
                 f"{layer['parameters']:>12,}{layer['macs']:>16,}"
             )
         lines += ["", f"{len(self.groups)} prunable groups of channels"]
-        lines += [f"  {group['channels']:>5} channels  {', '.join(group['members'])}" for group in self.groups]
+        lines += [
+            f"  {group['channels']:>5} channels  {', '.join(group['members'])}" for group in self.groups
+        ]
         lines += ["", f"{len(self.frozen)} that cannot be pruned"]
         lines += [f"  {name}: {reason}" for name, reason in self.frozen]
         return "\n".join(lines)

@@ -61,9 +61,15 @@ def measure_model(
 def measure_text(result: dict[str, Any]) -> str:
     """The figures as a small table."""
     facts = [f"{result['bytes']:,} bytes"]
-    facts += [f"{result[key]:,} {name}" for key, name in (("parameters", "parameters"), ("macs", "MACs")) if key in result]
+    facts += [
+        f"{result[key]:,} {name}"
+        for key, name in (("parameters", "parameters"), ("macs", "MACs"))
+        if key in result
+    ]
     lines = [f"{result['model']}: " + ", ".join(facts)]
-    lines.append(f"{'runtime':<14}{'precision':<11}{'batch':>6}{'threads':>9}{'median ms':>12}{'p90 ms':>10}{'samples/s':>12}")
+    lines.append(
+        f"{'runtime':<14}{'precision':<11}{'batch':>6}{'threads':>9}{'median ms':>12}{'p90 ms':>10}{'samples/s':>12}"
+    )
     for entry in result["latencies"]:
         rate = entry["batch"] / entry["median_ms"] * 1000
         lines.append(

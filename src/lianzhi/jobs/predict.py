@@ -29,7 +29,9 @@ def predict(
     if preprocess is None:
         raise ArtifactError(f"{path}: no preprocess.json, so it is not known how an image becomes its input")
     where = saved.where(runtime, precision)
-    session = deploy.load(saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads)
+    session = deploy.load(
+        saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads
+    )
     transform = Preprocess.from_dict(preprocess)
     labels = _labels(saved.folder / "labels.txt")
     results = []
@@ -38,7 +40,11 @@ def predict(
         probabilities = torch.softmax(outputs[0].float(), dim=-1)
         values, indices = probabilities.topk(min(top, len(probabilities)))
         classes = [
-            {"index": int(index), "name": labels[index] if labels else str(int(index)), "probability": float(value)}
+            {
+                "index": int(index),
+                "name": labels[index] if labels else str(int(index)),
+                "probability": float(value),
+            }
             for value, index in zip(values, indices, strict=True)
         ]
         results.append({"input": name, "classes": classes})

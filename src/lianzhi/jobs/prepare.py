@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -58,9 +59,7 @@ def open_model(spec: ModelSpec, *, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if spec.file is None:
-            return models.model(
-                spec.name, weights=spec.weights, num_classes=spec.num_classes, **spec.options
-            )
+            return models.model(spec.name, weights=spec.weights, num_classes=spec.num_classes, **spec.options)
         classes = {} if spec.num_classes is None else {"num_classes": spec.num_classes}
         model = _from_file(Path(spec.file), spec.name)(**spec.options, **classes)
     if not isinstance(model, nn.Module):
@@ -70,17 +69,20 @@ def open_model(spec: ModelSpec, *, seed: int = 0) -> nn.Module:
     return model
 
 
-def _from_file(file: Path, name: str) -> type | object:
+def _from_file(file: Path, name: str) -> Any:
     """A function or class from the user's own Python file, which is run for it."""
     if not file.is_file():
         raise RecipeError(f"model.file: {file}: no such file")
     spec = importlib.util.spec_from_file_location(f"lianzhi_user_{file.stem}", file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not callable(getattr(module, name, None)):
         found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise RecipeError(f"model.name: {file} has no function or class '{name}'; it has {', '.join(found) or 'none'}")
+        raise RecipeError(
+            f"model.name: {file} has no function or class '{name}'; it has {', '.join(found) or 'none'}"
+        )
     return getattr(module, name)
 
 
@@ -100,4 +102,6 @@ def require_training_only(path: str, *, overrides: Sequence[str] = ()) -> None:
     recipe = recipes.load(path, overrides=overrides)
     other = [recipes.kind_of(step) for step in recipe.steps if not isinstance(step, Train)]
     if other:
-        raise RecipeError(f"{path}: 'train' only trains, and the recipe has {', '.join(other)}; use: lianzhi compress {path}")
+        raise RecipeError(
+            f"{path}: 'train' only trains, and the recipe has {', '.join(other)}; use: lianzhi compress {path}"
+        )

@@ -13,7 +13,7 @@ from lianzhi.models.options import ModelConfig
 from lianzhi.models.weights import load_weights
 from lianzhi.registry import Registry
 
-registry = Registry("models")
+registry = Registry("models", "model")
 
 
 def model(
@@ -31,7 +31,7 @@ def model(
     >>> model("resnet_20")
     Traceback (most recent call last):
         ...
-    lianzhi.errors.RecipeError: unknown models 'resnet_20'; did you mean 'resnet20'?
+    lianzhi.errors.RecipeError: unknown model 'resnet_20'; did you mean 'resnet20'?
 
     Without `weights` they are drawn from PyTorch's generator. `weights` is a `.safetensors` file, or a `.pt`
     or `.pth` file with a state dict, of which only tensors are read.

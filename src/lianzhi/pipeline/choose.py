@@ -146,7 +146,9 @@ def _reason(
     text = f"{chosen.runtime} in {chosen.precision} took {chosen.median_ms:.3g} ms at batch {batch}"
     if not good:
         return f"{text}; no candidate reached {floor:.4f} on validation, so the most accurate one is kept"
-    text += f", the fastest of {len(good)} accurate enough" if len(good) > 1 else ", the only one accurate enough"
+    text += (
+        f", the fastest of {len(good)} accurate enough" if len(good) > 1 else ", the only one accurate enough"
+    )
     int8 = [item for item in found if item.precision == "int8" and item.runtime == chosen.runtime]
     if int8 and chosen.precision != "int8":
         text += (

@@ -21,7 +21,9 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
     model = deployed_model(state, decision)
     if not run.leads:
         train.barrier()
-        return Result(model, Report.from_dict(files.read_json(run.store.output / "report.json")), run.store.output)
+        return Result(
+            model, Report.from_dict(files.read_json(run.store.output / "report.json")), run.store.output
+        )
     environment = measure.environment()
     report = Report.from_dict(
         {

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from lianzhi import deploy, measure
@@ -18,6 +17,7 @@ Latencies = list[dict[str, Any]]
 def batch_of(inputs: Any, count: int) -> Any:
     """Repeat example inputs of one sample to a batch of `count`.
 
+    >>> import torch
     >>> batch_of(torch.zeros(1, 3), 4).shape
     torch.Size([4, 3])
     """
@@ -100,7 +100,9 @@ def accuracy(run: Run, predict: Any, *, alone: bool = False) -> tuple[measure.Ev
     reported = measure.evaluate(predict, run.task, progress=run.progress and run.leads, alone=alone)
     if reported.split == "validation" or not run.task.has("validation"):
         return reported, reported.value if reported.split == "validation" else None
-    chosen = measure.evaluate(predict, run.task, split="validation", progress=run.progress and run.leads, alone=alone)
+    chosen = measure.evaluate(
+        predict, run.task, split="validation", progress=run.progress and run.leads, alone=alone
+    )
     return reported, chosen.value
 
 
@@ -142,4 +144,6 @@ def make_row(
 
 def fastest(latencies: Latencies, batch: int) -> dict[str, Any]:
     """The entry with the smallest median at this batch size."""
-    return min((entry for entry in latencies if entry["batch"] == batch), key=lambda entry: entry["median_ms"])
+    return min(
+        (entry for entry in latencies if entry["batch"] == batch), key=lambda entry: entry["median_ms"]
+    )

@@ -16,14 +16,14 @@ from typing import Any
 
 from torch import nn
 
-from lianzhi import deploy, files, graph, measure, prune, train
+from lianzhi import deploy, files, measure, prune, train
 from lianzhi.config import Config
-from lianzhi.errors import DataError
 from lianzhi.pipeline import finish
-from lianzhi.pipeline.choose import candidates, choose, runtimes
+from lianzhi.pipeline.checks import check
+from lianzhi.pipeline.choose import candidates, choose
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.rows import FloatMeter, accuracy, fastest, make_row
-from lianzhi.pipeline.state import Run, State
+from lianzhi.pipeline.state import ORIGINAL, Run, State
 from lianzhi.pipeline.steps import PLAN, RUNNERS, requantize
 from lianzhi.pipeline.store import Store, fingerprint
 from lianzhi.recipe import Distill, Measure, Prune, Quantize, Recipe, Train, kind_of
@@ -108,26 +108,6 @@ def run(
     return finish.finish(this, state, rows)
 
 
-def check(run: Run, model: nn.Module) -> None:
-    """Find out what cannot work before anything is written: structure, shapes, data, target, options."""
-    runtimes(run)
-    captured = graph.capture(model, run.task.example_inputs)
-    outputs = captured.output_shape
-    classes = run.task.num_classes
-    if classes is not None and outputs is not None and len(outputs) == 2 and outputs[1] < classes:
-        raise DataError(
-            f"the model gives {outputs[1]} outputs, and the task '{run.task.name}' has {classes} classes; "
-            f"make the model with num_classes={classes}"
-        )
-    if not run.task.has("train") and any(isinstance(step, train.TrainOptions) for step in run.recipe.steps):
-        raise DataError(f"task '{run.task.name}' has no training split, and the recipe has steps that train")
-    if not run.task.has("calibration") and any(isinstance(step, Quantize) for step in run.recipe.steps):
-        raise DataError(
-            f"task '{run.task.name}' has no calibration split, and 'quantize' needs one; "
-            f"give calibration=…, cut from the training data"
-        )
-
-
 def _step(run: Run, state: State, meter: FloatMeter, position: int, *, resumed: bool) -> dict[str, Any]:
     """Carry out one step, measure it, and mark it done."""
     step = run.recipe.steps[position]
@@ -150,7 +130,13 @@ def _step(run: Run, state: State, meter: FloatMeter, position: int, *, resumed: 
 
 
 def _row(
-    run: Run, state: State, meter: FloatMeter, name: str, seconds: float, details: dict[str, Any], folder: Path
+    run: Run,
+    state: State,
+    meter: FloatMeter,
+    name: str,
+    seconds: float,
+    details: dict[str, Any],
+    folder: Path,
 ) -> dict[str, Any]:
     """Measure the float model as it is now."""
     reported, validation = accuracy(run, state.model)
@@ -212,7 +198,7 @@ def _keep_teacher(run: Run, state: State, position: int) -> None:
     steps = run.recipe.steps
     if any(not isinstance(step, Train) for step in steps[:position]) or isinstance(steps[position], Train):
         return
-    learners = [step for step in steps[position:] if isinstance(step, Distill) and step.teacher == "original"]
+    learners = [step for step in steps[position:] if isinstance(step, Distill) and step.teacher == ORIGINAL]
     if position == 0 or not learners:
         return
     state.teacher = copy.deepcopy(state.model)
@@ -241,5 +227,3 @@ def _restore(run: Run, state: State) -> tuple[list[dict[str, Any]], int]:
     if state.quantize is not None:
         requantize(run, state)
     return rows, len(run.recipe.steps)
-
-

@@ -12,6 +12,8 @@ from lianzhi.quantize import QuantizedModel
 from lianzhi.recipe import Quantize, Recipe
 from lianzhi.tasks import Task
 
+ORIGINAL = "original"  # the teacher of a distill step that names no other
+
 
 @dataclass(frozen=True)
 class Run:

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from lianzhi import deploy, distill, files, graph, prune, quantize, train
+from lianzhi import artifact, deploy, distill, files, graph, prune, quantize, train
 from lianzhi.config import Config
 from lianzhi.errors import RecipeError
-from lianzhi.pipeline.state import Run, State
+from lianzhi.pipeline.state import ORIGINAL, Run, State
 from lianzhi.recipe import Distill, Prune, Quantize, Sparsify, Train
 from lianzhi.train.options import TrainOptions
 
@@ -41,7 +41,7 @@ def run_sparsify(run: Run, state: State, step: Sparsify, folder: Path, *, resume
 
     def penalised(model: torch.nn.Module, batch: Any) -> dict[str, Any]:
         result = plain(model, batch)
-        penalty = step.coefficient * prune.bn_l1(model)
+        penalty = step.coefficient * prune.bn_l1(scales)
         return {
             "loss": result["loss"] + penalty,
             "terms": {**result.get("terms", {}), "task": result["loss"].detach(), "l1": penalty.detach()},
@@ -53,7 +53,8 @@ def run_sparsify(run: Run, state: State, step: Sparsify, folder: Path, *, resume
 def run_distill(run: Run, state: State, step: Distill, folder: Path, *, resume: bool) -> Details:
     """Train with a teacher."""
     method = distill.methods.registry.get(step.method)
-    make_step = method.build(state.teacher, temperature=step.temperature, alpha=step.alpha, loss=run.task.loss)
+    teacher = state.teacher if step.teacher == ORIGINAL else artifact.load(step.teacher)
+    make_step = method.build(teacher, temperature=step.temperature, alpha=step.alpha, loss=run.task.loss)
     return _fit(run, state, step, folder, resume=resume, title=f"distill ({step.method})", step=make_step)
 
 
@@ -145,7 +146,9 @@ RUNNERS: dict[type[Config], Callable[..., Details]] = {
 }
 
 
-def _fit(run: Run, state: State, options: TrainOptions, folder: Path, *, resume: bool, title: str, step: Any = None) -> Details:
+def _fit(
+    run: Run, state: State, options: TrainOptions, folder: Path, *, resume: bool, title: str, step: Any = None
+) -> Details:
     history = train.fit(
         state.model,
         run.task,

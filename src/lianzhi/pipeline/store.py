@@ -66,11 +66,10 @@ class Store:
     def check(self, *, resume: bool, force: bool) -> None:
         """Refuse an output folder that holds something else. Writes nothing."""
         if resume:
-            if self.output.exists() and not self.finished() and not (self.work / "run.json").is_file():
-                if any(self.output.iterdir()) and not force:
-                    raise ArtifactError(f"{self.output}: nothing to resume here, and the folder is not empty")
-            return
-        if not force:
+            known = self.finished() or (self.work / "run.json").is_file()
+            if not known and not force and self.output.exists() and any(self.output.iterdir()):
+                raise ArtifactError(f"{self.output}: nothing to resume here, and the folder is not empty")
+        elif not force:
             files.require_empty(self.output)
 
     def begin(self, record: dict[str, Any], *, resume: bool) -> bool:

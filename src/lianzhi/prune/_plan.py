@@ -48,6 +48,7 @@ def plan(
 ) -> Plan:
     """Decide which channels of a model to remove. Changes nothing.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
     >>> decided = plan(net, torch.zeros(1, 3, 8, 8), ratio=0.5)
     >>> small = decided.apply()

@@ -3,6 +3,6 @@
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.observers import registry as observers_registry
 from lianzhi.quantize.rules import Finding, lint
-from lianzhi.quantize.workflow import quantize
+from lianzhi.quantize.workflow import check_options, quantize
 
-__all__ = ["Finding", "QuantizedModel", "lint", "observers_registry", "quantize"]
+__all__ = ["Finding", "QuantizedModel", "check_options", "lint", "observers_registry", "quantize"]

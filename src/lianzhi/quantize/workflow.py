@@ -60,7 +60,9 @@ def quantize(
     Raises `DataError` for calibration data that are empty, not finite or of the wrong shape, and
     `RecipeError` for an option that is not offered, naming those that are.
     """
-    _refuse(techniques, max_drop)
+    check_options(
+        target=target, weights=weights, activations=activations, techniques=techniques, max_drop=max_drop
+    )
     start = time.perf_counter()
     if reduce_range is None:
         reduce_range = measure.cpu().saturates
@@ -94,8 +96,16 @@ def quantize(
     return QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch)
 
 
-def _refuse(techniques: Sequence[str], max_drop: float | None) -> None:
-    """Say of an option that is not offered what to do instead."""
+def check_options(
+    *,
+    target: str,
+    weights: str = "int8",
+    activations: str = "int8",
+    techniques: Sequence[str] = (),
+    max_drop: float | None = None,
+) -> None:
+    """Raise `RecipeError` for an option of `quantize` that is not offered, saying what to do instead."""
+    schemes(target, weights, activations, reduce_range=False)
     if techniques:
         raise RecipeError(
             f"techniques: '{techniques[0]}' is not offered; leave it out, "

@@ -10,7 +10,7 @@ from lianzhi.errors import RecipeError
 from lianzhi.registry import Registry
 from lianzhi.tasks._task import Task
 
-registry = Registry("tasks")
+registry = Registry("tasks", "task")
 
 
 def task(name: str, *, data: str | os.PathLike[str] | None = None, **options: Any) -> Task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +31,11 @@ class History:
         self.epochs.append(entry)
         self.seconds += entry["seconds"]
         metric = entry["metric"]
-        if metric is None or (self.best_value is not None and metric <= self.best_value):
+        if (
+            metric is None
+            or math.isnan(metric)
+            or (self.best_value is not None and metric <= self.best_value)
+        ):
             return False
         self.best_value, self.best_epoch = metric, entry["epoch"]
         return True

@@ -47,7 +47,7 @@ class Saved:
         resume: bool,
     ) -> None:
         self.folder = None if directory is None else Path(directory)
-        self.run = {"options": options.to_dict(), "seed": seed, "task": task.fingerprint()}
+        self.run: dict[str, Any] = {"options": options.to_dict(), "seed": seed, "task": task.fingerprint()}
         self.resume = resume
         self.leads = process()[0] == 0
         self._best: dict[str, Tensor] | None = None
@@ -81,17 +81,17 @@ class Saved:
         return position
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, position: dict[str, Any]) -> None:
-        """Write the last checkpoint."""
-        if self.folder is None or not self.leads:
-            return
-        tensors = {f"model/{name}": tensor for name, tensor in model_tensors(model).items()}
-        for name, tensor in tensors.items():
+        """Write the last checkpoint, of weights that are all numbers."""
+        own = model_tensors(model)
+        for name, tensor in own.items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise TrainingError(
-                    f"'{name.removeprefix('model/')}' has NaN or infinite values after step "
-                    f"{position['history']['steps']}; lower the learning rate or clip the gradients "
-                    f"(clip: 1.0); {self.kept()}"
+                    f"'{name}' has NaN or infinite values after step {position['history']['steps']}; "
+                    f"lower the learning rate or clip the gradients (clip: 1.0); {self.kept()}"
                 )
+        if self.folder is None or not self.leads:
+            return
+        tensors = {f"model/{name}": tensor for name, tensor in own.items()}
         tensors.update(
             (f"optimizer/{name}", tensor) for name, tensor in optimizer_tensors(model, optimizer).items()
         )

@@ -2,4 +2,4 @@
 
 from lianzhi.registry import Registry
 
-registry = Registry("losses")
+registry = Registry("losses", "loss")

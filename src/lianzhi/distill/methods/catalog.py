@@ -2,4 +2,4 @@
 
 from lianzhi.registry import Registry
 
-registry = Registry("methods")
+registry = Registry("methods", "method")

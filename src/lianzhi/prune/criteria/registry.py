@@ -2,4 +2,4 @@
 
 from lianzhi.registry import Registry
 
-registry = Registry("criteria")
+registry = Registry("criteria", "criterion")

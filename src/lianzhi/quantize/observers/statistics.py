@@ -13,7 +13,7 @@ from lianzhi.registry import Registry
 
 BINS = 2048
 
-registry = Registry("observers")
+registry = Registry("observers", "observer")
 
 
 class ObserverConfig(Config):
