@@ -1,18 +1,23 @@
-"""What a recipe would do, and about how long it would take, from one timed training step."""
+"""What a recipe would do, and about how long it would take, from a few timed training steps."""
 
 from __future__ import annotations
 
 import copy
+import statistics
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
 
-from lianzhi import graph, measure
+from lianzhi import graph, measure, train
 from lianzhi.jobs.prepare import Job
 from lianzhi.recipe import Distill, kind_of
 from lianzhi.train.options import TrainOptions
+
+TRIAL_STEPS = 8
+TEACHER = 4 / 3  # a teacher's forward pass beside a student's forward and backward
 
 
 @dataclass(frozen=True)
@@ -50,52 +55,56 @@ class DryRun:
             about = f"  about {_duration(step['seconds'])}" if step["seconds"] else ""
             lines.append(f"  {index}  {step['kind']}{about}\n       {options}")
         lines.append(
-            f"training takes about {_duration(self.seconds)} here; measuring comes on top. Nothing was written."
+            f"training takes about {_duration(self.seconds)} on this machine; measuring comes on top. Nothing was written."
         )
         return "\n".join(lines)
 
 
 def dry_run(job: Job) -> DryRun:
-    """Describe a job and time one training step of its dense model. Changes and writes nothing."""
+    """Describe a job and time training steps of its dense model. Changes and writes nothing."""
     captured = graph.capture(job.model, job.task.example_inputs)
     model = {
         "name": job.recipe.model.name or job.recipe.model.artifact if job.recipe.model else "",
         "parameters": measure.parameters(job.model),
         "macs": graph.macs(captured),
     }
-    cache: dict[int, tuple[float, float]] = {}
+    cache: dict[str, float] = {}
     steps = []
     for step in job.recipe.steps:
         seconds = 0.0
         if isinstance(step, TrainOptions):
-            if step.batch_size not in cache:
-                cache[step.batch_size] = _time_step(job.model, job, step.batch_size)
-            forward, both = cache[step.batch_size]
+            key = f"{step.batch_size} {step.precision} {step.memory_format} {step.augment}"
+            if key not in cache:
+                cache[key] = _seconds_a_step(job, step)
             count = job.task.steps("train", step.batch_size) * step.epochs
-            count = min(count, step.max_steps) if step.max_steps else count
-            seconds = count * (both + (forward if isinstance(step, Distill) else 0.0))
+            count = min(count, step.max_steps * step.accumulate) if step.max_steps else count
+            seconds = count * cache[key] * (TEACHER if isinstance(step, Distill) else 1.0)
         steps.append({"kind": kind_of(step), "options": step.to_dict(), "seconds": seconds})
     return DryRun(model, job.task.description(), steps, job.recipe.target)
 
 
-def _time_step(model: nn.Module, job: Job, batch_size: int) -> tuple[float, float]:
-    """Seconds of a forward pass and of forward + backward on one batch, after one warm-up."""
-    trial = copy.deepcopy(model).train()
-    batch = next(iter(job.task.batches("train", batch_size, epoch=0)))
-    forward = both = 0.0
-    for _ in range(2):
-        start = time.perf_counter()
-        loss = job.task.loss(_call(trial, batch.inputs), batch.labels)
-        forward = time.perf_counter() - start
-        loss.backward()
-        both = time.perf_counter() - start
-    return forward, both
+def _seconds_a_step(job: Job, options: TrainOptions) -> float:
+    """Time training steps of the dense model as the loop runs them: its precision, memory format and data."""
+    starts: list[float] = []
+    plain = train.default_step(job.task, options)
 
+    def step(model: nn.Module, batch: Any) -> dict[str, Any]:
+        starts.append(time.perf_counter())
+        return plain(model, batch)
 
-def _call(model: nn.Module, inputs: Any) -> Any:
-    if isinstance(inputs, dict):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+    trial = options.model_copy(
+        update={"epochs": TRIAL_STEPS, "max_steps": TRIAL_STEPS, "accumulate": 1, "keep": "last"}
+    )
+    train.fit(
+        copy.deepcopy(job.model),
+        job.task,
+        trial,
+        step=step,
+        progress=False,
+        device=job.recipe.device,
+        evaluate=lambda model: 0.0,
+    )
+    return statistics.median(after - before for before, after in pairwise(starts[1:]))
 
 
 def _duration(seconds: float) -> str:
