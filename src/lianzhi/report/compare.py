@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from lianzhi.report.data import LatencyEntry, Report, Row
@@ -128,11 +129,14 @@ def fastest_floats(report: Report) -> list[LatencyEntry]:
 
 
 def model_name(report: Report) -> str:
-    """The model's name as the recipe or the artifact gives it."""
+    """The model's name as the recipe or the artifact gives it; of a model from an artifact, its folder's name."""
     for source in (report.recipe.get("model"), report.artifact.get("model"), report.artifact):
         name = source.get("name") if isinstance(source, dict) else source
         if isinstance(name, str) and name:
             return name
+        folder = source.get("artifact") if isinstance(source, dict) else None
+        if isinstance(folder, str) and PurePath(folder).name:
+            return PurePath(folder).name
     return "model"
 
 
