@@ -40,7 +40,7 @@ def evaluate(
     spec = TaskSpec(
         name=task or known["name"],  # type: ignore[index]
         data=data or (known or {}).get("data"),
-        options={**own, **(options or {})},
+        **{**own, **(options or {})},
     )
     source = open_task(spec)
     where = saved.where(runtime, precision)

@@ -28,7 +28,9 @@ def predict(
     saved = Saved(path)
     preprocess = saved.json("preprocess.json")
     if preprocess is None:
-        raise ArtifactError(f"{path}: no preprocess.json, so it is not known how an image or a text becomes its input")
+        raise ArtifactError(
+            f"{path}: no preprocess.json, so it is not known how an image or a text becomes its input"
+        )
     where = saved.where(runtime, precision)
     session = deploy.load(
         saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads

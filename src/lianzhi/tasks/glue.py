@@ -19,6 +19,7 @@ from lianzhi.tasks.text import TextFacts, TextOptions, TextPart, assemble_text
 
 HUB = "nyu-mll/glue"
 FILES = {"train": "train.tsv", "test": "dev.tsv"}
+TABLES = " and ".join(FILES.values())
 HUB_SPLITS = {"train": "train", "test": "validation"}
 
 
@@ -52,19 +53,23 @@ def open_glue(this: GlueTask, data: Path | None, options: TextOptions) -> Task:
 
 def _folder(this: GlueTask, data: Path) -> Path:
     if not data.is_dir():
-        raise DataError(f"task '{this.name}': {data}: no such folder; give data: the folder {this.folder} of GLUE")
+        raise DataError(
+            f"task '{this.name}': {data}: no such folder; give data: a folder with {TABLES} (GLUE's {this.folder})"
+        )
     for folder in (data, data / this.folder):
         if (folder / FILES["train"]).is_file():
             return folder
     raise DataError(
         f"task '{this.name}': {data} holds neither {FILES['train']} nor {this.folder}/{FILES['train']}; "
-        f"give data: the folder {this.folder} of GLUE, with {' and '.join(FILES.values())}"
+        f"give data: a folder with {TABLES} (GLUE's {this.folder})"
     )
 
 
 def _from_file(this: GlueTask, file: Path) -> TextPart:
     table = tsv.read(file, (*this.sentences, this.label), header=this.header)
-    labels = np.asarray([_number(this, text, table, row) for row, text in enumerate(table.columns[this.label])])
+    labels = np.asarray(
+        [_number(this, text, table, row) for row, text in enumerate(table.columns[this.label])]
+    )
     texts = [table.columns[name] for name in this.sentences]
     return TextPart(texts[0], texts[1] if len(texts) > 1 else None, labels, str(file), table.line)
 
@@ -73,7 +78,9 @@ def _number(this: GlueTask, text: str, table: tsv.TextTable, row: int) -> int:
     """The class of a label as it is written in the file."""
     if this.words is not None:
         if text not in this.words:
-            raise DataError(f"{table.line(row)}: label {text!r:.40} is unknown{did_you_mean(text, this.words)}")
+            raise DataError(
+                f"{table.line(row)}: label {text!r:.40} is unknown{did_you_mean(text, this.words)}"
+            )
         return this.words[text]
     try:
         return int(text)
@@ -90,7 +97,7 @@ def _from_hub(this: GlueTask) -> dict[str, TextPart]:
             found = hf_datasets.read(HUB, this.name, split, (*this.hub_sentences, "label"))
         except DataError as error:
             raise DataError(
-                f"task '{this.name}': no data was given, and {error}; give data: the folder {this.folder} of GLUE"
+                f"task '{this.name}': no data was given, and {error}; give data: a folder with {TABLES} (GLUE's {this.folder})"
             ) from None
         parts[name] = _of_hub(this, split, found)
     return parts

@@ -30,7 +30,9 @@ class TextOptions(Config):
         default=None,
         description="folder of the model's tokenizer, package:NAME/folder, or a name on the hub (default: the model's)",
     )
-    max_length: int = Field(default=128, ge=3, le=1 << 15, description="tokens; longer texts are cut, and counted")
+    max_length: int = Field(
+        default=128, ge=3, le=1 << 15, description="tokens; longer texts are cut, and counted"
+    )
     segments: bool | None = Field(
         default=None, description="give the model token_type_ids (default: as its tokenizer says)"
     )
@@ -39,7 +41,8 @@ class TextOptions(Config):
         default=None, description="texts cut from train to choose by (default: 10 %, at most 2,000)"
     )
     calibration: Count | None = Field(
-        default=None, description="texts cut from train to calibrate quantizers (default: 10 %, at most 1,024)"
+        default=None,
+        description="texts cut from train to calibrate quantizers (default: 10 %, at most 1,024)",
     )
     split_seed: int = Field(default=0, description="another seed is another cut")
     limit: int | None = Field(default=None, ge=1, description="use at most so many texts of each split")
@@ -99,9 +102,9 @@ def assemble_text(parts: dict[str, TextPart], facts: TextFacts, options: TextOpt
     chosen, notes = _choose(parts, options)
     tokens = {name: tokenize(part.texts, part.pairs, preprocess) for name, part in parts.items()}
     splits: dict[str, TokenSplit] = {}
-    for name, (source, rows) in chosen.items():
+    for name, (source, selected) in chosen.items():
         part = parts[source]
-        rows = limited(rows, part.labels[rows], options.limit, options.split_seed)
+        rows = limited(selected, part.labels[selected], options.limit, options.split_seed)
         bucket = options.bucket and name == "train"
         splits[name] = TokenSplit(tokens[source], rows, part.labels[rows], preprocess, bucket=bucket)
     notes += [note for name, part in tokens.items() if (note := _cut_note(name, part, options.max_length))]
@@ -154,13 +157,13 @@ def _choose(
             "validation": _count(options.validation, len(usable), MOST_VALIDATION),
             "calibration": _count(options.calibration, len(usable), MOST_CALIBRATION),
         }
-        rows = partition_groups(
-            train.labels[usable], groups, counts, options.split_seed, what=train.where
-        )
+        rows = partition_groups(train.labels[usable], groups, counts, options.split_seed, what=train.where)
         chosen = {name: ("train", usable[selected]) for name, selected in rows.items()}
         for name, (_, selected) in chosen.items():
             if not len(selected):
-                raise DataError(f"{train.where}: too few texts to cut the {name} split from; give more, or {name}: 0")
+                raise DataError(
+                    f"{train.where}: too few texts to cut the {name} split from; give more, or {name}: 0"
+                )
     if "test" in parts:
         chosen["test"] = ("test", np.arange(len(parts["test"].texts)))
     return chosen, notes

@@ -38,7 +38,9 @@ class TextPreprocess:
     def __post_init__(self) -> None:
         unknown = [name for name in self.inputs if name not in NAMES]
         if unknown or "input_ids" not in self.inputs:
-            raise DataError(f"inputs are {list(self.inputs)}; they are of {', '.join(NAMES)}, the first one among them")
+            raise DataError(
+                f"inputs are {list(self.inputs)}; they are of {', '.join(NAMES)}, the first one among them"
+            )
         if not 3 <= self.max_length <= MAX_LENGTH or min(self.pad_id, self.pad_type_id) < 0:
             raise DataError(
                 f"max_length {self.max_length}, pad_id {self.pad_id}, pad_type_id {self.pad_type_id}: a length is "
@@ -50,9 +52,7 @@ class TextPreprocess:
         """The preprocessing of the tokenizer that lies at `place`. See `lianzhi.tasks.tokenizer.read`."""
         found: TokenizerFiles = read(place)
         given = found.segments if segments is None else segments
-        return cls(
-            max_length, NAMES if given else NAMES[:2], found.pad_id, found.pad_type_id, found.members
-        )
+        return cls(max_length, NAMES if given else NAMES[:2], found.pad_id, found.pad_type_id, found.members)
 
     @classmethod
     def load(cls, folder: Path) -> TextPreprocess:
@@ -106,9 +106,7 @@ class TextPreprocess:
         found = self.tokenizer.encode(text) if second is None else self.tokenizer.encode(text, second)
         return self.collate([np.asarray(found.ids)], [np.asarray(found.type_ids)])
 
-    def collate(
-        self, ids: Sequence[NDArray[Any]], segments: Sequence[NDArray[Any]] | None
-    ) -> Arrays:
+    def collate(self, ids: Sequence[NDArray[Any]], segments: Sequence[NDArray[Any]] | None) -> Arrays:
         """Pad to the longest; without `segments` every token is of the first text."""
         length = max((len(row) for row in ids), default=1)
         batch = np.full((len(ids), length), self.pad_id, np.int64)

@@ -44,7 +44,9 @@ def parse(text: str, where: str) -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError:
-        raise DataError("text needs tokenizers, which is not installed; run: pip install 'lianzhi[text]'") from None
+        raise DataError(
+            "text needs tokenizers, which is not installed; run: pip install 'lianzhi[text]'"
+        ) from None
     try:
         tokenizer = Tokenizer.from_str(text)
     except BaseException as error:  # the library's panics are no Exception

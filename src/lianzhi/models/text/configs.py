@@ -21,7 +21,14 @@ MAX_LAYERS = 1024
 _DROPPED = frozenset(
     {
         *("architectures", "auto_map", "chunk_size_feed_forward", "custom_pipelines", "dtype", "id2label"),
-        *("is_encoder_decoder", "kernel_config", "label2id", "name_or_path", "num_labels", "output_attentions"),
+        *(
+            "is_encoder_decoder",
+            "kernel_config",
+            "label2id",
+            "name_or_path",
+            "num_labels",
+            "output_attentions",
+        ),
         *("output_hidden_states", "problem_type", "return_dict", "torch_dtype", "transformers_version"),
         *("trust_remote_code", "use_cache"),
     }
@@ -33,9 +40,7 @@ def model_types() -> list[str]:
     """The architectures that the library has a sequence classifier for."""
     library = transformers()
     with explained():
-        return sorted(
-            library.models.auto.modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
-        )
+        return sorted(library.models.auto.modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
 
 
 def make(values: dict[str, Any], num_classes: int) -> Any:
@@ -119,7 +124,9 @@ def _check_values(key: str, value: Any, depth: int, left: list[int]) -> None:
     if isinstance(value, dict):
         for name, item in value.items():
             if len(str(name)) > 80 or str(name).startswith("_") or name in _DROPPED:
-                raise ArtifactError(f"'huggingface' has the config key {name!r:.60}, which no saved model has")
+                raise ArtifactError(
+                    f"'huggingface' has the config key {name!r:.60}, which no saved model has"
+                )
             _check_values(str(name), item, depth + 1, left)
     elif isinstance(value, list):
         for item in value:
@@ -127,6 +134,10 @@ def _check_values(key: str, value: Any, depth: int, left: list[int]) -> None:
     else:
         check_plain("huggingface", key, value)
         if isinstance(value, float) and not math.isfinite(value):
-            raise ArtifactError(f"'huggingface' has the config {key!r:.40}: {value}, which no saved model has")
+            raise ArtifactError(
+                f"'huggingface' has the config {key!r:.40}: {value}, which no saved model has"
+            )
         if type(value) is int and "layers" in key and abs(value) > MAX_LAYERS:
-            raise ArtifactError(f"'huggingface' asks for {value:,} layers ({key!r:.40}), which no saved model has")
+            raise ArtifactError(
+                f"'huggingface' asks for {value:,} layers ({key!r:.40}), which no saved model has"
+            )

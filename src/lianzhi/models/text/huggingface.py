@@ -24,8 +24,10 @@ from lianzhi.models.weights import listed
 
 NAME = "huggingface"
 WEIGHTS = "model.safetensors"
-PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "*.model")
-PATTERNS += ("merges.txt", "special_tokens_map.json")
+PATTERNS = (
+    *("config.json", "*.safetensors", "*.safetensors.index.json"),
+    *("tokenizer*", "vocab*", "*.model", "merges.txt", "special_tokens_map.json"),
+)
 DEFAULT_CLASSES = 2
 
 
@@ -135,15 +137,17 @@ def fill(model: nn.Module, folder: Path) -> tuple[str, ...]:
     model.load_state_dict(tensors, strict=False)
     remarks = []
     if fresh:
-        remarks.append(f"{listed(fresh)}: newly initialised, since {folder.name or folder} has no such weights")
+        remarks.append(
+            f"{listed(fresh)}: newly initialised, since {folder.name or folder} has no such weights"
+        )
     if told["unexpected_keys"]:
-        remarks.append(f"{listed(sorted(told['unexpected_keys']))}: left out, the model has no place for them")
+        remarks.append(
+            f"{listed(sorted(told['unexpected_keys']))}: left out, the model has no place for them"
+        )
     return tuple(remarks)
 
 
-def _check_body(
-    model: nn.Module, folder: Path, fresh: list[str], other: dict[str, tuple[int, ...]]
-) -> None:
+def _check_body(model: nn.Module, folder: Path, fresh: list[str], other: dict[str, tuple[int, ...]]) -> None:
     """The head may be new, and a layer of the body may; a body that is mostly new is another model's."""
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     own = model.state_dict()

@@ -23,7 +23,9 @@ def transformers() -> Any:
         TargetError: it is not installed, or something beside it keeps it from being imported.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # else pickles on the hub are sent to be converted
+    os.environ.setdefault(
+        "DISABLE_SAFETENSORS_CONVERSION", "1"
+    )  # else pickles on the hub are sent to be converted
     if importlib.util.find_spec("transformers") is None:
         raise TargetError(f"Hugging Face models need transformers, which is not installed; run: {INSTALL}")
     with explained():
