@@ -12,7 +12,9 @@ from lianzhi import models
 from lianzhi.errors import RecipeError
 from lianzhi.models.options import ModelConfig
 
-NAMES = models.registry.names()
+NAMES = [
+    name for name in models.registry.names() if issubclass(models.registry.get(name).config, ModelConfig)
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,8 +8,11 @@ from torch import nn
 from torch.export import Dim, export
 
 from lianzhi import models
+from lianzhi.models.options import ModelConfig
 
-NAMES = models.registry.names()
+NAMES = [
+    name for name in models.registry.names() if issubclass(models.registry.get(name).config, ModelConfig)
+]
 IMAGENET = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "mobilenet_v2"}
 DEEP = {"resnet32", "resnet34", "resnet44", "resnet101", "resnet110", "resnet152"}
 

@@ -12,7 +12,7 @@ import pytest
 import lianzhi.tasks
 from lianzhi.errors import DataError
 from lianzhi.tasks import cache, registry, task
-from lianzhi.tasks.readers import debian, hub
+from lianzhi.tasks.readers import debian, hf_datasets, hub
 
 
 def test_names():
@@ -26,6 +26,7 @@ def test_names():
         "npz",
         "oneflow_json",
         "parquet",
+        "sst2",
         "svhn",
         "synthetic",
     ]
@@ -46,6 +47,7 @@ def test_every_task_says_what_it_needs(name, monkeypatch):
         raise DataError("no network")
 
     monkeypatch.setattr(hub, "fetch", fetch)
+    monkeypatch.setattr(hf_datasets, "read", fetch)
     with pytest.raises(DataError, match=rf"task '{name}': .*give data: a"):
         task(name)
 

@@ -18,8 +18,9 @@ ONNX = "model.onnx"
 PREPROCESS = "preprocess.json"
 LABELS = "labels.txt"
 PREDICT = "predict.py"
+TOKENIZER = "tokenizer"
 MEMBERS = frozenset(
-    {ARCHITECTURE, WEIGHTS, ONNX, f"{ONNX}.data", PREPROCESS, LABELS, PREDICT}
+    {ARCHITECTURE, WEIGHTS, ONNX, f"{ONNX}.data", PREPROCESS, LABELS, PREDICT, TOKENIZER}
     | {"recipe.yaml", "report.json", "report.md", "report.html"}
 )
 
@@ -43,6 +44,8 @@ def check_folder(folder: Path) -> None:
                 )
             if entry.is_file(follow_symlinks=False):
                 _check_file(Path(entry.path))
+            elif entry.name == TOKENIZER:
+                check_folder(Path(entry.path))
     except OSError as error:
         raise files.explain(error, folder, "read") from error
 

@@ -19,7 +19,7 @@ from lianzhi import files
 from lianzhi.artifact import skeleton
 from lianzhi.artifact.dry_run import dry_run, make_inputs
 from lianzhi.artifact.layout import check_folder, read_architecture
-from lianzhi.errors import ArtifactError, RecipeError
+from lianzhi.errors import ArtifactError, RecipeError, TargetError
 from lianzhi.graph.deserialize import register_tensors
 from lianzhi.graph.serialize import from_json
 
@@ -51,6 +51,8 @@ def load(path: PathLike) -> nn.Module:
         raise (error if shown.startswith(str(folder)) else ArtifactError(f"{folder}: {shown}")) from None
     except RecipeError as error:
         raise ArtifactError(f"{folder}: {error}; it may need a newer Lianzhi, or a plug-in") from None
+    except TargetError as error:
+        raise ArtifactError(f"{folder}: {error}") from None
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0][:200]
         raise ArtifactError(
@@ -113,7 +115,7 @@ def _checked_ties(ties: Any, table: dict[str, Any]) -> dict[str, str]:
 def example_inputs(path: PathLike) -> Any:
     """Inputs of the shapes that the model takes, of a batch of one, in the form that it was saved with.
 
-    Floats are random (always the same), integers zero.
+    Floats are random (always the same), integers zero; an ``attention_mask`` hides nothing.
     """
     folder = Path(path)
     generator = torch.Generator().manual_seed(0)
@@ -123,4 +125,7 @@ def example_inputs(path: PathLike) -> Any:
             return torch.randn(shape, generator=generator).to(dtype)
         return torch.ones(shape, dtype=dtype) if dtype is torch.bool else torch.zeros(shape, dtype=dtype)
 
-    return make_inputs(read_architecture(folder)["inputs"], make)
+    made = make_inputs(read_architecture(folder)["inputs"], make)
+    if isinstance(made, dict) and isinstance(made.get("attention_mask"), Tensor):
+        made["attention_mask"].fill_(1)
+    return made

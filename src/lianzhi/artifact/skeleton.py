@@ -25,7 +25,7 @@ def describe(model: nn.Module) -> dict[str, Any] | None:
 
 def skeleton(name: str, config: dict[str, Any]) -> nn.Module:
     """The model as the zoo makes it. To be called where tensors need no memory (`dry_run`)."""
-    _check_config(name, config)
+    models.check_saved(name, config)
     return models.model(name, **config)
 
 
@@ -119,21 +119,3 @@ def build(data: Any, tensors: dict[str, Tensor]) -> nn.Module:
             raise ArtifactError(f"'{name}' of type {tensors[name].dtype} has no gradient")
     register_tensors(model, kinds, tensors)
     return model
-
-
-def _check_config(name: str, config: Any) -> None:
-    """Only numbers, bools, short strings and lists of them: no paths of weights, no other objects."""
-    if not isinstance(config, dict) or "weights" in config:
-        raise ArtifactError(f"'{name}' has a config that no saved model has")
-    for key, value in config.items():
-        items = value if isinstance(value, (list, tuple)) else [value]
-        for item in items:
-            plain = item is None or type(item) in (*_SIMPLE, str)
-            if (
-                not plain
-                or (isinstance(item, str) and len(item) > 100)
-                or (type(item) is int and abs(item) > 1 << 24)
-            ):
-                raise ArtifactError(
-                    f"'{name}' has the config {key!r:.40}: {value!r:.80}, which no saved model has"
-                )

@@ -17,7 +17,16 @@ from lianzhi import files
 from lianzhi._version import __version__
 from lianzhi.artifact import skeleton
 from lianzhi.artifact.dry_run import call, dry_run, input_tree, no_memory
-from lianzhi.artifact.layout import ARCHITECTURE, FORMAT, LABELS, MEMBERS, PREPROCESS, WEIGHTS, own_digest
+from lianzhi.artifact.layout import (
+    ARCHITECTURE,
+    FORMAT,
+    LABELS,
+    MEMBERS,
+    PREPROCESS,
+    TOKENIZER,
+    WEIGHTS,
+    own_digest,
+)
 from lianzhi.artifact.reading import digest, load
 from lianzhi.errors import ArtifactError, GraphError
 from lianzhi.graph import Graph, TracedModule, capture, get_tensor
@@ -35,6 +44,7 @@ def save(
     example_inputs: Any,
     preprocess: Any = None,
     labels: Sequence[str] | None = None,
+    tokenizer: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -45,7 +55,7 @@ def save(
     >>> sorted(os.listdir(folder))
     ['architecture.json', 'labels.txt', 'model.safetensors']
 
-    `preprocess` is a dict, or what has `to_dict`. `extra` are more members by file name: text, bytes, a
+    `preprocess` is a dict, or what has `to_dict`. `tokenizer` are the files of a text model's tokenizer by name. `extra` are more members by file name: text, bytes, a
     `Path` to copy, or a value to be written as JSON. A model of the zoo, pruned or not, is saved by name and
     changes; any other, and one that those do not rebuild bit for bit, as its captured graph. The folder
     appears whole or not at all; one that is not empty is refused unless `overwrite`, and then other people's
@@ -63,6 +73,10 @@ def save(
             files.write_json(folder / PREPROCESS, values)
         if labels is not None:
             files.write_text(folder / LABELS, "".join(f"{_one_line(label)}\n" for label in labels))
+        if tokenizer:
+            inside = files.make_folder(folder / TOKENIZER)
+            for name, text in tokenizer.items():
+                files.write_text(files.member(inside, name), text)
         for name, value in (extra or {}).items():
             _write_extra(files.member(folder, name), value)
     return Path(path)
@@ -245,7 +259,7 @@ def _one_line(label: Any) -> str:
 
 
 def _write_extra(path: Path, value: Any) -> None:
-    if path.name in (ARCHITECTURE, WEIGHTS, PREPROCESS, LABELS):
+    if path.name in (ARCHITECTURE, WEIGHTS, PREPROCESS, LABELS, TOKENIZER):
         raise ArtifactError(f"'{path.name}' is written by save itself; give the extra file another name")
     if isinstance(value, str):
         files.write_text(path, value)

@@ -57,6 +57,11 @@ def error_console() -> Console:
     return Console(stderr=True)
 
 
+def remark(text: str) -> None:
+    """Print a remark for people on stderr."""
+    error_console().print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 def say(text: str) -> None:
     """Print text for people on stdout, as it is."""
     Console().print(text, markup=False, highlight=False, soft_wrap=True)

@@ -33,6 +33,9 @@ def command(
     from lianzhi import jobs
 
     job = jobs.prepare(recipe, overrides=overrides or [], seed=seed, device=device)
+    if not quiet:
+        for remark in job.remarks:
+            common.remark(remark)
     if dry_run:
         plan = jobs.dry_run(job)
         common.say_json(plan.to_dict()) if as_json else common.say(str(plan))

@@ -1,4 +1,4 @@
-"""``lianzhi predict``: class names and probabilities for images."""
+"""``lianzhi predict``: class names and probabilities for images or sentences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "predict"
 
 def command(
     model: Annotated[str, typer.Argument(help="An artifact folder.")],
-    inputs: Annotated[list[str], typer.Argument(help="Image files.")],
+    inputs: Annotated[list[str], typer.Argument(help="Image files, or sentences in quotes.")],
     top: Annotated[int, typer.Option("--top", min=1, help="Classes a line.")] = 5,
     runtime: common.Runtime = None,
     precision: common.Precision = None,
@@ -22,9 +22,10 @@ def command(
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
 ) -> None:
-    """Predict the class of each image with the deployed model.
+    """Predict the class of each image or sentence with the deployed model.
 
     Example: lianzhi predict out/demo shirt.png
+    Example: lianzhi predict out/sst2-teacher "a film that one would see again"
     """
     from lianzhi import jobs
 

@@ -2,6 +2,7 @@
 
 from lianzhi.deploy import onnxruntime, openvino, pytorch
 from lianzhi.deploy.inspection import is_quantized, onnx_example_inputs
+from lianzhi.deploy.lengths import are_tokens
 from lianzhi.deploy.onnx import export_onnx, write_onnx
 from lianzhi.deploy.runtime import Runtime, load, onnx_runtimes, registry
 from lianzhi.deploy.session import Port, Session
@@ -10,6 +11,7 @@ __all__ = [
     "Port",
     "Runtime",
     "Session",
+    "are_tokens",
     "export_onnx",
     "is_quantized",
     "load",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lianzhi.deploy import lengths
 from lianzhi.deploy.simplify import pool_globally
 from lianzhi.errors import ArtifactError, GraphError
 from lianzhi.graph import Graph, capture
@@ -30,11 +31,36 @@ def export_onnx(
     ```
 
     A model of one tensor in and one out has the input ``input`` and the output ``output``; others keep the
-    names of their arguments, and of the keys of what they return. The weights lie in the file itself up to
+    names of their arguments, and of the keys of what they return (``logits``). Where the inputs are tokens
+    (see `lianzhi.deploy.lengths`) their length is free as the batch is. The weights lie in the file itself up to
     1.9 GB, beyond it in ``<name>.data`` beside it. The file appears under its name when it is complete.
     """
+    if dynamic_batch and lengths.are_tokens(example_inputs):
+        return write_onnx(to_token_proto(model, example_inputs), path)
     graph = capture(model, example_inputs, dynamic_batch=dynamic_batch)
     return write_onnx(to_proto(graph), path)
+
+
+def to_token_proto(model: nn.Module, example_inputs: dict[str, torch.Tensor]) -> Any:
+    """A model that takes tokens as an ONNX `ModelProto` whose batch and length are free."""
+    program, returned = lengths.export(model, example_inputs)
+    names = list(example_inputs)
+    try:
+        with quiet(), torch.no_grad():
+            made: Any = torch.onnx.export(
+                program,
+                dynamo=True,
+                input_names=names,
+                output_names=_names_of(returned),
+                opset_version=OPSET,
+                verbose=False,
+            )
+            proto = made.model_proto
+    except Exception as error:
+        raise _not_exported(model, error) from error
+    _clean(proto)
+    lengths.name_dimensions(proto)
+    return proto
 
 
 def to_proto(graph: Graph, *, translations: dict[Any, Any] | None = None) -> Any:
@@ -63,14 +89,18 @@ def to_proto(graph: Graph, *, translations: dict[Any, Any] | None = None) -> Any
             )
             proto = program.model_proto
     except Exception as error:
-        reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
-        raise GraphError(
-            f"{type(graph.source).__name__} cannot be exported to ONNX ({type(error).__name__}: {reason[0]}); "
-            f"replace the operation that is named, or keep target: pytorch"
-        ) from error
+        raise _not_exported(graph.source, error) from error
     pool_globally(proto)
     _clean(proto)
     return proto
+
+
+def _not_exported(model: nn.Module, error: Exception) -> GraphError:
+    reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+    return GraphError(
+        f"{type(model).__name__} cannot be exported to ONNX ({type(error).__name__}: {reason[0]}); "
+        f"replace the operation that is named, or keep target: pytorch"
+    )
 
 
 def _placeholders(graph: Graph) -> list[str]:
@@ -84,7 +114,11 @@ def _input_names(graph: Graph) -> list[str]:
 
 def _output_names(graph: Graph) -> list[str] | None:
     with torch.no_grad():
-        value = graph.module(*graph.args, **graph.kwargs)
+        return _names_of(graph.module(*graph.args, **graph.kwargs))
+
+
+def _names_of(value: Any) -> list[str] | None:
+    """Names of a model's outputs, from what it returned."""
     if isinstance(value, torch.Tensor):
         return ["output"]
     if isinstance(value, dict):

@@ -13,12 +13,14 @@ from lianzhi.files.disk import (
     write_text,
     writing,
 )
+from lianzhi.files.places import find_folder
 from lianzhi.files.strict_json import parse_json, read_json
 from lianzhi.files.tensors import TensorInfo, read_tensors, tensor_table, write_tensors
 
 __all__ = [
     "TensorInfo",
     "explain",
+    "find_folder",
     "make_folder",
     "member",
     "parse_json",

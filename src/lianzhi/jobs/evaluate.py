@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lianzhi import deploy, measure, tasks
+from lianzhi import deploy, measure
 from lianzhi.errors import RecipeError
 from lianzhi.jobs.artifacts import Saved
+from lianzhi.jobs.prepare import open_task
+from lianzhi.recipe import TaskSpec
 
 
 def evaluate(
@@ -33,11 +35,14 @@ def evaluate(
     own = {key: value for key, value in (known or {}).items() if key not in ("name", "data")}
     if task is not None and known is not None and task != known["name"]:
         own, known = {}, None
-    source = tasks.task(
-        task or known["name"],  # type: ignore[index]
+    if (saved.folder / "tokenizer").is_dir():
+        own["tokenizer"] = str(saved.folder)
+    spec = TaskSpec(
+        name=task or known["name"],  # type: ignore[index]
         data=data or (known or {}).get("data"),
         **{**own, **(options or {})},
     )
+    source = open_task(spec)
     where = saved.where(runtime, precision)
     session = deploy.load(
         saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads

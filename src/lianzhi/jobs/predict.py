@@ -1,8 +1,8 @@
-"""Class names and probabilities for image files, by the deployed model."""
+"""Class names and probabilities for image files or sentences, by the deployed model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 from lianzhi import deploy
 from lianzhi.errors import ArtifactError, DataError
 from lianzhi.jobs.artifacts import Saved
-from lianzhi.tasks import Preprocess
+from lianzhi.tasks import Preprocess, TextPreprocess
+from lianzhi.tasks.outputs import logits_of
 
 
 def predict(
@@ -23,21 +24,23 @@ def predict(
     precision: str | None = None,
     threads: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Return, for each image, the `top` classes with their probabilities, best first."""
+    """Return, for each image file or sentence, the `top` classes with their probabilities, best first."""
     saved = Saved(path)
     preprocess = saved.json("preprocess.json")
     if preprocess is None:
-        raise ArtifactError(f"{path}: no preprocess.json, so it is not known how an image becomes its input")
+        raise ArtifactError(
+            f"{path}: no preprocess.json, so it is not known how an image or a text becomes its input"
+        )
     where = saved.where(runtime, precision)
     session = deploy.load(
         saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads
     )
-    transform = Preprocess.from_dict(preprocess)
+    make = _maker(saved, preprocess)
     labels = _labels(saved.folder / "labels.txt")
     results = []
     for name in inputs:
-        outputs = session(torch.from_numpy(transform(_read(name))))
-        probabilities = torch.softmax(outputs[0].float(), dim=-1)
+        logits = logits_of(session(make(name)))
+        probabilities = torch.softmax(logits[0].float(), dim=-1)
         values, indices = probabilities.topk(min(top, len(probabilities)))
         classes = [
             {
@@ -49,6 +52,21 @@ def predict(
         ]
         results.append({"input": name, "classes": classes})
     return results
+
+
+def _maker(saved: Saved, preprocess: Any) -> Callable[[str], Any]:
+    """From an INPUT argument to the model's input, as the artifact's preprocessing says."""
+    if isinstance(preprocess, dict) and preprocess.get("kind") == "text":
+        tokens = TextPreprocess.load(saved.folder)
+        return lambda text: {key: torch.from_numpy(value) for key, value in tokens(_sentence(text)).items()}
+    pixels = Preprocess.from_dict(preprocess)
+    return lambda name: torch.from_numpy(pixels(_read(name)))
+
+
+def _sentence(text: str) -> str:
+    if not text.strip():
+        raise DataError("a sentence is empty; give words, in quotes")
+    return text
 
 
 def _labels(file: Path) -> list[str] | None:

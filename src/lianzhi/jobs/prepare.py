@@ -29,6 +29,11 @@ class Job:
     model: nn.Module
     task: tasks.Task
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of the model and the data before the work begins."""
+        return (*models.remarks(self.model), *self.task.notes)
+
 
 def prepare(
     path: str, *, overrides: Sequence[str] = (), seed: int | None = None, device: str | None = None
@@ -41,14 +46,26 @@ def prepare(
         raise RecipeError(f"{path}: 'model' is missing; name a zoo model, such as model: resnet20")
     if recipe.task is None:
         raise RecipeError(f"{path}: 'task' is missing; name one, such as task: fashion_mnist")
-    task = open_task(recipe.task)
+    task = open_task(recipe.task, tokenizer=tokenizer_of(recipe.model))
     model = open_model(recipe.model, seed=recipe.seed)
     return Job(Path(path).stem, recipe, model, task)
 
 
-def open_task(spec: TaskSpec) -> tasks.Task:
-    """Make the task that a recipe names."""
-    return tasks.task(spec.name, data=spec.data, **spec.options)
+def open_task(spec: TaskSpec, *, tokenizer: str | None = None) -> tasks.Task:
+    """Make the task that a recipe names; one on text gets `tokenizer` unless the recipe names another."""
+    options = dict(spec.options)
+    config = tasks.registry.get(spec.name).config
+    if tokenizer is not None and config is not None and "tokenizer" in config.model_fields:
+        options.setdefault("tokenizer", tokenizer)
+    return tasks.task(spec.name, data=spec.data, **options)
+
+
+def tokenizer_of(spec: ModelSpec) -> str | None:
+    """Where a recipe's model has its tokenizer: beside its weights."""
+    if spec.artifact is not None:
+        return spec.artifact if (Path(spec.artifact) / "tokenizer").is_dir() else None
+    path = spec.options.get("path")
+    return path if spec.file is None and isinstance(path, str) else None
 
 
 def open_model(spec: ModelSpec, *, seed: int = 0) -> nn.Module:

@@ -4,9 +4,20 @@
 """
 
 from lianzhi.models import cnn as _cnn
-from lianzhi.models.catalog import describe, input_shape, model, registry
+from lianzhi.models import text as _text
+from lianzhi.models.catalog import check_saved, describe, input_shape, model, registry, remarks
 from lianzhi.models.weights import load_weights, read_weights
 
-__all__ = ["describe", "input_shape", "load_weights", "model", "read_weights", "registry"]
+__all__ = [
+    "check_saved",
+    "describe",
+    "input_shape",
+    "load_weights",
+    "model",
+    "read_weights",
+    "registry",
+    "remarks",
+]
 
 _cnn.load()
+_text.load()

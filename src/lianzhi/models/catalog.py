@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from lianzhi.errors import RecipeError
-from lianzhi.models.options import ModelConfig
+from lianzhi.errors import ArtifactError, RecipeError
+from lianzhi.models.options import ModelConfig, ZooConfig
 from lianzhi.models.weights import load_weights
 from lianzhi.registry import Registry
 
@@ -41,12 +41,13 @@ def model(
         ArtifactError: the weights file is missing, damaged, or not one of this model.
     """
     entry = registry.get(name)
-    if entry.config is None or not issubclass(entry.config, ModelConfig):
+    if entry.config is None or not issubclass(entry.config, ZooConfig):
         raise RecipeError(f"model '{name}' was registered without a config class; register it with config=")
     options = config if num_classes is None else {**config, "num_classes": num_classes}
     settings = entry.config(**options)
     module: nn.Module = entry.build(settings)
-    module.zoo = {"name": name, "config": settings.to_dict()}  # type: ignore[assignment]
+    if "zoo" not in vars(module):  # a model that came from files has put down what it turned out to be
+        module.zoo = {"name": name, "config": settings.to_dict()}  # type: ignore[assignment]
     if weights is not None:
         load_weights(module, weights)
     return module
@@ -66,6 +67,26 @@ def describe(module: nn.Module) -> dict[str, Any] | None:
     return copy.deepcopy(zoo)
 
 
+def remarks(module: nn.Module) -> tuple[str, ...]:
+    """What the user should know of how a model came to be, such as weights that its files did not have.
+
+    >>> remarks(model("lenet5"))
+    ()
+    """
+    found = vars(module).get("zoo_remarks")
+    return tuple(found["remarks"]) if isinstance(found, dict) else ()
+
+
+def check_saved(name: str, config: Any) -> None:
+    """Raise `ArtifactError` unless a saved name and config are such as `describe` gives."""
+    if not isinstance(config, dict):
+        raise ArtifactError(f"'{name}' has a config that no saved model has")
+    cls = registry.get(name).config
+    if cls is None or not issubclass(cls, ZooConfig):
+        raise ArtifactError(f"'{name}' is no model that can be saved")
+    cls.check_saved(name, config)
+
+
 def input_shape(module: nn.Module) -> tuple[int, int, int]:
     """Channels, height and width of the image that a model of the zoo was made for.
 
@@ -79,6 +100,6 @@ def input_shape(module: nn.Module) -> tuple[int, int, int]:
             f"give example inputs"
         )
     config = registry.get(found["name"]).config
-    assert config is not None
-    assert issubclass(config, ModelConfig)
+    if config is None or not issubclass(config, ModelConfig):
+        raise RecipeError(f"model '{found['name']}' takes no images; give example inputs")
     return config(**found["config"]).input_shape

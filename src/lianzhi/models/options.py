@@ -5,11 +5,12 @@ The bounds keep a config that somebody else wrote from asking for a model that f
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from lianzhi.config import Config
+from lianzhi.errors import ArtifactError
 
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Depth = Annotated[int, Field(ge=1, le=256)]
@@ -17,7 +18,40 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Hidden = Annotated[tuple[Width, ...], Field(max_length=64)]
 
 
-class ModelConfig(Config):
+MAX_INTEGER = 1 << 24
+MAX_STRING = 100
+
+
+class ZooConfig(Config):
+    """What the config of every model of the zoo has."""
+
+    @classmethod
+    def check_saved(cls, name: str, config: dict[str, Any]) -> None:
+        """Raise `ArtifactError` for a config that no saved model has: only numbers, short strings, lists of them."""
+        if "weights" in config:
+            raise ArtifactError(f"'{name}' has a config that no saved model has")
+        for key, value in config.items():
+            for item in value if isinstance(value, (list, tuple)) else [value]:
+                check_plain(name, key, item)
+
+
+def check_plain(name: str, key: str, value: Any) -> None:
+    """Raise `ArtifactError` unless a saved option is a number, a bool, a short string or null."""
+    plain = value is None or type(value) in (bool, int, float, str)
+    long = isinstance(value, str) and len(value) > MAX_STRING
+    if not plain or long or (type(value) is int and abs(value) > MAX_INTEGER):
+        raise ArtifactError(f"'{name}' has the config {key!r:.40}: {value!r:.80}, which no saved model has")
+
+
+class TextModelConfig(ZooConfig):
+    """Options of a model that takes tokens and gives logits."""
+
+    num_classes: int | None = Field(
+        default=None, ge=1, le=1 << 20, description="default: as the model's own config says"
+    )
+
+
+class ModelConfig(ZooConfig):
     """Options of a model that takes square images and gives logits.
 
     >>> ModelConfig(image_size=64).input_shape

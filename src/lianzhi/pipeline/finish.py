@@ -13,6 +13,7 @@ from lianzhi import __version__, artifact, files, measure, train
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.state import Run, State
 from lianzhi.report import Report
+from lianzhi.tasks import TextPreprocess
 
 
 def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
@@ -40,6 +41,7 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
             "artifact": {"path": str(run.store.output)},
         }
     )
+    preprocess = run.task.preprocess
     folder = run.store.work / "artifact"
     if folder.exists():
         shutil.rmtree(folder)
@@ -47,8 +49,9 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
         model,
         folder,
         example_inputs=run.task.example_inputs,
-        preprocess=run.task.preprocess.to_dict() if run.task.preprocess else None,
+        preprocess=preprocess,
         labels=run.task.labels,
+        tokenizer=preprocess.members if isinstance(preprocess, TextPreprocess) else None,
     )
     _write_deployment(run, decision, folder, len(rows) - 2)
     files.write_text(folder / "recipe.yaml", recipe_yaml(report.recipe))

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from lianzhi import deploy, files, measure, prune, train
+from lianzhi import deploy, files, measure, models, prune, train
 from lianzhi.config import Config
 from lianzhi.pipeline import finish
 from lianzhi.pipeline.checks import check
@@ -96,6 +96,8 @@ def run(
     with train.leader_first():
         resumed = store.begin(record, resume=resume) if this.leads else resume
     state = State(model=copy.deepcopy(model), teacher=model)
+    for remark in models.remarks(model):
+        state.note(remark)
     rows, index = _restore(this, state) if resumed else ([], 0)
     meter = FloatMeter()
     if not rows:

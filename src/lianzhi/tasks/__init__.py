@@ -8,7 +8,8 @@ from lianzhi.tasks._task import Task
 from lianzhi.tasks.batch import Batch
 from lianzhi.tasks.catalog import registry, task
 from lianzhi.tasks.preprocess import Preprocess
+from lianzhi.tasks.text_preprocess import TextPreprocess
 
-__all__ = ["Batch", "Preprocess", "Task", "registry", "task"]
+__all__ = ["Batch", "Preprocess", "Task", "TextPreprocess", "registry", "task"]
 
 _builtin.load()

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional
 
 from lianzhi.errors import DataError, did_you_mean
 from lianzhi.tasks import hashing
 from lianzhi.tasks.batch import Batch, Inputs
 from lianzhi.tasks.loaders import LoaderSplit
 from lianzhi.tasks.metrics import Metric, default_metrics
+from lianzhi.tasks.outputs import classification_loss
 from lianzhi.tasks.preprocess import Preprocess
 from lianzhi.tasks.split import Split
+from lianzhi.tasks.text_preprocess import TextPreprocess
 
 Source = Split | Iterable[Any]
 
@@ -35,7 +36,9 @@ class Task:
     slice of each batch. `calibration` must be disjoint from the others; `test` is only ever reported.
 
     `loss(outputs, labels)` is the mean over the batch (default: cross entropy). `metrics` maps a name to
-    ``f(outputs, labels) -> float``, where more is better; the first one decides (default: top-1).
+    ``f(outputs, labels) -> float``, where more is better; the first one decides (default: top-1). Outputs are
+    what the model returns; the defaults read a dict's entry ``logits``. `example_inputs` is a batch of one that
+    latency and MACs are measured with (default: the first sample).
     """
 
     def __init__(
@@ -50,7 +53,8 @@ class Task:
         name: str = "custom",
         labels: Sequence[str] | None = None,
         num_classes: int | None = None,
-        preprocess: Preprocess | None = None,
+        preprocess: Preprocess | TextPreprocess | None = None,
+        example_inputs: Inputs | None = None,
         source: str = "",
         notes: Sequence[str] = (),
     ) -> None:
@@ -70,14 +74,16 @@ class Task:
                 self.splits[key] = self._wrap(key, part, default_loss=loss is None)
         if not self.splits:
             raise DataError(f"task '{name}' has no data; give train=, validation=, calibration= or test=")
-        self.loss = functional.cross_entropy if loss is None else loss
+        self.loss = classification_loss if loss is None else loss
         self.metrics = dict(default_metrics(self.num_classes) if metrics is None else metrics)
         if not self.metrics:
             raise DataError(
                 f"task '{name}': 'metrics' is empty; give at least one, or leave it out for top-1"
             )
         self.metric = next(iter(self.metrics))
-        self.example_inputs: Inputs = next(iter(self.splits.values())).example()
+        self.example_inputs: Inputs = (
+            next(iter(self.splits.values())).example() if example_inputs is None else example_inputs
+        )
 
     def _wrap(self, key: str, part: Source, *, default_loss: bool) -> Split:
         split = (

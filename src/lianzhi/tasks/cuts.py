@@ -44,13 +44,7 @@ def partition(
     {'train': 70, 'validation': 20, 'calibration': 10}
     """
     total = len(labels)
-    numbers = {name: _number(count, total) for name, count in counts.items()}
-    if sum(numbers.values()) >= total:
-        asked = ", ".join(f"{name} {number:,}" for name, number in numbers.items() if number)
-        raise DataError(
-            f"{what} has {total:,} samples, and {asked} are to be cut from it, which leaves none to train on; "
-            f"set smaller numbers, or shares such as validation: 0.1"
-        )
+    numbers = _numbers(counts, total, what)
     left = np.arange(total)
     parts: dict[str, Rows] = {}
     for name, number in numbers.items():
@@ -61,11 +55,58 @@ def partition(
     return {"train": left, **parts}
 
 
+def partition_groups(
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    counts: dict[str, int | float],
+    seed: int,
+    *,
+    what: str,
+) -> dict[str, Rows]:
+    """Like `partition`, but rows of the same group stay together, so that a part has at most its count.
+
+    >>> groups = np.arange(100) // 2
+    >>> parts = partition_groups(groups % 5, groups, {"validation": 20}, 0, what="the data")
+    >>> len(parts["validation"]), bool(set(groups[parts["validation"]]) & set(groups[parts["train"]]))
+    (20, False)
+    """
+    numbers = _numbers(counts, len(labels), what)
+    _, firsts, members, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    kinds = labels[firsts]  # a group counts for the class of its first row
+    free = np.ones(len(firsts), bool)
+    parts: dict[str, Rows] = {}
+    for name, number in numbers.items():
+        if not number:
+            continue
+        share = number / int(sizes[free].sum())
+        chosen = np.zeros(len(firsts), bool)
+        shuffled = hashing.permutation(hashing.key(seed, name), len(firsts))
+        for kind in np.unique(kinds):
+            candidates = shuffled[free[shuffled] & (kinds[shuffled] == kind)]
+            room = round(share * int(sizes[candidates].sum()))
+            chosen[candidates[np.cumsum(sizes[candidates]) <= room]] = True
+        free &= ~chosen
+        parts[name] = np.flatnonzero(chosen[members])
+    return {"train": np.flatnonzero(free[members]), **parts}
+
+
 def limited(rows: Rows, labels: NDArray[np.int64], limit: int | None, seed: int) -> Rows:
     """At most `limit` of the rows, stratified; `labels` are those of the rows."""
     if limit is None or limit >= len(rows):
         return rows
     return rows[stratified(labels, limit, seed, "limit")]
+
+
+def _numbers(counts: dict[str, int | float], total: int, what: str) -> dict[str, int]:
+    """The counts in samples, which must leave some to train on."""
+    numbers = {name: _number(count, total) for name, count in counts.items()}
+    if sum(numbers.values()) >= total:
+        asked = ", ".join(f"{name} {number:,}" for name, number in numbers.items() if number)
+        raise DataError(
+            f"{what} has {total:,} samples, and {asked} are to be cut from it, which leaves none to train on; "
+            f"set smaller numbers, or shares such as validation: 0.1"
+        )
+    return numbers
 
 
 def _number(count: int | float, total: int) -> int:

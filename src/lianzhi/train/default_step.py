@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lianzhi.tasks.outputs import logits_of
 from lianzhi.train.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def default_step(task: Task, options: TrainOptions) -> Step:
         outputs = call(model, batch.inputs)
         loss = task.loss(outputs, batch.labels)
         if options.label_smoothing:
-            loss = smooth(loss, outputs, options.label_smoothing)
+            loss = smooth(loss, logits_of(outputs), options.label_smoothing)
         return {"loss": loss, "terms": {}}
 
     return step

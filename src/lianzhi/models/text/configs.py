@@ -1,0 +1,143 @@
+"""Configs of Hugging Face classifiers as plain values: what is kept, and what is refused.
+
+A config that lies beside a model may name code to run (``auto_map``), files, kernels to download, or sizes that
+fill the memory. Only the keys that the library's own class has are kept, and a saved one is bounded.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lianzhi.errors import ArtifactError, RecipeError, did_you_mean
+from lianzhi.models.options import check_plain
+from lianzhi.models.text.library import explained, transformers
+
+MAX_DEPTH = 3
+MAX_VALUES = 4096
+MAX_LAYERS = 1024
+
+# said elsewhere (classes), of no account here, or a way to other files and code
+_DROPPED = frozenset(
+    {
+        *("architectures", "auto_map", "chunk_size_feed_forward", "custom_pipelines", "dtype", "id2label"),
+        *(
+            "is_encoder_decoder",
+            "kernel_config",
+            "label2id",
+            "name_or_path",
+            "num_labels",
+            "output_attentions",
+        ),
+        *("output_hidden_states", "problem_type", "return_dict", "torch_dtype", "transformers_version"),
+        *("trust_remote_code", "use_cache"),
+    }
+)
+_REFUSED = ("quantization_config", "backbone", "use_timm_backbone", "backbone_config")
+
+
+def model_types() -> list[str]:
+    """The architectures that the library has a sequence classifier for."""
+    library = transformers()
+    with explained():
+        return sorted(library.models.auto.modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
+
+
+def make(values: dict[str, Any], num_classes: int) -> Any:
+    """The library's config object for `values`, which name a ``model_type``; unknown keys are left out.
+
+    Raises:
+        RecipeError: there is no such architecture, or the values do not fit it.
+    """
+    kind = values.get("model_type")
+    known = model_types()
+    if not isinstance(kind, str) or kind not in known:
+        shown = did_you_mean(kind, known) if isinstance(kind, str) and len(kind) < 60 else ""
+        raise RecipeError(
+            f"model 'huggingface': {kind!r:.60} is no architecture with a sequence classifier{shown}"
+            if kind is not None
+            else "model 'huggingface': the config names no model_type, such as bert"
+        )
+    for key in _REFUSED:
+        if values.get(key) is not None:
+            raise RecipeError(
+                f"model 'huggingface': the config has '{key}', which is not supported; give a plain float model"
+            )
+    library = transformers()
+    try:
+        with explained():
+            cls = library.CONFIG_MAPPING[kind]
+            kept = {key: value for key, value in values.items() if key in own_keys(cls)}
+            config = cls(**kept)
+            config.num_labels = num_classes
+            return config
+    except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RecipeError(f"model 'huggingface': the config does not fit '{kind}' ({reason})") from None
+    except Exception as error:
+        if "Strict" not in type(error).__name__:  # the hub's checked dataclasses
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise RecipeError(f"model 'huggingface': the config does not fit '{kind}' ({reason})") from None
+
+
+def own_keys(cls: Any) -> set[str]:
+    """The keys of the class's own config that say what the model is."""
+    keys = cls().to_dict().keys()
+    return {key for key in keys if key not in _DROPPED and not key.startswith("_")} - {"model_type"}
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config object as the values that `make` takes, with every default filled in."""
+    values = config.to_dict()
+    keys = own_keys(type(config))
+    return {
+        "model_type": config.model_type,
+        **{key: _tidy(values[key]) for key in sorted(keys) if key in values},
+    }
+
+
+def _tidy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _tidy(item) for key, item in value.items() if str(key) not in _DROPPED}
+    return [_tidy(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def check(values: Any) -> None:
+    """Raise `ArtifactError` for values that no saved model has. The library is asked for nothing but its names."""
+    if not isinstance(values, dict) or not isinstance(values.get("model_type"), str):
+        raise ArtifactError("'huggingface' has a config that no saved model has")
+    if values["model_type"] not in model_types():
+        raise ArtifactError(f"'huggingface' has the unknown architecture {values['model_type']!r:.60}")
+    known = own_keys(transformers().CONFIG_MAPPING[values["model_type"]]) | {"model_type"}
+    strange = [key for key in values if key not in known]
+    if strange or any(values.get(key) is not None for key in _REFUSED):
+        named = strange[0] if strange else next(key for key in _REFUSED if values.get(key) is not None)
+        raise ArtifactError(f"'huggingface' has the config key {named!r:.60}, which no saved model has")
+    _check_values("config", values, 0, [MAX_VALUES])
+
+
+def _check_values(key: str, value: Any, depth: int, left: list[int]) -> None:
+    left[0] -= 1
+    if left[0] < 0 or depth > MAX_DEPTH:
+        raise ArtifactError("'huggingface' has a config of more values than any saved model has")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if len(str(name)) > 80 or str(name).startswith("_") or name in _DROPPED:
+                raise ArtifactError(
+                    f"'huggingface' has the config key {name!r:.60}, which no saved model has"
+                )
+            _check_values(str(name), item, depth + 1, left)
+    elif isinstance(value, list):
+        for item in value:
+            _check_values(key, item, depth + 1, left)
+    else:
+        check_plain("huggingface", key, value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ArtifactError(
+                f"'huggingface' has the config {key!r:.40}: {value}, which no saved model has"
+            )
+        if type(value) is int and "layers" in key and abs(value) > MAX_LAYERS:
+            raise ArtifactError(
+                f"'huggingface' asks for {value:,} layers ({key!r:.40}), which no saved model has"
+            )

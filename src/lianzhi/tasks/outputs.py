@@ -1,0 +1,32 @@
+"""The logits among a model's outputs, and the default loss on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional
+
+from lianzhi.errors import DataError
+
+
+def logits_of(outputs: Any) -> Tensor:
+    """The tensor itself, or the entry ``logits`` of a dict-like output (such as Hugging Face models return).
+
+    >>> import torch
+    >>> logits_of({"logits": torch.zeros(1, 2)}).shape
+    torch.Size([1, 2])
+    """
+    found = outputs.get("logits") if isinstance(outputs, Mapping) else outputs
+    if not isinstance(found, Tensor):
+        raise DataError(
+            f"the model returns a {type(outputs).__name__}; loss and metrics need logits: a tensor, or a dict with "
+            f"the entry 'logits'. Give the task loss= and metrics= of your own for other outputs"
+        )
+    return found
+
+
+def classification_loss(outputs: Any, labels: Tensor) -> Tensor:
+    """Cross entropy of the logits, the mean over the batch."""
+    return functional.cross_entropy(logits_of(outputs), labels)

@@ -1,0 +1,84 @@
+"""Texts of one part as token ids, made once and kept in the cache: one flat array, and where each text begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache as remembered
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lianzhi.tasks import cache, hashing
+from lianzhi.tasks.text_preprocess import TextPreprocess
+from lianzhi.tasks.waiting import waiting
+
+VERSION = 1
+AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Row `i` is ``ids[starts[i]:starts[i + 1]]``; `second` is where a pair's second text begins in it, else 0."""
+
+    ids: NDArray[Any]
+    starts: NDArray[np.int64]
+    second: NDArray[np.int32]
+    cut: NDArray[np.bool_]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text."""
+        return np.diff(self.starts)
+
+    def row(self, number: int) -> NDArray[Any]:
+        """The ids of one text."""
+        return self.ids[self.starts[number] : self.starts[number + 1]]
+
+    def segments(self, number: int) -> NDArray[np.int64]:
+        """0 for the tokens of the first text, 1 for those of the second."""
+        length = int(self.starts[number + 1] - self.starts[number])
+        begin = int(self.second[number])
+        return (np.arange(length) >= begin).astype(np.int64) if begin else np.zeros(length, np.int64)
+
+
+def tokenize(texts: Sequence[str], pairs: Sequence[str] | None, preprocess: TextPreprocess) -> Tokens:
+    """Tokenize the texts of one part, or read what an earlier run made of the same texts and tokenizer."""
+    hashed = hashing.digest("\0".join(texts), "" if pairs is None else "\0".join(pairs), str(len(texts)))
+    key = hashing.digest(str(VERSION), preprocess.digest(), hashed)
+
+    @remembered
+    def made() -> tuple[NDArray[Any], NDArray[np.int64]]:
+        with waiting(f"tokenizing {len(texts):,} texts"):
+            return _encode(texts, pairs, preprocess)
+
+    ids = cache.array(f"tokens-{key}", lambda: made()[0])
+    facts = cache.array(f"tokens-{key}-rows", lambda: made()[1])
+    if facts.shape != (len(texts), 3) or int(facts[:, 0].sum()) != len(ids):  # a cache of something else
+        ids, facts = made()
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(facts[:, 0], dtype=np.int64)])
+    return Tokens(ids, starts, facts[:, 1].astype(np.int32), facts[:, 2].astype(bool), key)
+
+
+def _encode(
+    texts: Sequence[str], pairs: Sequence[str] | None, preprocess: TextPreprocess
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """All ids in a row, and (tokens, beginning of the second text, whether it was cut) of each text."""
+    tokenizer = preprocess.tokenizer
+    kind = np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.int32
+    parts: list[NDArray[Any]] = []
+    facts = np.zeros((len(texts), 3), np.int64)
+    for start in range(0, len(texts), AT_ONCE):
+        chosen: Any = list(texts[start : start + AT_ONCE])
+        if pairs is not None:
+            chosen = list(zip(chosen, pairs[start : start + AT_ONCE], strict=True))
+        for row, found in enumerate(tokenizer.encode_batch(chosen), start):
+            second = found.type_ids.index(1) if 1 in found.type_ids else 0
+            facts[row] = (len(found.ids), second, bool(found.overflowing))
+            parts.append(np.asarray(found.ids, kind))
+    return np.concatenate(parts), facts
