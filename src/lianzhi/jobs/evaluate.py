@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lianzhi import deploy, measure, tasks
-from lianzhi.errors import RecipeError
+from lianzhi.errors import DataError, RecipeError
 from lianzhi.jobs.artifacts import Saved
 
 
@@ -42,6 +42,7 @@ def evaluate(
     session = deploy.load(
         saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads
     )
+    _check_classes(path, session(source.example_inputs), source, own_task=known is not None)
     result = measure.evaluate(session, source, split=split, batch_size=batch, progress=progress)
     return {
         "model": str(path),
@@ -54,3 +55,15 @@ def evaluate(
         "metrics": result.metrics,
         "samples": result.samples,
     }
+
+
+def _check_classes(path: Path, outputs: Any, task: tasks.Task, *, own_task: bool) -> None:
+    """Refuse a task of another number of classes: its accuracy would be a number without a meaning."""
+    shape: tuple[int, ...] = tuple(getattr(outputs, "shape", ()))
+    if task.num_classes is None or len(shape) != 2:
+        return
+    if shape[1] < task.num_classes or (shape[1] != task.num_classes and not own_task):
+        raise DataError(
+            f"{path} gives {shape[1]} outputs, and the task '{task.name}' has {task.num_classes} classes; "
+            f"evaluate it on the task that it was trained for (--task, --data)"
+        )
