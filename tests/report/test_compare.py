@@ -98,3 +98,10 @@ def test_split_from_the_task_where_rows_do_not_say(content: dict[str, Any]) -> N
     for row in content["rows"]:
         del row["split"], row["samples"]
     assert compare.evaluated_on(Report.from_json(content)) == ("test", 10000)
+
+
+def test_a_model_that_began_as_an_artifact_has_its_folder_s_name():
+    report = Report.from_json(
+        {"rows": [{"step": "original"}], "recipe": {"model": {"artifact": "out/dense"}}}
+    )
+    assert compare.model_name(report) == "dense"
