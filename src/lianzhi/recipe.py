@@ -10,15 +10,17 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
+from lianzhi import files
 from lianzhi.config import Config, explain
-from lianzhi.errors import RecipeError, did_you_mean
+from lianzhi.errors import ArtifactError, RecipeError, did_you_mean
 from lianzhi.train.options import TrainOptions
 
+MOST_BYTES = 1 << 20
 BUDGETS = ("ratio", "macs", "parameters", "bytes", "latency")
 
 
@@ -98,7 +100,7 @@ class Quantize(Config):
     kind: ClassVar[str] = "quantize"
     method: Literal["ptq"] = "ptq"
     calibration: int = Field(default=512, ge=1)
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1, le=2**24)
     weights: str = "int8"
     activations: str = "int8"
     techniques: tuple[str, ...] = ()
@@ -168,9 +170,9 @@ class TaskSpec(Config):
 class Measure(Config):
     """How latency is measured: batch sizes, threads (default: all cores), repeats."""
 
-    batches: tuple[int, ...] = (1, 64)
-    threads: int | None = Field(default=None, ge=1)
-    repeats: int = Field(default=50, ge=1)
+    batches: tuple[Annotated[int, Field(ge=1, le=2**24)], ...] = (1, 64)
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    repeats: int = Field(default=50, ge=1, le=10**6)
     choose_batch: int = Field(default=1, ge=1)
     max_drop: float = Field(default=0.01, ge=0, le=1)
 
@@ -256,25 +258,6 @@ def parse_step(value: Any, index: int) -> Config:
         raise RecipeError(f"steps.{index} ({kind}): {error}") from None
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML in which a key that stands twice is an error."""
-
-
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-        if isinstance(key, (dict, list)):
-            raise RecipeError(f"line {key_node.start_mark.line + 1}: a key must be a word, not {key!r}")
-        if key in seen:
-            raise RecipeError(f"line {key_node.start_mark.line + 1}: the key '{key}' stands twice; keep one")
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
 def expand(value: Any) -> Any:
     """Fill in ``${NAME}`` from the environment, everywhere in a nested value.
 
@@ -311,7 +294,7 @@ def override(data: dict[str, Any], assignment: str) -> None:
     path, equals, text = assignment.partition("=")
     if not equals:
         raise RecipeError(f"--set {assignment}: write it as KEY=VALUE, such as steps.1.ratio=0.6")
-    keys, value = path.strip().split("."), yaml.safe_load(text)
+    keys, value = path.strip().split("."), files.parse_yaml(text, f"--set {path.strip()}")
     here: Any = data
     for position, key in enumerate(keys):
         last = position == len(keys) - 1
@@ -354,20 +337,13 @@ def parse(data: Any, *, where: str = "recipe") -> Recipe:
 def load(path: str | os.PathLike[str], *, overrides: Sequence[str] = ()) -> Recipe:
     """Read a YAML recipe, apply `overrides` (``KEY=VALUE``), and validate it."""
     file = Path(path)
+    if not file.exists():
+        raise RecipeError(f"{file}: no such recipe file{_ready_recipes(file)}")
     try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecipeError(f"{file}: no such recipe file{_ready_recipes(file)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file}: cannot be read as a recipe ({error})") from None
-    try:
-        data = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise RecipeError(f"{file}:{line} is not valid YAML ({getattr(error, 'problem', error)})") from None
-    except RecipeError as error:
-        raise RecipeError(f"{file}: {error}") from None
+        text = files.read_text(file, MOST_BYTES)
+    except ArtifactError as error:
+        raise RecipeError(f"{error}; give the path of a YAML recipe") from None
+    data = files.parse_yaml(text, str(file))
     if not isinstance(data, dict):
         raise RecipeError(f"{file}: a recipe is a mapping with model, task and steps")
     for assignment in overrides:

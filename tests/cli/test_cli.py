@@ -1,6 +1,9 @@
 """The command line: outputs, exit codes, and messages that say the fix."""
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -139,3 +142,106 @@ def test_python_m_lianzhi():
         [sys.executable, "-m", "lianzhi", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("lianzhi ")
+
+
+def _bomb():
+    lines = ["a0: &a0 [" + ",".join("x" * 9) + "]"]
+    lines += [f"a{i}: &a{i} [" + ",".join([f"*a{i - 1}"] * 9) + "]" for i in range(1, 10)]
+    return "\n".join(lines).encode()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x00\xff\xfe\x01", "not UTF-8"),
+        (b"a: " + b"[" * 5000 + b"]" * 5000, "nested"),
+        (_bomb(), "aliases"),
+        (b"a: &a [*a]", "aliases"),
+        (b"a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        (b"a: 2001-13-45", "not valid YAML"),
+        ("fifo", "not a plain file"),
+        ("folder", "not a plain file"),
+    ],
+)
+def test_recipes_that_are_none(tmp_path, capsys, content, message):
+    file = tmp_path / "配方.yaml"
+    if content == "fifo":
+        os.mkfifo(file)
+    elif content == "folder":
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    assert main(["compress", str(file), "-o", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.write_bytes(b"")])
+def test_images_that_are_none(finished, tmp_path, capsys, make):
+    make(tmp_path / "x.png")
+    assert main(["predict", str(finished / "out"), str(tmp_path / "x.png")]) == 2
+    assert "x.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compress", "{tiny}", "-o", "{new}", "--device", "cudda"], "did you mean 'cuda'"),
+        (["compress", "{tiny}", "-o", "{new}", "--device", "cuda:9999"], "this machine"),
+        (["compress", "{tiny}", "-o", "{new}", "--set", "steps=["], "not valid YAML"),
+        (["compress", "{tiny}", "-o", "{new}", "--set", "steps.0.epochs=.inf"], "finite"),
+        (["compress", "{tiny}", "-o", "{new}", "--set", "steps.0.batch_size=1e30"], "batch_size"),
+        (["compress", "{tiny}", "-o", "{new}", "--set", "measure.batches=[0,1]"], "batches"),
+        (["compress", "{tiny}", "-o", "{new}", "--set", "task.samples=99999999999999"], "not enough memory"),
+        (["evaluate", "{done}", "--set", "limit=["], "not valid YAML"),
+        (["evaluate", "{done}", "--set", "classes=10"], "3 outputs.*10 classes"),
+        (["evaluate", "{done}", "--task", "synthetic", "--set", "classes=4"], "3 outputs.*4 classes"),
+        (["measure", "{done}", "--batch", "99999999999"], "not enough memory"),
+        (["measure", "{done}", "--threads", "100000"], "1024"),
+    ],
+)
+def test_huge_and_impossible_values_exit_with_2(finished, tmp_path, capsys, arguments, message):
+    names = {"tiny": finished / "tiny.yaml", "done": finished / "out", "new": tmp_path / "new"}
+    assert main([argument.format(**names) for argument in arguments]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("recipe.yaml", "task: [1]"),
+        ("recipe.yaml", "- 1"),
+        ("report.json", '{"decision": 5}'),
+        ("report.json", '{"decision": {"runtime": 3, "precision": "f32"}}'),
+    ],
+)
+def test_damaged_companions_of_a_model(finished, tmp_path, capsys, name, content):
+    shutil.copytree(finished / "out", tmp_path / "copy")
+    (tmp_path / "copy" / name).write_text(content)
+    assert main(["evaluate", str(tmp_path / "copy")]) == 2
+    assert "damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = (", r"mine.py:1: running it failed \(SyntaxError"),
+        ("import nowhere_to_be_found", r"mine.py:1: running it failed \(ModuleNotFoundError"),
+        (
+            "def make(num_classes):\n    raise ValueError('no weights')",
+            r"mine.py:2: make\(\) failed .*no weights",
+        ),
+        ("def make():\n    return 1", r"mine.py: make\(\) failed .*num_classes"),
+        ("def make(num_classes):\n    return 1", "gave a int"),
+        ("def other():\n    return 1", "it has other"),
+    ],
+)
+def test_a_model_file_that_fails_is_named_with_its_line(finished, tmp_path, capsys, text, message):
+    (tmp_path / "mine.py").write_text(text)
+    model = f"model={{file: {tmp_path / 'mine.py'}, name: make, num_classes: 3}}"
+    out = tmp_path / "out"
+    assert main(["compress", str(finished / "tiny.yaml"), "-o", str(out), "--set", model]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not out.exists()

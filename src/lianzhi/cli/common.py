@@ -78,14 +78,14 @@ def key_values(pairs: Sequence[str] | None) -> dict[str, Any]:
     >>> key_values(["limit=100", "name=cat"])
     {'limit': 100, 'name': 'cat'}
     """
-    import yaml
+    from lianzhi import files
 
     result = {}
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals:
             raise RecipeError(f"--set {pair}: write it as KEY=VALUE, such as limit=100")
-        result[key.strip()] = yaml.safe_load(value)
+        result[key.strip()] = files.parse_yaml(value, f"--set {key.strip()}")
     return result
 
 

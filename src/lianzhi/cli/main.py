@@ -50,7 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(error.exit_code, str(error), arguments)
     except OSError as error:
         return _end(2, _explain(error), arguments)
+    except MemoryError as error:
+        return _end(2, _no_memory(error), arguments)
     except Exception as error:
+        if "allocate memory" in str(error) or "out of memory" in str(error):
+            return _end(2, _no_memory(error), arguments)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             return _end(error.exit_code, _usage(error), arguments)
         if type(error).__name__ == "Abort":
@@ -65,6 +69,13 @@ def _usage(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     hint = f" (see: {context.command_path} --help)" if context is not None else ""
     return error.format_message() + hint  # type: ignore[attr-defined]
+
+
+def _no_memory(error: BaseException) -> str:
+    return (
+        f"there is not enough memory ({' '.join(str(error).split()) or 'it is used up'}); use smaller batches "
+        f"(--batch, or the steps' batch_size), fewer samples (limit), or smaller inputs"
+    )
 
 
 def _explain(error: OSError) -> str:

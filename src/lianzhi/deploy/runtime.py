@@ -14,6 +14,7 @@ from lianzhi.errors import TargetError
 from lianzhi.registry import Registry
 
 registry = Registry("targets", "target")
+MOST_THREADS = 1024
 
 
 class Runtime(ABC):
@@ -74,8 +75,8 @@ def path_name(path: Any) -> str:
 def available_threads(threads: int | None = None) -> int:
     """The number of threads asked for, else that of the cores this process may use."""
     if threads is not None:
-        if threads < 1:
-            raise TargetError(f"threads is {threads}; it must be at least 1")
+        if not 1 <= threads <= MOST_THREADS:
+            raise TargetError(f"threads is {threads}; it must be from 1 to {MOST_THREADS}")
         return threads
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

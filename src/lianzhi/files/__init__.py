@@ -15,6 +15,7 @@ from lianzhi.files.disk import (
 )
 from lianzhi.files.places import find_folder
 from lianzhi.files.strict_json import parse_json, read_json
+from lianzhi.files.strict_yaml import parse_yaml
 from lianzhi.files.tensors import TensorInfo, read_tensors, tensor_table, write_tensors
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "make_folder",
     "member",
     "parse_json",
+    "parse_yaml",
     "read_bytes",
     "read_json",
     "read_tensors",

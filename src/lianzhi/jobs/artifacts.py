@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lianzhi import deploy, files
-from lianzhi.errors import ArtifactError
+from lianzhi.errors import ArtifactError, RecipeError
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,16 @@ class Saved:
         if self.path.is_file() and self.path.name != "model.onnx":
             return None
         report = self.json("report.json")
-        return report.get("decision") if report else None
+        decision = report.get("decision") if isinstance(report, dict) else None
+        if decision is None:
+            return None
+        if not isinstance(decision, dict) or not all(
+            isinstance(decision.get(key), str) for key in ("runtime", "precision")
+        ):
+            raise ArtifactError(
+                f"{self.folder / 'report.json'}: damaged (decision); give --runtime, or restore it"
+            )
+        return decision
 
     @property
     def task(self) -> dict[str, Any] | None:
@@ -51,9 +58,14 @@ class Saved:
         if not file.is_file():
             return None
         try:
-            return yaml.safe_load(file.read_text(encoding="utf-8")).get("task")
-        except (yaml.YAMLError, AttributeError, UnicodeDecodeError):
-            raise ArtifactError(f"{file}: damaged; give --task and --data, or restore it") from None
+            task = files.parse_yaml(files.read_text(file), str(file))["task"]
+        except (RecipeError, ArtifactError, KeyError, TypeError):
+            task = ""
+        if task is not None and not (isinstance(task, dict) and isinstance(task.get("name"), str)):
+            raise ArtifactError(
+                f"{file}: damaged, so it is not known which task the model is for; restore it"
+            )
+        return task
 
     def model_file(self, runtime: str) -> Path:
         """What the runtime loads: the folder itself for PyTorch, else the ONNX file."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lianzhi import deploy, measure
-from lianzhi.errors import RecipeError
+from lianzhi import deploy, measure, tasks
+from lianzhi.errors import DataError, RecipeError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.jobs.prepare import open_task
 from lianzhi.recipe import TaskSpec
@@ -47,6 +47,7 @@ def evaluate(
     session = deploy.load(
         saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads
     )
+    _check_classes(path, session(source.example_inputs), source, own_task=known is not None)
     result = measure.evaluate(session, source, split=split, batch_size=batch, progress=progress)
     return {
         "model": str(path),
@@ -59,3 +60,15 @@ def evaluate(
         "metrics": result.metrics,
         "samples": result.samples,
     }
+
+
+def _check_classes(path: Path, outputs: Any, task: tasks.Task, *, own_task: bool) -> None:
+    """Refuse a task of another number of classes: its accuracy would be a number without a meaning."""
+    shape: tuple[int, ...] = tuple(getattr(outputs, "shape", ()))
+    if task.num_classes is None or len(shape) != 2:
+        return
+    if shape[1] < task.num_classes or (shape[1] != task.num_classes and not own_task):
+        raise DataError(
+            f"{path} gives {shape[1]} outputs, and the task '{task.name}' has {task.num_classes} classes; "
+            f"evaluate it on the task that it was trained for (--task, --data)"
+        )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lianzhi import deploy, distill, models, prune, tasks
+from lianzhi import deploy, distill, files, models, prune, tasks
 from lianzhi.errors import RecipeError, did_you_mean
 
 REGISTRIES = {
@@ -38,8 +36,12 @@ def names(kind: str) -> list[dict[str, Any]]:
 def _recipes(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for file in sorted(folder.glob("*.yaml")):
-        first = file.read_text(encoding="utf-8").lstrip().splitlines()[:1]
+        text = files.read_text(file)
+        first = text.lstrip().splitlines()[:1]
         summary = first[0].lstrip("# ") if first and first[0].startswith("#") else ""
-        steps = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("steps", [])
+        data = files.parse_yaml(text, str(file))
+        steps = data.get("steps") if isinstance(data, dict) else None
+        if not isinstance(steps, list):  # some other YAML file
+            continue
         rows.append({"name": str(file), "summary": summary, "paper": "", "options": {"steps": len(steps)}})
     return rows

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lianzhi import deploy
+from lianzhi import deploy, files
 from lianzhi.errors import ArtifactError, DataError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.tasks import Preprocess, TextPreprocess
 from lianzhi.tasks.outputs import logits_of
+
+MOST_BYTES = 1 << 28
 
 
 def predict(
@@ -70,16 +73,19 @@ def _sentence(text: str) -> str:
 
 
 def _labels(file: Path) -> list[str] | None:
-    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else None
+    return files.read_text(file).splitlines() if file.exists() else None
 
 
 def _read(name: str) -> Any:
     from PIL import Image, UnidentifiedImageError
 
+    if not Path(name).exists():
+        raise DataError(f"{name}: no such image file")
     try:
-        with Image.open(name) as image:
+        with Image.open(io.BytesIO(files.read_bytes(name, MOST_BYTES))) as image:
             return image.copy()
-    except FileNotFoundError:
-        raise DataError(f"{name}: no such image file") from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name}: cannot be read as an image ({error})") from None
+    except ArtifactError as error:
+        raise DataError(f"{error}; give an image file") from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = str(error) if isinstance(error, Image.DecompressionBombError) else "damaged, or no image"
+        raise DataError(f"{name}: cannot be read as an image ({reason}); give a PNG or JPEG file") from None

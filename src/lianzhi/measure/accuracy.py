@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from torch import nn
 
 from lianzhi.deploy.pytorch import call
 from lianzhi.errors import DataError
+
+PLAIN_SECONDS = 20.0  # between the lines of a log
 
 
 @dataclass(frozen=True)
@@ -149,4 +152,13 @@ def _shown(batches: Iterator[Any], steps: int, progress: bool, title: str) -> It
     from rich.console import Console
     from rich.progress import track
 
-    yield from track(batches, total=steps, description=title, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    if console.is_terminal:
+        yield from track(batches, total=steps, description=title, console=console, transient=True)
+        return
+    last = time.monotonic()
+    for done, batch in enumerate(batches):
+        if time.monotonic() - last > PLAIN_SECONDS:
+            last = time.monotonic()
+            console.print(f"{title} {done}/{steps} batches", markup=False, highlight=False, soft_wrap=True)
+        yield batch

@@ -18,6 +18,7 @@ from lianzhi.recipe import Distill, Prune, Quantize, kind_of
 
 def check(run: Run, model: nn.Module) -> None:
     """Raise a `LianzhiError` for a run that cannot work. Changes nothing and writes nothing."""
+    train.check_device(run.recipe.device)
     runtimes(run)
     _check_shapes(run, model)
     task, steps = run.task, run.recipe.steps

@@ -129,14 +129,14 @@ def fastest_floats(report: Report) -> list[LatencyEntry]:
 
 
 def model_name(report: Report) -> str:
-    """The model's name as the recipe or the artifact gives it; of a model from an artifact, its folder's name."""
-    for source in (report.recipe.get("model"), report.artifact.get("model"), report.artifact):
+    """The model's name as the recipe gives it, or that of the artifact's folder with which it began."""
+    spec = report.recipe.get("model")
+    if isinstance(spec, dict) and not spec.get("name") and isinstance(spec.get("artifact"), str):
+        return PurePath(spec["artifact"]).name or "model"
+    for source in (spec, report.artifact.get("model"), report.artifact):
         name = source.get("name") if isinstance(source, dict) else source
         if isinstance(name, str) and name:
             return name
-        folder = source.get("artifact") if isinstance(source, dict) else None
-        if isinstance(folder, str) and PurePath(folder).name:
-            return PurePath(folder).name
     return "model"
 
 

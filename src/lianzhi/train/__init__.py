@@ -1,6 +1,7 @@
 """The one training loop: optimizers, schedules, checkpoints, several processes."""
 
 from lianzhi.train.default_step import Step, default_step
+from lianzhi.train.device import check_device
 from lianzhi.train.history import History
 from lianzhi.train.loop import fit
 from lianzhi.train.options import TrainOptions
@@ -11,6 +12,7 @@ __all__ = [
     "Step",
     "TrainOptions",
     "barrier",
+    "check_device",
     "default_step",
     "fit",
     "from_leader",

@@ -24,6 +24,7 @@ from lianzhi.errors import DataError, TrainingError
 from lianzhi.train import optimizers, schedules
 from lianzhi.train.batch_norm import SharedBatchNorm
 from lianzhi.train.default_step import Step, default_step
+from lianzhi.train.device import check_device
 from lianzhi.train.history import History
 from lianzhi.train.interrupt import Interrupt
 from lianzhi.train.options import TrainOptions
@@ -72,6 +73,7 @@ def fit(
         evaluate = lambda model: validate(model, task, batch_size=options.batch_size, device=where)  # noqa: E731
     training = model.training
     random = torch.get_rng_state()
+    home = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     loop = Loop(model, task, options, step or default_step(task, options), seed, place(device))
     loop.evaluate, loop.after_step = evaluate, after_step
     try:
@@ -81,18 +83,24 @@ def fit(
             return loop.run()
     finally:
         torch.set_rng_state(random)
+        model.to(home)
         model.train(training)
         if loop.channels_last:
             model.to(memory_format=torch.contiguous_format)
 
 
 def place(device: str) -> torch.device:
-    """The device of this process: Accelerate's choice where there are several."""
+    """The device of this process: Accelerate's choice where there are several.
+
+    >>> place("cpu")
+    device(type='cpu')
+    """
+    chosen = check_device(device)
     if process()[1] == 1:
-        return torch.device(device)
+        return chosen
     from accelerate import PartialState
 
-    return PartialState(cpu=torch.device(device).type == "cpu").device
+    return PartialState(cpu=chosen.type == "cpu").device
 
 
 class Loop:

@@ -22,9 +22,13 @@ class TrainOptions(Config):
     lianzhi.errors.RecipeError: TrainOptions: option 'schedule': Input should be 'cosine', ... (got 'cosin')
     """
 
-    epochs: float = Field(default=10, ge=0, description="passes over the training part; 0.5 is half of one")
-    batch_size: int = Field(default=128, ge=1, description="samples of a batch, over all processes")
-    max_steps: int | None = Field(default=None, ge=1, description="stop after so many optimizer steps")
+    epochs: float = Field(
+        default=10, ge=0, le=1e6, description="passes over the training part; 0.5 is half of one"
+    )
+    batch_size: int = Field(default=128, ge=1, le=2**24, description="samples of a batch, over all processes")
+    max_steps: int | None = Field(
+        default=None, ge=1, lt=2**53, description="stop after so many optimizer steps"
+    )
 
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "lamb"] = "sgd"
     lr: float = Field(default=0.05, gt=0, description="peak learning rate; the default is the optimizer's")
@@ -48,7 +52,7 @@ class TrainOptions(Config):
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     clip: float | None = Field(default=None, gt=0, description="largest norm of the gradient")
-    accumulate: int = Field(default=1, ge=1, description="batches an optimizer step")
+    accumulate: int = Field(default=1, ge=1, le=2**24, description="batches an optimizer step")
     augment: bool = True
     precision: Literal["f32", "bf16", "auto"] = Field(
         default="f32", description="auto: bf16 where the processor computes in it"
