@@ -114,3 +114,9 @@ def test_set_that_leads_nowhere(write, assignment):
         recipes.load(
             write(GOOD), overrides=[assignment] if assignment != "seed.deeper=1" else ["seed=3", assignment]
         )
+
+
+def test_options_of_a_task_are_taken_flat_or_as_options():
+    flat = recipes.TaskSpec(name="cifar10", limit=100)
+    assert flat.options == {"limit": 100}
+    assert recipes.TaskSpec(name="cifar10", options={"limit": 100}) == flat

@@ -124,7 +124,7 @@ def _forward_extras(allowed: Sequence[str]) -> Any:
         if not isinstance(values, dict):
             return values
         options = dict(values.get("options") or {})
-        options.update({key: value for key, value in values.items() if key not in allowed})
+        options.update({key: value for key, value in values.items() if key not in (*allowed, "options")})
         return {**{key: values[key] for key in allowed if key in values}, "options": options}
 
     return collect
