@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo test test-slow test-data lint types check clean
+.PHONY: help setup demo bench-pruning test test-slow test-data lint types check clean
 
 help:
 	@sed -n 's/^#  *make/make/p' Makefile
@@ -24,8 +24,20 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY)
+	$(BIN)/python -m lianzhi train recipes/demo-dense.yaml --dry-run
 	$(BIN)/python -m lianzhi train recipes/demo-dense.yaml -o out/demo-dense --force
+	$(BIN)/python -m lianzhi compress recipes/demo.yaml --dry-run
 	$(BIN)/python -m lianzhi compress recipes/demo.yaml -o out/demo --force
+
+# against Torch-Pruning, in an environment of the benchmark's own
+bench-pruning: .venv-bench/.ready
+	.venv-bench/bin/python benchmarks/pruning_resnet56.py
+
+.venv-bench/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[openvino]'
+	.venv-bench/bin/python -m pip install --quiet --no-deps torch-pruning==1.6.1
+	@touch $@
 
 test: $(READY)
 	$(PYTEST) -q -n $(WORKERS) -m "not slow"
