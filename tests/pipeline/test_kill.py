@@ -1,6 +1,7 @@
 """SIGKILL at random moments, then --resume: the same final weights."""
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ RECIPE = """
 model: {name: resnet20, num_classes: 3}
 task: {name: synthetic, samples: 512, classes: 3, shape: [3, 16, 16]}
 target: onnxruntime
+precision: int8
 measure: {batches: [1], repeats: 2}
 steps:
   - train: {epochs: 2, batch_size: 64, lr: 0.05}
@@ -52,11 +54,13 @@ def kill_and_resume(tmp_path: Path, kills: int, seed: int) -> None:
     duration = time.monotonic() - begin
     draw = random.Random(seed)
     moments = sorted(draw.uniform(0.15, 1.0) for _ in range(kills))
+    killed = 0
     for moment in moments:
         process = start(recipe, tmp_path / "killed")
         time.sleep(duration * moment * 0.9)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        killed += process.wait() == -signal.SIGKILL
+    assert killed, "every process had finished before it was killed"
     assert start(recipe, tmp_path / "killed").wait() == 0
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     assert not (tmp_path / "killed" / ".work").exists()
@@ -70,3 +74,87 @@ def test_killed_twice(tmp_path):
 @pytest.mark.timeout(1800)
 def test_killed_ten_times(tmp_path):
     kill_and_resume(tmp_path, kills=10, seed=1)
+
+
+SMALL = """
+model: {name: lenet5_classic, num_classes: 3, in_channels: 3, image_size: 32}
+task: {name: synthetic, samples: 128, classes: 3, shape: [3, 32, 32]}
+target: onnxruntime
+precision: int8
+measure: {batches: [1], repeats: 1, threads: 1}
+steps:
+  - train: {epochs: 1, batch_size: 64, lr: 0.05}
+  - quantize: {calibration: 32}
+  - prune: {ratio: 0.25}
+  - distill: {epochs: 1, batch_size: 64, lr: 0.05}
+"""
+
+# SIGKILL in place of the n-th call that renames or removes: every file that becomes final is such a moment.
+KILLER = """
+import os, shutil, signal, sys
+left = int(sys.argv.pop(1))
+def deadly(function):
+    def call(*args, **kwargs):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+    return call
+os.replace, shutil.rmtree = deadly(os.replace), deadly(shutil.rmtree)
+from lianzhi.cli import main
+code = main(sys.argv[1:])
+print("calls", -left)
+sys.exit(code)
+"""
+
+
+def run_small(recipe: Path, out: Path, kill_at: int) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", KILLER, str(kill_at), "compress", str(recipe), "-o", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command += ["--resume", "--quiet"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def summary(out: Path) -> tuple:
+    """What does not depend on the clock: the weights, and the report without its times."""
+    report = json.loads((out / "report.json").read_text())
+    rows = [
+        (row["step"], row["value"], row["parameters"], row["macs"], row["samples"]) for row in report["rows"]
+    ]
+    return weights(out), rows, report["layers"], report["notes"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_at_rename_after_rename(tmp_path):
+    """Each process lives for more renames than the last one: through every step, and the publishing."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(SMALL)
+    whole = run_small(recipe, tmp_path / "whole", 0)
+    assert whole.returncode == 0, whole.stderr
+    for kills in range(60):
+        done = run_small(recipe, tmp_path / "killed", 2 + 3 * kills)
+        if done.returncode != -signal.SIGKILL:
+            break
+    assert done.returncode == 0, done.stderr
+    assert kills >= 4
+    assert summary(tmp_path / "killed") == summary(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_while_publishing(tmp_path):
+    """Killed at each of the last renames of the whole run: members moved one by one, the work folder removed."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(SMALL)
+    whole = run_small(recipe, tmp_path / "whole", 0)
+    assert whole.returncode == 0, whole.stderr
+    calls = int(whole.stdout.split()[-1])
+    for back in (0, 1, 2, 3, 6):
+        out = tmp_path / f"killed-{back}"
+        assert run_small(recipe, out, calls - back).returncode == -signal.SIGKILL
+        again = run_small(recipe, out, 0)
+        assert again.returncode == 0, again.stderr
+        assert summary(out) == summary(tmp_path / "whole")
+        assert not [item for item in out.iterdir() if item.name.startswith(".")]

@@ -56,3 +56,20 @@ def test_state_round_trip(tmp_path):
     store.save_state("state", model)
     store.load_state("state", other)
     assert fingerprint(model) == fingerprint(other)
+
+
+def test_killed_while_the_work_folder_is_removed(tmp_path, monkeypatch):
+    store = Store(tmp_path / "out")
+    store.begin({}, resume=False)
+    (store.output / "report.json").write_text("{}")
+
+    def killed(path, **options):
+        if path.exists():
+            (path / "run.json").unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("lianzhi.pipeline.store.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.clean()
+    store.check(resume=True, force=False)
+    assert store.finished()

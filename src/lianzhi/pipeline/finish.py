@@ -11,7 +11,7 @@ from torch import nn
 
 from lianzhi import __version__, artifact, files, measure, train
 from lianzhi.pipeline.result import Result
-from lianzhi.pipeline.state import Run, State
+from lianzhi.pipeline.state import NOTES, Run, State
 from lianzhi.report import Report
 from lianzhi.tasks import TextPreprocess
 
@@ -28,7 +28,9 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
     environment = measure.environment()
     report = Report.from_dict(
         {
-            "rows": [{key: value for key, value in row.items() if key != "decision"} for row in rows],
+            "rows": [
+                {key: value for key, value in row.items() if key not in ("decision", NOTES)} for row in rows
+            ],
             "recipe": resolved(run, decision, environment),
             "environment": environment,
             "task": run.task.description(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +24,9 @@ from lianzhi.pipeline.checks import check
 from lianzhi.pipeline.choose import candidates, choose
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.rows import FloatMeter, accuracy, fastest, make_row
-from lianzhi.pipeline.state import ORIGINAL, Run, State
+from lianzhi.pipeline.state import NOTES, ORIGINAL, Run, State
 from lianzhi.pipeline.steps import PLAN, RUNNERS, requantize
-from lianzhi.pipeline.store import Store, fingerprint
+from lianzhi.pipeline.store import DONE, Store, fingerprint
 from lianzhi.recipe import Distill, Measure, Prune, Quantize, Recipe, Train, kind_of
 from lianzhi.tasks import Task
 
@@ -86,6 +87,8 @@ def run(
     this = Run(recipe, task, store, progress=progress, rank=rank, world=world)
     check(this, model)
     if resume and store.finished():
+        if this.leads:
+            shutil.rmtree(store.output / DONE, ignore_errors=True)  # a kill may have left it
         return finish.reopen(this, model)
     record = {
         "recipe": recipe.to_dict(),
@@ -125,6 +128,7 @@ def _step(run: Run, state: State, meter: FloatMeter, position: int, *, resumed: 
     row = _row(run, state, meter, kind_of(step), seconds, details, folder)
     if state.quantized or position == len(run.recipe.steps) - 1:
         row = _deployed_row(run, state, row, folder)
+    row = {**row, NOTES: list(state.notes)}
     if run.leads:
         run.store.save_state(f"{name}/state", state.model)
     _save(run, name, row)
@@ -225,6 +229,7 @@ def _restore(run: Run, state: State) -> tuple[list[dict[str, Any]], int]:
         if isinstance(step, Quantize):
             state.quantize = step
         run.store.load_state(f"step-{position}/state", state.model)
+        state.notes = list(row.get(NOTES, ()))
         rows.append(row)
     if state.quantize is not None:
         requantize(run, state)

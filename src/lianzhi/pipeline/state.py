@@ -12,6 +12,7 @@ from lianzhi.quantize import QuantizedModel
 from lianzhi.recipe import Quantize, Recipe
 from lianzhi.tasks import Task
 
+NOTES = "notes"  # of a saved row: the remarks of the run so far; no part of the report's row
 ORIGINAL = "original"  # the teacher of a distill step that names no other
 
 

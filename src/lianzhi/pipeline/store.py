@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lianzhi.errors import ArtifactError, RecipeError
 
 FORMAT = 1
 WORK = ".work"
+DONE = ".work.done"
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -77,6 +79,8 @@ class Store:
         file = self.work / "run.json"
         if resume and file.is_file():
             before = files.read_json(file)
+            if not isinstance(before, dict):
+                raise ArtifactError(f"{file}: damaged; start again in another folder")
             found = difference(before, json.loads(json.dumps({"format": FORMAT, **record})))
             if found:
                 raise RecipeError(
@@ -117,8 +121,14 @@ class Store:
         model.load_state_dict(files.read_tensors(self.work / f"{name}.safetensors"))
 
     def clean(self) -> None:
-        """Remove the work folder: the run has finished."""
-        shutil.rmtree(self.work, ignore_errors=True)
+        """Remove the work folder: the run has finished.
+
+        It is renamed first, so that a process killed meanwhile leaves no half of one to go on from.
+        """
+        done = self.output / DONE
+        shutil.rmtree(done, ignore_errors=True)
+        os.replace(self.work, done)
+        shutil.rmtree(done, ignore_errors=True)
 
 
 def _untied(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
