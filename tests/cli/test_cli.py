@@ -245,3 +245,14 @@ def test_a_model_file_that_fails_is_named_with_its_line(finished, tmp_path, caps
     assert main(["compress", str(finished / "tiny.yaml"), "-o", str(out), "--set", model]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not out.exists()
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    from lianzhi import jobs
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "prepare", interrupted)
+    assert main(["compress", "recipe.yaml"]) == 130
+    assert "--resume" in capsys.readouterr().err

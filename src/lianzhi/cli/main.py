@@ -17,6 +17,7 @@ from lianzhi import __version__
 from lianzhi.cli import common, compress, evaluate, inspect, listing, measure, predict, train
 from lianzhi.errors import LianzhiError
 
+INTERRUPTED = 130
 app = typer.Typer(
     name="lianzhi",
     help="Make a trained model small and fast, and prove it. 炼知：让训练好的模型更小、更快，并给出证明。",
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
-        return _end(130, "interrupted; run the same command with --resume to go on", arguments)
+        code = INTERRUPTED
     except LianzhiError as error:
         return _end(error.exit_code, str(error), arguments)
     except OSError as error:
@@ -58,11 +59,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             return _end(error.exit_code, _usage(error), arguments)
         if type(error).__name__ == "Abort":
-            return _end(130, "interrupted", arguments)
+            return _interrupted(arguments)
         if common.wants("--verbose", arguments):
             traceback.print_exc()
         return _end(1, f"{type(error).__name__}: {error} (run with --verbose for where)", arguments)
+    if code == INTERRUPTED:  # so typer answers Ctrl-C
+        return _interrupted(arguments)
     return code if isinstance(code, int) else 0
+
+
+def _interrupted(arguments: Sequence[str]) -> int:
+    """What was done so far is saved; only runs can be resumed."""
+    resumable = arguments[:1] in (["compress"], ["train"])
+    how = "; run the same command with -o FOLDER --resume to go on" if resumable else ""
+    return _end(INTERRUPTED, f"interrupted{how}", arguments)
 
 
 def _usage(error: Exception) -> str:
