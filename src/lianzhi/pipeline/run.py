@@ -23,7 +23,7 @@ from lianzhi.pipeline import finish
 from lianzhi.pipeline.checks import check
 from lianzhi.pipeline.choose import candidates, choose
 from lianzhi.pipeline.result import Result
-from lianzhi.pipeline.rows import FloatMeter, accuracy, fastest, make_row
+from lianzhi.pipeline.rows import FloatMeter, accuracy, fastest, make_row, retimed
 from lianzhi.pipeline.state import NOTES, ORIGINAL, Run, State
 from lianzhi.pipeline.steps import PLAN, RUNNERS, requantize
 from lianzhi.pipeline.store import DONE, Store, fingerprint
@@ -110,6 +110,10 @@ def run(
         _save(this, "original", rows[-1])
     for position in range(index, len(recipe.steps)):
         rows.append(_step(this, state, meter, position, resumed=resumed and position == index))
+    if this.leads:
+        _, _, again = FloatMeter()(this, model, store.work / "float.onnx")
+        rows = retimed(rows, again, recipe.measure.choose_batch)
+    train.barrier()
     return finish.finish(this, state, rows)
 
 

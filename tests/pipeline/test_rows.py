@@ -1,0 +1,38 @@
+"""Rows of the report: the original is timed at both ends of a run."""
+
+from __future__ import annotations
+
+from lianzhi.pipeline.rows import deployed_keys, retimed
+
+
+def entry(runtime, batch, median):
+    return {
+        "runtime": runtime,
+        "precision": "f32",
+        "batch": batch,
+        "threads": 2,
+        "median_ms": median,
+        "p90_ms": median,
+        "repeats": 9,
+    }
+
+
+def row(step, latencies, deployed):
+    return {"step": step, "latencies": latencies, **deployed_keys(deployed)}
+
+
+def test_the_shorter_of_two_times_counts_for_every_row_of_the_originals_structure():
+    first = [entry("pytorch", 1, 9.0), entry("onnxruntime", 1, 4.0), entry("onnxruntime", 64, 50.0)]
+    again = [entry("pytorch", 1, 5.0), entry("onnxruntime", 1, 4.5), entry("onnxruntime", 64, 40.0)]
+    pruned = [entry("pytorch", 1, 4.0), entry("onnxruntime", 1, 2.0)]
+    rows = [
+        row("original", first, first[0]),
+        row("train", list(first), first[1]),
+        row("prune", pruned, pruned[1]),
+    ]
+    original, trained, small = retimed(rows, again, 1)
+    assert [item["median_ms"] for item in original["latencies"]] == [5.0, 4.0, 40.0]
+    assert (original["runtime"], original["latency_ms"]) == ("pytorch", 5.0)
+    assert trained["latencies"] == original["latencies"]
+    assert (trained["runtime"], trained["latency_ms"]) == ("onnxruntime", 4.0)
+    assert small == rows[2]
