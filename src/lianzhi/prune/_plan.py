@@ -110,11 +110,11 @@ def plan(
         selection = at(amount)
     elif name == "latency":
         with timing.Stopwatch(decided, groups, example_inputs, target, batch) as stopwatch:
-            selection, note = timing.select_to_latency(at, stopwatch, amount, limits, sizes)
+            selection, note = timing.select_to_latency(at, stopwatch, amount, limits)
         decided.notes.append(note)
     else:
         selection = select_to_budget(
-            at, lambda keeps: decided.share_left(name, groups, keeps), amount, name, limits
+            at, lambda keeps: decided.share_left(name, groups, keeps), scores, amount, name, limits
         )
     decided.keeps.update({group.name: keep for group, keep in zip(groups, selection.keeps, strict=True)})
     decided.notes += _saved_layers(groups, selection, limits, sizes)

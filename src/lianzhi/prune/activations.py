@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lianzhi.errors import DataError, GraphError
+from lianzhi.errors import DataError
 from lianzhi.graph import Graph, Group, Groups, shape_of, split_inputs
 from lianzhi.graph.labels import core, varying_dims
 from lianzhi.graph.rules import OUT
@@ -118,7 +118,7 @@ def collect(
     }  # fmt: skip
     sums: dict[tuple[str, fx.Node], list[Tensor]] = {}
     by_node = {node: [key for key in dims if key[1] is node] for node in everything}
-    index = 0
+    index = size = 0
 
     def see(node: fx.Node, value: Tensor) -> None:
         if not bool(torch.isfinite(value).all()):
@@ -128,7 +128,7 @@ def collect(
             parts = []
             for part in ((value == 0), value.abs()):
                 small = part.to(torch.float64).mean(others) if others else part.to(torch.float64)
-                parts.append(small.reshape(-1).cpu() * len(value))
+                parts.append(small.reshape(-1).cpu() * size)
             sums[key] = (
                 [old + new for old, new in zip(sums[key], parts, strict=True)] if key in sums else parts
             )
@@ -136,13 +136,14 @@ def collect(
     samples, device = 0, calibration.device_of(graph)
     for index, inputs, _ in calibration.read(batches, example_inputs):
         args, kwargs = split_inputs(calibration.on_device(inputs, device))
+        size = calibration.batch_size(inputs)
         runner = _Recorder(graph, see, everything)
         with torch.no_grad():
             try:
                 runner.run(*args, *(kwargs[key] for key in graph.kwargs))
             except (RuntimeError, TypeError, KeyError) as error:
-                raise GraphError(_does_not_run(graph, index, error)) from error
-        samples += calibration.batch_size(inputs)
+                raise DataError(_does_not_run(graph, index, error)) from error
+        samples += size
     result: dict[str, list[Activity]] = {}
     for group in groups.groups:
         for node in watched[group.name]:
@@ -160,7 +161,8 @@ def _does_not_run(graph: Graph, index: int, error: Exception) -> str:
         if graph.dynamic_batch
         else "; the model fixes the batch: give batches of the size of example_inputs"
     )
-    return f"calibration batch {index} does not run through the model ({str(error).strip().splitlines()[:1]}){fixed}"
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"calibration batch {index} does not run through the model ({reason}){fixed}"
 
 
 def _by_unit(values: Tensor, units: Tensor, count: int) -> Tensor:

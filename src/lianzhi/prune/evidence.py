@@ -49,17 +49,14 @@ def collect(
     example_inputs: Any,
     loss: Callable[[Any, Any], Tensor] | None,
 ) -> Evidence:
-    """Compute what a criterion declared with `needs`."""
-    if what == ACTIVATIONS:
-        return Evidence(
-            what, activations=activations.collect(graph, groups, calibration or (), example_inputs)
-        )
+    """Compute what a criterion declared with `needs`, of data that passed `check`."""
     if what is None:
         return Evidence()
+    assert calibration is not None
+    if what == ACTIVATIONS:
+        return Evidence(what, activations=activations.collect(graph, groups, calibration, example_inputs))
     assert loss is not None
     if what == GRADIENTS:
-        found = gradients.first_order(graph, groups, calibration or (), example_inputs, loss)
+        found = gradients.first_order(graph, groups, calibration, example_inputs, loss)
         return Evidence(what, gradients=found)
-    return Evidence(
-        what, fisher=gradients.second_order(graph, groups, calibration or (), example_inputs, loss)
-    )
+    return Evidence(what, fisher=gradients.second_order(graph, groups, calibration, example_inputs, loss))

@@ -121,9 +121,9 @@ def normalize(scores: Tensor, how: str) -> Tensor:
     if how == "none":
         return scores
     if how == "mean":
-        return scores / scores.mean().clamp_min(1e-30)
+        return scores / scores.abs().mean().clamp_min(1e-30)
     if how == "max":
-        return scores / scores.amax().clamp_min(1e-30)
+        return scores / scores.abs().amax().clamp_min(1e-30)
     if how == "standard":
         return (scores - scores.mean()) / scores.std(unbiased=False).clamp_min(1e-30)
     raise RecipeError(f"normalize: '{how}' is not one of none, mean, max, standard")

@@ -22,7 +22,7 @@ from lianzhi import deploy
 from lianzhi.errors import RecipeError
 from lianzhi.graph import Group
 from lianzhi.prune.planned import Plan
-from lianzhi.prune.selection import Limits, Selection, Size
+from lianzhi.prune.selection import Limits, Selection
 
 ROUNDS, BLOCK_MS, TRIALS = 9, 20.0, 6
 STEPS = (8, 16)
@@ -44,7 +44,7 @@ def check(target: str, batch: int) -> None:
 
 
 def select_to_latency(
-    at: Callable[[float, int], Selection], timer: Timer, budget: float, limits: Limits, sizes: Sequence[Size]
+    at: Callable[[float, int], Selection], timer: Timer, budget: float, limits: Limits
 ) -> tuple[Selection, str]:
     """The selection that keeps the most channels of those that were measured to be fast enough, and a note.
 

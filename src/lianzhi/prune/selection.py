@@ -157,13 +157,16 @@ def keep_best(
 def select_to_budget(
     at: Callable[[float], Selection],
     remaining: Callable[[list[Tensor]], float],
+    scores: Sequence[Tensor],
     budget: float,
     name: str,
     limits: Limits,
 ) -> Selection:
-    """The smallest ratio at which at most `budget` is left, found by bisection.
+    """The smallest ratio at which at most `budget` is left, found by bisection, and what can be given back.
 
-    `at` selects for a ratio; `remaining` gives the share that a selection leaves of the quantity `name`.
+    `at` selects for a ratio; `remaining` gives the share that a selection leaves of the quantity `name`. Where
+    many groups cross a rounding step at the same ratio, the bisection ends far below the budget: the groups
+    that it cut last are given back one at a time, as long as the budget holds.
     """
     best = at(1.0)
     least = remaining(best.keeps)
@@ -173,15 +176,32 @@ def select_to_budget(
             f"min_channels {limits.min_channels} and round_to {limits.round_to} leave; ask for {name}="
             f"{math.ceil(least * 1000) / 1000:.3f} or more, or loosen these limits"
         )
-    low, high = 0.0, 1.0
+    low, high, over = 0.0, 1.0, at(0.0)
     for _ in range(24):
         middle = (low + high) / 2
         trial = at(middle)
         if remaining(trial.keeps) <= budget:
             high, best = middle, trial
         else:
-            low = middle
-    return best
+            low, over = middle, trial
+    return _given_back(best, over, scores, lambda keeps: remaining(keeps) <= budget)
+
+
+def _given_back(
+    under: Selection, over: Selection, scores: Sequence[Tensor], fits: Callable[[list[Tensor]], bool]
+) -> Selection:
+    """`under` with the groups of `over` that fit, those first whose regained units rank highest in their group."""
+    keeps, wanted = list(under.keeps), list(under.wanted)
+    worth = {}
+    for index, (score, less, more) in enumerate(zip(scores, keeps, over.keeps, strict=True)):
+        if more.sum() > less.sum():
+            regained = score[more & ~less].mean() / score.abs().max().clamp_min(1e-30)
+            worth[index] = float(regained)
+    for index in sorted(worth, key=lambda index: -worth[index]):
+        trial = [over.keeps[index] if place == index else keep for place, keep in enumerate(keeps)]
+        if fits(trial):
+            keeps, wanted[index] = trial, over.wanted[index]
+    return Selection(keeps, wanted)
 
 
 def _keep_best(score: Tensor, count: int) -> Tensor:

@@ -150,7 +150,8 @@ def sensitivity(
             report(group.name, index, len(scored.groups))
         order, row = torch.argsort(scores, stable=True), []
         for ratio in ratios:
-            with silenced(scored.plan.graph, group, order[: round(len(group) * ratio)]):
+            gone = min(round(len(group) * ratio), len(group) - 1)  # a plan leaves at least one, too
+            with silenced(scored.plan.graph, group, order[:gone]):
                 row.append(_value(evaluate(model), f"group '{group.name}' without {ratio:.0%}"))
         values[group.name] = tuple(row)
     name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "a function")
