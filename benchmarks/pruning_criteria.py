@@ -88,7 +88,9 @@ def table(records: Records) -> str:
     draws = [record["top1"] for key, record in records.items() if key.startswith("random ")]
     mean, deviation = statistics.mean(draws), statistics.stdev(draws)
     found = {key: record for key, record in records.items() if not key.startswith("random ")}
-    ranked = sorted((key for key in found if found[key]["top1"] is not None), key=lambda key: -found[key]["top1"])
+    ranked = sorted(
+        (key for key in found if found[key]["top1"] is not None), key=lambda key: -found[key]["top1"]
+    )
     lines = ["| criterion | top-1 | above chance |", "|---|---|---|"]
     for key in ranked:
         top = found[key]["top1"]

@@ -138,16 +138,24 @@ def test_conv_threshold_removes_the_filters_with_many_small_weights():
     with torch.no_grad():
         net.conv2.weight.copy_(torch.where(small[:, None, None, None], 0.01, 0.2).expand(8, 6, 3, 3))
         net.conv2.weight[1, 0, 0, 0] = 50.0  # one large weight among many small ones does not save it
-    decided = plan(net, IMAGE, ratio=3 / 8, scope="layer", criterion="conv_threshold", ignore=["conv1", "fc1"])
+    decided = plan(
+        net, IMAGE, ratio=3 / 8, scope="layer", criterion="conv_threshold", ignore=["conv1", "fc1"]
+    )
     assert torch.equal(decided.keeps["conv2"], ~small)
 
 
 @pytest.mark.parametrize("how", ["mean", "max", "standard"])
 def test_normalisation_of_negative_scores_keeps_their_order_and_size(cnn, how):
-    values = {"conv1": torch.tensor([-4.0, -1, -3, -2, -6, -5]), "conv2": -torch.arange(8.0), "fc1": -torch.ones(10)}
+    values = {
+        "conv1": torch.tensor([-4.0, -1, -3, -2, -6, -5]),
+        "conv2": -torch.arange(8.0),
+        "fc1": -torch.ones(10),
+    }
     found = scores_of(cnn, lambda view: values[view.group.name], normalize=how)
     for name, given in values.items():
-        assert np.array_equal(np.argsort(found[name], kind="stable"), np.argsort(given.numpy(), kind="stable"))
+        assert np.array_equal(
+            np.argsort(found[name], kind="stable"), np.argsort(given.numpy(), kind="stable")
+        )
         assert np.abs(found[name]).max() < 10
 
 

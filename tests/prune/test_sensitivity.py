@@ -83,7 +83,9 @@ def test_one_unit_stays_of_a_small_group():
 )
 def test_what_is_refused(ratios, evaluate, error, message):
     with pytest.raises(error, match=message):
-        sensitivity(nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 2)), torch.zeros(1, 2), evaluate, ratios=ratios)
+        sensitivity(
+            nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 2)), torch.zeros(1, 2), evaluate, ratios=ratios
+        )
 
 
 FOUND = Sensitivity(0.9, (0.25, 0.5), {"a<b": (0.85, 0.5), "c": (0.9, 0.92)}, {"a<b": 8, "c": 4})
@@ -147,7 +149,9 @@ def test_the_knapsack_is_exact(rows, needed):
 @pytest.mark.parametrize("amount", [0.2, 0.35, 0.5])
 def test_allocation_is_the_best_of_all(amount):
     """16 units in three groups; every combination is tried."""
-    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    net = nn.Sequential(
+        nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)
+    )
     units = {"0": 4, "2": 8, "4": 4}
     found = Sensitivity(
         1.0, (0.25, 0.5, 0.75), {"0": (0.9, 0.5, 0.4), "2": (0.97, 0.95, 0.7), "4": (0.99, 0.8, 0.75)}, units

@@ -124,7 +124,7 @@ def collect(
         if not bool(torch.isfinite(value).all()):
             raise DataError(f"calibration batch {index}: '{node.name}' gives values that are not finite")
         for key in by_node[node]:
-            others, units = dims[key]  # type: ignore[misc]
+            others, _ = dims[key]  # type: ignore[misc]
             parts = []
             for part in ((value == 0), value.abs()):
                 small = part.to(torch.float64).mean(others) if others else part.to(torch.float64)

@@ -118,14 +118,13 @@ def select_by_sensitivity(
             f"{name}={amount} cannot be met: the sensitivity was measured up to a ratio of {sensitivity.ratios[-1]}, "
             f"and with all groups there {remaining(tightest):.3f} remain; measure larger ratios, or ask for less"
         )
-    savings = []
+    savings: list[list[int]] = []
     for index, row in enumerate(counts):
         ends = sorted({0, len(row) // 2, len(row) - 1})
         alone = [remaining(selection([end if i == index else 0 for i in range(len(counts))])) for end in ends]
         known = [(row[end], alone[0] - share) for end, share in zip(ends, alone, strict=True)]
         savings.append([math.floor(polynomial(known, count) * RESOLUTION + 1e-6) for count in row])
-    most = sum(max(row) for row in savings)
-    low, high, best = 0, most, tightest
+    low, high, best = 0, sum(max(row) for row in savings), tightest
     while low <= high:
         middle = (low + high) // 2
         picked = knapsack(drops, savings, middle)

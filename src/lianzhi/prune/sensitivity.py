@@ -7,6 +7,7 @@ are put back: no surgery, and no copy of the model. Evaluate on a validation cut
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -49,7 +50,7 @@ class Sensitivity:
         for at, value in zip(self.ratios, self.values[group], strict=True):
             highest = max(highest, self.base - value)
             points.append((at, highest))
-        for (left, low), (right, high) in zip(points, points[1:], strict=False):
+        for (left, low), (right, high) in itertools.pairwise(points):
             if ratio <= right:
                 return low + (high - low) * (ratio - left) / (right - left)
         return math.inf
