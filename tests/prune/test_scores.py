@@ -11,7 +11,7 @@ from torch import nn
 from lianzhi.graph import capture, channel_groups
 from lianzhi.prune import GroupView, criteria
 from lianzhi.prune.importance import aggregate, normalize
-from lianzhi.prune.selection import Limits, kept_count, least_kept, select, wanted_globally
+from lianzhi.prune.selection import Limits, Size, kept_count, least_kept, select, wanted_globally
 
 WEIGHT = torch.tensor([[1.0, -2.0], [0.0, 4.0], [-3.0, -3.0]])
 
@@ -103,7 +103,7 @@ def test_counts_keep_to_the_limits(total, wanted, step, least, ratio, width):
 def test_the_best_are_kept(values, ratio, scope):
     scores = [torch.tensor(list(map(float, value))) for value in values]
     for score, keep in zip(
-        scores, select(scores, [1] * len(scores), scope, ratio, Limits()).keeps, strict=True
+        scores, select(scores, [Size()] * len(scores), scope, ratio, Limits()).keeps, strict=True
     ):
         if not keep.all():
             assert score[keep].min() >= score[~keep].max()

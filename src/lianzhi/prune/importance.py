@@ -8,7 +8,7 @@ says that the criterion has nothing to say of this group, which is then left who
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +17,11 @@ from torch import Tensor, nn
 from lianzhi.errors import GraphError, RecipeError
 from lianzhi.graph import Group, get_tensor
 from lianzhi.graph.labels import Slot
-from lianzhi.graph.rules import NORM, OUT
+from lianzhi.graph.rules import IN, NORM, OUT
+from lianzhi.prune.activations import Activity
+from lianzhi.prune.evidence import Evidence
+
+OVER = ("group", "producers", "consumers")
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class GroupView:
 
     group: Group
     model: nn.Module
+    evidence: Evidence = field(default_factory=Evidence)
 
     def __len__(self) -> int:
         return len(self.group)
@@ -43,6 +48,50 @@ class GroupView:
     def scales(self) -> list[Slot]:
         """The scales γ of the BatchNorm layers that these channels pass."""
         return self.group.slots(NORM)
+
+    def convolutions(self) -> list[Slot]:
+        """The producers that are convolutions."""
+        return [slot for slot in self.producers() if get_tensor(self.model, slot.tensor).dim() > 2]
+
+    def dense(self) -> list[Slot]:
+        """The producers that are dense layers."""
+        return [slot for slot in self.producers() if get_tensor(self.model, slot.tensor).dim() == 2]
+
+    @property
+    def activations(self) -> list[Activity]:
+        """What calibration data showed of each activation (of a criterion that `needs` activations)."""
+        self._require("activations")
+        return self.evidence.activations.get(self.group.name, [])
+
+    def gradients(self, over: str = "group") -> list[Tensor]:
+        """Σ w·∂L/∂w of each unit's slices, (batches, units), one a tensor (of a criterion that `needs` gradients).
+
+        `over`: all tensors of the group, its `producers` (with their biases and norms), or its `consumers`.
+        """
+        self._require("gradients")
+        return self._of(self.evidence.gradients.get(self.group.name, {}), over)
+
+    def fisher(self, over: str = "group") -> list[Tensor]:
+        """Σ h·w² of each unit's slices, (units,), one a tensor (of a criterion that `needs` fisher)."""
+        self._require("fisher")
+        return self._of(self.evidence.fisher.get(self.group.name, {}), over)
+
+    def _of(self, found: dict[Slot, Tensor], over: str) -> list[Tensor]:
+        if over not in OVER:
+            raise RecipeError(f"over: '{over}' is not one of {', '.join(OVER)}")
+        consumed = set(self.group.slots(IN))
+        return [
+            value
+            for slot, value in found.items()
+            if over == "group" or (slot in consumed) == (over == "consumers")
+        ]
+
+    def _require(self, what: str) -> None:
+        if self.evidence.what != what:
+            raise RecipeError(
+                f"a criterion read the {what} of group '{self.group.name}' without declaring it; "
+                f'put @lz.prune.criteria.needs("{what}") above it'
+            )
 
 
 def aggregate(scores: list[Tensor], how: str) -> Tensor:
@@ -72,9 +121,9 @@ def normalize(scores: Tensor, how: str) -> Tensor:
     if how == "none":
         return scores
     if how == "mean":
-        return scores / scores.mean().clamp_min(1e-30)
+        return scores / scores.abs().mean().clamp_min(1e-30)
     if how == "max":
-        return scores / scores.amax().clamp_min(1e-30)
+        return scores / scores.abs().amax().clamp_min(1e-30)
     if how == "standard":
         return (scores - scores.mean()) / scores.std(unbiased=False).clamp_min(1e-30)
     raise RecipeError(f"normalize: '{how}' is not one of none, mean, max, standard")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lianzhi.errors import ArtifactError, did_you_mean
+from lianzhi.errors import ArtifactError, RecipeError, did_you_mean
 from lianzhi.graph import Graph, Group, Groups, capture, channel_groups, node_macs, shape_of
 from lianzhi.graph.groups import layer_of
 from lianzhi.graph.macs import batch_of
@@ -43,6 +43,41 @@ class Plan:
             if group.name in keeps:
                 gone[group.units[~keeps[group.name]]] = True
         return gone
+
+    def edit(self, changes: Mapping[str, Sequence[int]]) -> None:
+        """Set which channels of some groups stay, by their indices; groups that are not named stay as planned.
+
+        >>> from lianzhi.prune import plan
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+        >>> decided = plan(net, torch.zeros(1, 4), ratio=0.5)
+        >>> decided.edit({"0": [0, 1, 5]})
+        >>> decided.kept["0"]
+        [0, 1, 5]
+
+        A group has the name of its first layer, as `table` prints it. Raises `RecipeError` for a name that is no
+        group's and for indices that do not fit; then nothing is changed.
+        """
+        known = {group.name: group for group in self.groups.groups}
+        masks = {}
+        for name, kept in changes.items():
+            if name not in known:
+                frozen = dict(self.groups.frozen).get(name)
+                why = f"; it cannot be pruned: {frozen}" if frozen else did_you_mean(name, known)
+                raise RecipeError(f"plan: there is no group '{name}'{why}")
+            indices = kept.tolist() if isinstance(kept, Tensor) else list(kept)
+            mask = _mask(indices, len(known[name]))
+            if mask is None:
+                raise RecipeError(
+                    f"plan: group '{name}' keeps at least one of its channels 0 to {len(known[name]) - 1}, "
+                    f"each named once by its index (got {str(indices)[:80]})"
+                )
+            masks[name] = mask
+        self.keeps.update(masks)
+
+    @property
+    def kept(self) -> dict[str, list[int]]:
+        """The indices that stay of each group that the plan decides on."""
+        return {name: torch.nonzero(keep).reshape(-1).tolist() for name, keep in self.keeps.items()}
 
     def apply(self, *, in_place: bool = False, optimizer: torch.optim.Optimizer | None = None) -> nn.Module:
         """Remove the channels; return the pruned model (a copy, unless `in_place`).
@@ -162,11 +197,20 @@ def _keep_mask(name: str, entry: Any, size: int) -> Tensor:
             f"pruning plan: group '{name}' has {channels} channels in the plan, {size} in the model"
         )
     kept = entry.get("keep") if isinstance(entry, dict) else entry
-    valid = isinstance(kept, list) and all(type(index) is int and 0 <= index < size for index in kept)
-    if not valid or not kept:
+    mask = _mask(kept, size)
+    if mask is None:
         raise ArtifactError(
-            f"pruning plan: group '{name}' must keep at least one of its channels 0 to {size - 1}"
+            f"pruning plan: group '{name}' must keep at least one of its channels 0 to {size - 1}, each named once"
         )
+    return mask
+
+
+def _mask(kept: Any, size: int) -> Tensor | None:
+    """Indices as a boolean a channel; None if they are not indices of at least one, each once."""
+    if not isinstance(kept, list) or not kept or len(kept) > size:
+        return None
+    if not all(type(index) is int and 0 <= index < size for index in kept) or len(set(kept)) < len(kept):
+        return None
     mask = torch.zeros(size, dtype=torch.bool)
     mask[torch.tensor(kept)] = True
     return mask

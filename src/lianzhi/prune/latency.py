@@ -1,0 +1,164 @@
+"""A latency budget: trial plans are exported, timed on the target runtime, and the mildest that is fast enough wins.
+
+Latency is not a smooth function of widths: runtimes work in blocks (of 16 in OpenVINO; ONNX Runtime ran 11, 23
+and 45 channels slower than 16, 32 and 64). So nothing is estimated, and where the caller leaves `round_to` at 1,
+plans whose widths are multiples of 8 and 16 are tried beside the exact ones: the one that is fast enough and
+keeps the most channels is taken. Original and trial are timed in turns, so that a machine that gets slower
+slows both; a share is the median over rounds, and the plan that is chosen is timed once more before it counts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from lianzhi import deploy
+from lianzhi.errors import RecipeError
+from lianzhi.graph import Group
+from lianzhi.prune.planned import Plan
+from lianzhi.prune.selection import Limits, Selection
+
+ROUNDS, BLOCK_MS, TRIALS = 9, 20.0, 6
+STEPS = (8, 16)
+
+
+class Timer(Protocol):
+    """Gives the share of the original's latency that a selection leaves; a final measurement takes longer."""
+
+    def __call__(self, keeps: Sequence[Tensor], *, final: bool = False) -> float: ...
+
+    def describe(self) -> str: ...
+
+
+def check(target: str, batch: int) -> None:
+    """Refuse a runtime that is not there, before anything is computed."""
+    deploy.registry.get(target).build.require()
+    if type(batch) is not int or batch < 1:
+        raise RecipeError(f"batch={batch!r}: a whole number of at least 1")
+
+
+def select_to_latency(
+    at: Callable[[float, int], Selection], timer: Timer, budget: float, limits: Limits
+) -> tuple[Selection, str]:
+    """The selection that keeps the most channels of those that were measured to be fast enough, and a note.
+
+    `at(ratio, step)` selects for a ratio with widths that are multiples of `step`.
+    """
+    found: list[tuple[Selection, int]] = []
+    bound, least = 1.0, 1.0
+    for step in (limits.round_to,) if limits.round_to > 1 else (1, *STEPS):
+        high = bound
+        trial = at(high, step)
+        share = timer(trial.keeps)
+        least = min(least, share)
+        if share > budget:
+            continue
+        found.append((trial, step))
+        low = 0.0
+        for _ in range(TRIALS):
+            middle = (low + high) / 2
+            trial = at(middle, step)
+            share = timer(trial.keeps)
+            least = min(least, share)
+            if share <= budget:
+                high = middle
+                found.append((trial, step))
+            else:
+                low = middle
+        bound = high if step == limits.round_to else bound
+    for selection, step in sorted(found, key=lambda item: -item[0].kept):
+        share = timer(selection.keeps, final=True)
+        if share <= budget:
+            widths = f"; widths in multiples of {step}" if step > limits.round_to else ""
+            return selection, f"latency: {share:.1%} of the original's remain ({timer.describe()}{widths})"
+        least = min(least, share)
+    raise RecipeError(
+        f"latency={budget} cannot be met: {least:.3f} is the least that was measured ({timer.describe()}) within "
+        f"max_layer_ratio {limits.max_layer_ratio}, min_channels {limits.min_channels} and round_to "
+        f"{limits.round_to}; ask for more, or loosen these limits"
+    )
+
+
+class Stopwatch:
+    """Exports and times trial plans against the original. A context manager: its files go when it is left."""
+
+    def __init__(
+        self, plan: Plan, groups: Sequence[Group], example_inputs: Any, target: str, batch: int
+    ) -> None:
+        self.plan, self.groups, self.example = plan, groups, example_inputs
+        self.target, self.batch = target, batch
+        self.inputs = repeated(example_inputs, batch)
+        self.seen: dict[tuple[int, ...], float] = {}
+        self.sessions: dict[tuple[int, ...], Any] = {}
+
+    def __enter__(self) -> Stopwatch:
+        self.folder = tempfile.TemporaryDirectory(prefix="lianzhi-")
+        self.original = self._session(self.plan.graph.source)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.folder.cleanup()
+
+    def __call__(self, keeps: Sequence[Tensor], *, final: bool = False) -> float:
+        """The share of the original's latency. Latency depends on widths: each is measured once, and finally."""
+        key = tuple(int(keep.sum()) for keep in keeps)
+        if key not in self.seen or final:
+            trial = self._session(self._pruned(keeps))
+            self.seen[key] = in_turns(
+                lambda: self.original(self.inputs), lambda: trial(self.inputs), ROUNDS * (3 if final else 1)
+            )
+        return self.seen[key]
+
+    def describe(self) -> str:
+        """What it was measured on."""
+        return (
+            f"measured with {self.target} {self.original.precision}, batch {self.batch}, "
+            f"{self.original.threads} threads"
+        )
+
+    def _pruned(self, keeps: Sequence[Tensor]) -> Any:
+        trial = {group.name: keep for group, keep in zip(self.groups, keeps, strict=True)}
+        return Plan(self.plan.graph, self.plan.groups, trial).apply()
+
+    def _session(self, model: Any) -> Any:
+        if self.target == "pytorch":
+            return deploy.load(model, runtime=self.target)
+        path = Path(self.folder.name) / "trial.onnx"
+        deploy.export_onnx(model, self.example, path)
+        session = deploy.load(path, runtime=self.target)
+        path.unlink()
+        return session
+
+
+def in_turns(original: Callable[[], Any], trial: Callable[[], Any], rounds: int) -> float:
+    """Trial time over original time: the median, over rounds, of the quotient of two neighbouring blocks of calls."""
+    for call in (original, trial):
+        call()
+    once = min(_block(original, 1), _block(original, 1))
+    calls = max(3, int(BLOCK_MS / max(once, 1e-3)))
+    return float(np.median([_block(trial, calls) / _block(original, calls) for _ in range(rounds)]))
+
+
+def _block(call: Callable[[], Any], calls: int) -> float:
+    """The median of some calls, in milliseconds."""
+    times = []
+    for _ in range(calls):
+        start = time.perf_counter_ns()
+        call()
+        times.append((time.perf_counter_ns() - start) / 1e6)
+    return float(np.median(times))
+
+
+def repeated(inputs: Any, count: int) -> Any:
+    """The first sample of the example inputs, `count` times."""
+    if isinstance(inputs, dict):
+        return {key: repeated(value, count) for key, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)):
+        return tuple(repeated(value, count) for value in inputs)
+    return inputs[:1].repeat(count, *[1] * (inputs.dim() - 1))

@@ -1,0 +1,126 @@
+"""From a model and a criterion to the groups that can be pruned, with one score a unit."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from lianzhi.errors import GraphError, RecipeError, did_you_mean
+from lianzhi.graph import Graph, Group, capture, channel_groups, get_tensor
+from lianzhi.graph.groups import layer_of
+from lianzhi.graph.rules import IN
+from lianzhi.prune import evidence
+from lianzhi.prune.criteria import needed_by, registry
+from lianzhi.prune.importance import GroupView, combine
+from lianzhi.prune.planned import Plan
+
+Criterion = str | Callable[..., Any]
+Ignore = str | type[nn.Module] | Sequence[str | type[nn.Module]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A plan that removes nothing yet, and the groups that may lose units, with their scores."""
+
+    plan: Plan
+    groups: list[Group]
+    scores: list[Tensor]
+
+
+def score_groups(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    criterion: Criterion,
+    criterion_options: dict[str, Any] | None,
+    aggregate: str,
+    normalize: str,
+    ignore: Ignore,
+    calibration: Iterable[Any] | None,
+    loss: Callable[[Any, Any], Tensor] | None,
+) -> Scored:
+    """Capture the model, find its groups, and score them."""
+    score, needed, name = resolve(criterion, criterion_options or {})
+    evidence.check(needed, name, calibration, loss)
+    graph = capture(model, example_inputs)
+    decided = Plan(graph, channel_groups(graph), {})
+    candidates = _not_ignored(graph, decided.groups.groups, ignore)
+    known = evidence.collect(needed, graph, decided.groups, calibration, example_inputs, loss)
+    groups, scores = [], []
+    for group in candidates:
+        values = combine(score(GroupView(group, graph.module, known)), aggregate, normalize, group)
+        if values is None:
+            decided.skipped.append((group.name, f"criterion '{name}' gives it no score"))
+        else:
+            groups.append(group)
+            scores.append(values)
+    if not groups:
+        reasons = "; ".join(f"{layer}: {reason}" for layer, reason in decided.unprunable[:5])
+        raise GraphError(
+            f"{type(model).__name__} has no channels that can be pruned ({reasons or 'all are ignored'})"
+        )
+    return Scored(decided, groups, scores)
+
+
+def resolve(
+    criterion: Criterion, options: dict[str, Any]
+) -> tuple[Callable[[GroupView], Any], str | None, str]:
+    """A criterion with its options as a function of a view, the data that it needs, and its name."""
+    if not isinstance(criterion, str):
+        function, name = criterion, getattr(criterion, "__name__", type(criterion).__name__)
+        return (lambda view: function(view, **options)), needed_by(function), name
+    entry = registry.get(criterion)
+    if entry.config is None and options:
+        raise RecipeError(f"criterion '{criterion}' takes no options (got {', '.join(options)})")
+    checked = entry.config(**options).model_dump() if entry.config else {}
+    return (lambda view: entry.build(view, **checked)), needed_by(entry.build), criterion
+
+
+def _not_ignored(graph: Graph, groups: list[Group], ignore: Ignore) -> list[Group]:
+    """Drop groups that touch an ignored layer's output; a pattern that matches no layer is an error."""
+    patterns = [ignore] if isinstance(ignore, (str, type)) else list(ignore)
+    modules = {name: module for name, module in graph.source.named_modules() if name}
+    names = [*modules, *(name for name, _ in graph.source.named_parameters())]
+    types = {
+        cls.__name__
+        for module in modules.values()
+        for cls in type(module).__mro__
+        if issubclass(cls, nn.Module)
+    }
+    for pattern in patterns:
+        if not isinstance(pattern, (str, type)):
+            raise RecipeError(f"ignore: {pattern!r} is neither a name or glob nor a type of layers")
+        if not any(_matches(pattern, name, modules.get(name)) for name in names):
+            shown = pattern if isinstance(pattern, str) else pattern.__name__
+            raise RecipeError(
+                f"ignore: '{shown}' matches no layer{did_you_mean(shown, [*modules, *(types - {'Module'})])}"
+            )
+
+    def hit(group: Group) -> bool:
+        own = {slot.tensor for slot in group.members if group.roles[slot] != {IN}}
+        own |= {layer_of(slot) for slot in group.members if group.roles[slot] != {IN}}
+        paths = {".".join(name.split(".")[:end]) for name in own for end in range(1, name.count(".") + 2)}
+        return any(_matches(pattern, path, modules.get(path)) for path in paths for pattern in patterns)
+
+    return [group for group in groups if not hit(group)]
+
+
+def _matches(pattern: str | type, name: str, module: nn.Module | None) -> bool:
+    """By name or glob, or by the type of the layer (its class, or the class's name)."""
+    if isinstance(pattern, type):
+        return isinstance(module, pattern)
+    return fnmatch.fnmatchcase(name, pattern) or (module is not None and type(module).__name__ == pattern)
+
+
+def structure(graph: Graph, group: Group) -> tuple[Any, ...]:
+    """What makes groups alike, whatever their widths: the ranks, axes and roles of the tensors they touch."""
+    return tuple(
+        sorted(
+            (get_tensor(graph.module, slot.tensor).dim(), slot.axis, *sorted(group.roles[slot]))
+            for slot in group.members
+        )
+    )
