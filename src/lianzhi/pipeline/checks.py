@@ -10,10 +10,14 @@ from torch import nn
 from lianzhi import artifact, deploy, distill, graph, quantize, train
 from lianzhi.config import Config
 from lianzhi.errors import DataError, LianzhiError, RecipeError
+from lianzhi.pipeline.batches import require_calibration
 from lianzhi.pipeline.choose import runtimes
-from lianzhi.pipeline.state import ORIGINAL, Run, State
-from lianzhi.pipeline.steps import make_plan, quantization_targets
-from lianzhi.recipe import Distill, Prune, Quantize, kind_of
+from lianzhi.pipeline.pruning import evaluator, latency_target, make_plan
+from lianzhi.pipeline.state import ORIGINAL, Run
+from lianzhi.pipeline.steps import quantization_targets
+from lianzhi.pipeline.training import penalty_of
+from lianzhi.prune import latency, scoring
+from lianzhi.recipe import Distill, Prune, Quantize, Sparsify, kind_of
 
 
 def check(run: Run, model: nn.Module) -> None:
@@ -22,7 +26,7 @@ def check(run: Run, model: nn.Module) -> None:
     runtimes(run)
     _check_shapes(run, model)
     task, steps = run.task, run.recipe.steps
-    if not task.has("train") and any(isinstance(step, train.TrainOptions) for step in steps):
+    if not task.has("train") and any(_trains(step) for step in steps):
         raise DataError(f"task '{task.name}' has no training split, and the recipe has steps that train")
     for position, step in enumerate(steps):
         if type(step) in CHECKS:
@@ -42,9 +46,33 @@ def _check_shapes(run: Run, model: nn.Module) -> None:
         )
 
 
+def _trains(step: Config) -> bool:
+    return isinstance(step, train.TrainOptions) or (isinstance(step, Prune) and step.refine is not None)
+
+
 def _check_prune(run: Run, model: nn.Module, step: Prune) -> None:
-    """Make the plan for the model as it was given: its options, names and budget are tried."""
-    make_plan(run, State(model=model, teacher=model), step)
+    """Try names, options and budget on the model as it was given, without reading data or timing anything.
+
+    A criterion that reads data is resolved, and l1 takes its place in the trial plan: what can be met does not
+    depend on the scores. So does an even ratio for sensitivities, and any ratio for a latency.
+    """
+    changes: dict[str, Any] = {}
+    if scoring.resolve(step.criterion, step.criterion_options)[1] is not None:
+        require_calibration(run.task)
+        changes |= {"criterion": "l1", "criterion_options": {}}
+    if step.latency is not None:
+        latency.check(latency_target(run, step), step.batch)
+        changes |= {"latency": None, "ratio": 0.5}
+    if step.scope == "sensitivity":
+        evaluator(run.task)
+        changes |= {"scope": "layer", "max_layer_ratio": min(step.max_layer_ratio, step.ratios[-1])}
+    make_plan(run, model, step, **changes)
+    if isinstance(step.refine, Distill):
+        _check_distill(run, model, step.refine)
+
+
+def _check_sparsify(run: Run, model: nn.Module, step: Sparsify) -> None:
+    penalty_of(step, model, run.task)
 
 
 def _check_distill(run: Run, model: nn.Module, step: Distill) -> None:
@@ -54,15 +82,7 @@ def _check_distill(run: Run, model: nn.Module, step: Distill) -> None:
 
 
 def _check_quantize(run: Run, model: nn.Module, step: Quantize) -> None:
-    if not run.task.has("calibration"):
-        raise DataError(
-            f"task '{run.task.name}' has no calibration split; give calibration=…, cut from the training data"
-        )
-    if deploy.are_tokens(run.task.example_inputs):
-        raise RecipeError(
-            "int8 quantization of models that take tokens is not offered yet; leave the step out: the float model is "
-            "deployed in the fastest precision that was measured"
-        )
+    require_calibration(run.task)
     for target in quantization_targets(run):
         quantize.check_options(
             target=target, weights=step.weights, activations=step.activations, techniques=step.techniques
@@ -71,6 +91,7 @@ def _check_quantize(run: Run, model: nn.Module, step: Quantize) -> None:
 
 CHECKS: dict[type[Config], Callable[[Run, nn.Module, Any], None]] = {
     Prune: _check_prune,
+    Sparsify: _check_sparsify,
     Distill: _check_distill,
     Quantize: _check_quantize,
 }

@@ -17,15 +17,16 @@ from typing import Any
 
 from torch import nn
 
-from lianzhi import deploy, files, measure, models, prune, train
+from lianzhi import deploy, files, measure, models, train
 from lianzhi.config import Config
 from lianzhi.pipeline import finish
 from lianzhi.pipeline.checks import check
 from lianzhi.pipeline.choose import candidates, choose
+from lianzhi.pipeline.pruning import replay
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.rows import FloatMeter, accuracy, fastest, make_row, retimed
 from lianzhi.pipeline.state import NOTES, ORIGINAL, Run, State
-from lianzhi.pipeline.steps import PLAN, RUNNERS, requantize
+from lianzhi.pipeline.steps import RUNNERS, requantize
 from lianzhi.pipeline.store import DONE, Store, fingerprint
 from lianzhi.recipe import Distill, Measure, Prune, Quantize, Recipe, Train, kind_of
 from lianzhi.tasks import Task
@@ -208,7 +209,8 @@ def _keep_teacher(run: Run, state: State, position: int) -> None:
     steps = run.recipe.steps
     if any(not isinstance(step, Train) for step in steps[:position]) or isinstance(steps[position], Train):
         return
-    learners = [step for step in steps[position:] if isinstance(step, Distill) and step.teacher == ORIGINAL]
+    inner = [step.refine if isinstance(step, Prune) else step for step in steps[position:]]
+    learners = [step for step in inner if isinstance(step, Distill) and step.teacher == ORIGINAL]
     if position == 0 or not learners:
         return
     state.teacher = copy.deepcopy(state.model)
@@ -226,10 +228,7 @@ def _restore(run: Run, state: State) -> tuple[list[dict[str, Any]], int]:
             return rows, position
         _keep_teacher(run, state, position)
         if isinstance(step, Prune):
-            text = (run.store.step(position) / PLAN).read_text()
-            plan = prune.Plan.from_json(text, state.model, run.task.example_inputs)
-            state.model = plan.apply()
-            state.add_layers(plan.layers)
+            replay(run, state, step, run.store.step(position))
         if isinstance(step, Quantize):
             state.quantize = step
         run.store.load_state(f"step-{position}/state", state.model)

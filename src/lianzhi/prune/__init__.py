@@ -3,11 +3,13 @@
 from lianzhi.prune import criteria
 from lianzhi.prune._plan import plan
 from lianzhi.prune.activations import Activity
+from lianzhi.prune.allocation import knapsack
 from lianzhi.prune.batch_norm import reestimate
-from lianzhi.prune.criteria import registry
+from lianzhi.prune.criteria import needs, registry
 from lianzhi.prune.importance import GroupView
+from lianzhi.prune.latency import latency_share
 from lianzhi.prune.planned import Plan
-from lianzhi.prune.rounds import SCHEDULES, shares
+from lianzhi.prune.rounds import SCHEDULES, round_budget, shares
 from lianzhi.prune.sensitivity import Sensitivity, sensitivity
 from lianzhi.prune.sparsify import bn_l1, bn_scales, channel_slices, group_lasso
 
@@ -22,9 +24,13 @@ __all__ = [
     "channel_slices",
     "criteria",
     "group_lasso",
+    "knapsack",
+    "latency_share",
+    "needs",
     "plan",
     "reestimate",
     "registry",
+    "round_budget",
     "sensitivity",
     "shares",
 ]

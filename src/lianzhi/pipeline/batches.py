@@ -1,0 +1,42 @@
+"""Batches that steps read beside training: calibration samples, and training images for BatchNorm statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lianzhi.errors import DataError
+from lianzhi.pipeline.state import Run
+from lianzhi.tasks import Task
+from lianzhi.tasks.batch import cut
+
+
+def require_calibration(task: Task) -> None:
+    """Refuse a task without calibration samples."""
+    if not task.has("calibration"):
+        raise DataError(
+            f"task '{task.name}' has no calibration split; give calibration=…, cut from the training data"
+        )
+
+
+def calibration_batches(task: Task, samples: int, batch_size: int) -> Iterator[tuple[Any, Any]]:
+    """(inputs, labels) of the calibration split (never of validation or test), `samples` at most.
+
+    >>> import torch
+    >>> task = Task(train=[(torch.zeros(4, 2), torch.arange(4) % 2)], calibration=[(torch.ones(4, 2), torch.arange(4) % 2)])
+    >>> [(len(inputs), labels.tolist()) for inputs, labels in calibration_batches(task, 3, 4)]
+    [(3, [0, 1, 0])]
+    """
+    left = samples
+    for batch in task.batches("calibration", batch_size):
+        if left <= 0:
+            return
+        yield cut(batch.inputs, slice(left)), cut(batch.labels, slice(left))
+        left -= len(batch)
+
+
+def training_inputs(run: Run, batches: int) -> Iterator[Any]:
+    """Inputs of the first batches of the training part, in the order of the run's seed."""
+    stream = run.task.batches("train", 128, epoch=0, seed=run.recipe.seed)
+    for _, batch in zip(range(batches), stream, strict=False):
+        yield batch.inputs
