@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from lianzhi.graph.kinds import flags_of, kind_of, kinds
 from lianzhi.graph.labels import Components, Slot, core, varying_dims
 from lianzhi.graph.rules import OUT, Flow, apply
 from lianzhi.graph.trace import Graph, shape_of
@@ -20,12 +21,19 @@ from lianzhi.graph.trace import Graph, shape_of
 
 @dataclass(frozen=True)
 class Group:
-    """A family of units. `members[slot]` is (units, k): the indices on that axis that go with each unit."""
+    """A family of units. `members[slot]` is (units, k): the indices on that axis that go with each unit.
+
+    `kind` is ``heads`` (of attention), ``head_dim`` (dimensions of every head), ``hidden`` (what a residual stream carries), ``ffn``
+    (between two linear layers) or ``channel``. `flags` says which ops take statistics over the channels that
+    are left, so that the result is not merely that of silenced channels.
+    """
 
     name: str
     units: Tensor
     members: dict[Slot, Tensor]
     roles: dict[Slot, frozenset[str]]
+    kind: str = "channel"
+    flags: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.units)
@@ -46,7 +54,13 @@ class Group:
     def to_dict(self) -> dict[str, Any]:
         """The group for people and machines: how many channels, and whose."""
         names = [f"{slot.tensor}[{slot.axis}]" for slot in self.members]
-        return {"name": self.name, "channels": len(self), "members": names}
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "channels": len(self),
+            "members": names,
+            "flags": list(self.flags),
+        }
 
 
 @dataclass(frozen=True)
@@ -102,8 +116,10 @@ class Groups:
         return [int((~self.gone(value, dim, removed)).sum()) for dim in range(len(shape_of(value) or ()))]
 
 
-def channel_groups(graph: Graph) -> Groups:
+def channel_groups(graph: Graph, *, inner: bool = False) -> Groups:
     """Find the channel groups of a captured graph.
+
+    Attention loses whole heads; with `inner`, a dimension of every head instead.
 
     >>> from torch import nn
     >>> from lianzhi.graph import capture
@@ -113,11 +129,13 @@ def channel_groups(graph: Graph) -> Groups:
     ([('0', 8)], [('3', "it is the model's output")])
     """
     first, aliases, shapes = _tensors(graph)
-    flow = Flow(first, shapes)
+    trained = [first[name] for name, _ in graph.module.named_parameters(remove_duplicate=False)]
+    flow = Flow(first, shapes, trained=trained, inner=inner)
     for node in graph.nodes:
         apply(flow, node)
     components = flow.labels.solve()
-    return Groups(_families(flow, components), _frozen(flow, components), components, flow, aliases)
+    groups = _families(flow, components, kinds(graph, flow, components))
+    return Groups(groups, _frozen(flow, components), components, flow, aliases)
 
 
 def layer_of(slot: Slot) -> str:
@@ -154,7 +172,7 @@ def _named(graph: Graph) -> Iterator[tuple[str, Tensor]]:
                 yield str(node.target), value
 
 
-def _families(flow: Flow, components: Components) -> list[Group]:
+def _families(flow: Flow, components: Components, found: dict[str, Tensor]) -> list[Group]:
     """Units with the same signature (how many indices of which axes) form one group."""
     touched: dict[int, dict[Slot, list[int]]] = {}
     for slot, labels in flow.labels.slots.items():
@@ -163,6 +181,8 @@ def _families(flow: Flow, components: Components) -> list[Group]:
                 touched.setdefault(unit, {}).setdefault(slot, []).append(index)
     families: dict[tuple[tuple[Slot, int], ...], list[int]] = {}
     for unit, slots in touched.items():
+        if not any(slot.tensor in flow.trained for slot in slots):
+            continue  # constants alone: nothing to gain
         families.setdefault(tuple((slot, len(indices)) for slot, indices in slots.items()), []).append(unit)
     groups: list[Group] = []
     seen: dict[str, int] = {}
@@ -172,7 +192,9 @@ def _families(flow: Flow, components: Components) -> list[Group]:
         name = _family_name(members, roles)
         seen[name] = seen.get(name, 0) + 1
         unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
-        groups.append(Group(unique, torch.tensor(units), members, roles))
+        chosen = torch.tensor(units)
+        kind = kind_of(chosen, members, roles, flow, found)
+        groups.append(Group(unique, chosen, members, roles, kind, flags_of(chosen, flow, components)))
     return groups
 
 

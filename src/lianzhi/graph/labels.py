@@ -14,6 +14,7 @@ Ties are made in three phases, the finest first, each on the components that the
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import torch
@@ -37,16 +38,21 @@ class Components:
     of: Tensor
     reasons: dict[int, str]
 
-    @property
+    @functools.cached_property
     def count(self) -> int:
         """How many components there are."""
         return int(self.of.max()) + 1
 
     def resolve(self, layer: Tensor) -> Tensor:
         """The components of compacted labels, plus one; `FIXED` for all that is frozen. Compacted anew."""
-        found = self.of[core(layer)]
-        frozen = torch.isin(found, torch.tensor(list(self.reasons)))
-        return compact(torch.where(frozen, FIXED, found + 1)).expand(layer.shape)
+        return compact(self._shown[self.of[core(layer)]]).expand(layer.shape)
+
+    @functools.cached_property
+    def _shown(self) -> Tensor:
+        """For each component its number plus one, `FIXED` if it is frozen."""
+        shown = torch.arange(1, self.count + 1)
+        shown[list(self.reasons)] = FIXED
+        return shown
 
 
 @dataclass

@@ -153,7 +153,7 @@ def _export(model: nn.Module, args: Any, kwargs: Any, *, dynamic: bool) -> Any:
 
     shapes = {**_by_name(model, mark(args)), **mark(kwargs)} if kwargs else mark(args)
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), torch.no_grad(), _open_attention():
             return torch.export.export(model, args, kwargs or None, dynamic_shapes=shapes, strict=False)
     except Exception as error:
         raise GraphError(_explain(model, error)) from error
@@ -171,6 +171,17 @@ def quiet() -> Iterator[None]:
                 yield
         finally:
             logging.disable(before)
+
+
+@contextlib.contextmanager
+def _open_attention() -> Iterator[None]:
+    """Trace nn.MultiheadAttention as its products, not as one fused kernel for inference."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _by_name(model: nn.Module, marks: tuple[Any, ...]) -> dict[str, Any]:

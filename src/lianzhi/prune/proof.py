@@ -1,7 +1,8 @@
 """The proof of a surgery: the pruned model computes what the original does with those channels silenced.
 
 The output of the pruned graph must equal that of the original with the removed channels zeroed at their
-consumers. Parameters and BatchNorm statistics are drawn anew for this: in a fresh model they are ones and
+consumers. Ops that run over channels without a weight of their own (LayerNorm, softmax, a mean, the product of
+queries and keys) are computed in the original over the positions that survive, with attention's old scale. Parameters and BatchNorm statistics are drawn anew for this: in a fresh model they are ones and
 zeros, in a sparse one nearly zero, and would hide a channel that was sliced at the wrong index.
 """
 
@@ -11,13 +12,15 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.func import functional_call
+from torch.utils import _pytree as pytree
 
 from lianzhi.graph import Graph, Groups, TracedModule, get_tensor
 from lianzhi.graph.labels import Slot
-from lianzhi.graph.rules import IN, NORM, VARIANCE
-from lianzhi.prune.rewrite import rewritten
+from lianzhi.graph.module import adopt
+from lianzhi.graph.rules import IN, NORM, SCALE, VARIANCE
+from lianzhi.prune.rewrite import changes, rewritten
 from lianzhi.prune.slicing import Keep, sliced
 
 
@@ -34,11 +37,89 @@ def largest_difference(graph: Graph, groups: Groups, removed: Tensor, *, seed: i
                     axis, torch.nonzero(gone).reshape(-1).to(silenced[name].device), 0.0
                 )
     traced = TracedModule(graph.module, rewritten(graph, groups, removed))
+    adopt(traced, graph.module)
     args, kwargs = random_inputs(graph, seed)
     with torch.no_grad():
-        reference = functional_call(graph.module, _named(groups, silenced), args, kwargs)
+        reference = _reference(graph, groups, removed, _named(groups, silenced), args, kwargs)
         pruned = functional_call(traced, sliced_noise(graph, groups, keep, seed), args, kwargs)
     return difference(reference, pruned)
+
+
+def _reference(
+    graph: Graph, groups: Groups, removed: Tensor, tensors: dict[str, Tensor], args: Any, kwargs: Any
+) -> Any:
+    """The original's output, with every op of `Flow.over` that loses something run over its survivors."""
+    touched = {
+        node
+        for node, entries in groups.flow.over.items()
+        if any(bool(removed[groups.components.of[labels]].any()) for labels, _ in entries)
+    }
+    if not touched:
+        return functional_call(graph.module, tensors, args, kwargs)
+    runner = _Survivors(graph, groups, removed, touched, tensors)
+    inputs = pytree.tree_leaves((args, kwargs), is_leaf=lambda value: value is None)
+    return graph.module.graph._codegen.process_outputs(runner.run(*inputs, enable_io_processing=False))
+
+
+class _Survivors(fx.Interpreter):
+    """Runs the original graph; the `touched` ops over the positions that survive, zeros elsewhere."""
+
+    def __init__(
+        self, graph: Graph, groups: Groups, removed: Tensor, touched: set[fx.Node], tensors: dict[str, Tensor]
+    ) -> None:
+        super().__init__(graph.module)
+        self.groups, self.removed, self.touched, self.tensors = groups, removed, touched, tensors
+        self.changed: dict[fx.Node, dict[str, Any]] = {}
+        for change in changes(graph, groups, removed):
+            self.changed.setdefault(change.node, {})[change.name] = change.new
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        found = self.tensors.get(str(target))
+        return super().get_attr(target, args, kwargs) if found is None else found
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n not in self.touched:
+            return super().run_node(n)
+        args, kwargs = fx.map_arg((self._arguments(n), n.kwargs), self._surviving)
+        result = n.target(*args, **kwargs)  # type: ignore[operator]
+        if isinstance(result, Tensor):
+            return self._embedded(
+                result, [self.groups.gone(n, dim, self.removed) for dim in range(result.dim())]
+            )
+        return tuple(
+            self._embedded(
+                part, [self.groups.part_gone(n, i, dim, self.removed) for dim in range(part.dim())]
+            )
+            for i, part in enumerate(result)
+        )
+
+    def _arguments(self, node: fx.Node) -> list[Any]:
+        """Positional arguments, with those that the survivors change."""
+        args = list(node.args)
+        for name, new in self.changed.get(node, {}).items():
+            schema = node.target._schema.arguments  # type: ignore[union-attr]
+            position = next(index for index, entry in enumerate(schema) if entry.name == name)
+            while len(args) <= position and not schema[len(args)].kwarg_only:
+                args.append(node.kwargs.get(schema[len(args)].name, schema[len(args)].default_value))
+            if position < len(args):
+                args[position] = new
+        return args
+
+    def _surviving(self, node: fx.Node) -> Any:
+        value = self.env[node]
+        if isinstance(value, Tensor):
+            for dim in range(value.dim()):
+                gone = self.groups.gone(node, dim, self.removed)
+                if bool(gone.any()) and value.shape[dim] == len(gone):
+                    value = value.index_select(dim, torch.nonzero(~gone).reshape(-1))
+        return value
+
+    def _embedded(self, result: Tensor, gone: list[Tensor]) -> Tensor:
+        for dim, lost in enumerate(gone):
+            if bool(lost.any()):
+                full = result.new_zeros([*result.shape[:dim], len(lost), *result.shape[dim + 1 :]])
+                result = full.index_copy(dim, torch.nonzero(~lost).reshape(-1), result)
+        return result
 
 
 def sliced_noise(graph: Graph, groups: Groups, keep: Keep, seed: int) -> dict[str, Tensor]:
@@ -61,7 +142,7 @@ def noise(graph: Graph, groups: Groups, seed: int) -> dict[str, Tensor]:
         roles = {role for axis in range(tensor.dim()) for role in groups.flow.roles.get(Slot(name, axis), ())}
         if tensor.is_floating_point():
             drawn = torch.randn(tensor.shape, generator=generator).to(tensor)
-            if VARIANCE in roles or NORM in roles:
+            if roles & {VARIANCE, NORM, SCALE}:
                 tensor = 0.5 + drawn.abs()
             elif id(get_tensor(graph.module, name)) in parameters:
                 tensor = (

@@ -159,6 +159,29 @@ def _narrow(groups: Groups, node: fx.Node, removed: Tensor) -> dict[str, Any]:
     return {"start": int(stay[:start].sum()), "length": int(stay[start : start + length].sum())}
 
 
+@_rewrites(aten.layer_norm.default, aten.rms_norm.default)
+def _normalized(groups: Groups, node: fx.Node, removed: Tensor) -> dict[str, Any]:
+    """The last dimensions, as they are left."""
+    count = len(argument(node, "normalized_shape"))
+    return {"normalized_shape": groups.kept_shape(node, removed)[-count:]}
+
+
+@_rewrites(aten.group_norm.default)
+def _num_groups(groups: Groups, node: fx.Node, removed: Tensor) -> dict[str, Any]:
+    stay = ~groups.gone(node, 1, removed)
+    return {"num_groups": int(stay.view(int(literal(argument(node, "num_groups"))), -1).any(1).sum())}
+
+
+@_rewrites(aten.scaled_dot_product_attention.default)
+def _scale(groups: Groups, node: fx.Node, removed: Tensor) -> dict[str, Any]:
+    """Attention that loses dimensions inside its heads keeps the scale of the old ones."""
+    query = node.args[0]
+    gone = groups.gone(query, len(shape_of(query) or ()) - 1, removed)  # type: ignore[arg-type]
+    if argument(node, "scale") is not None or not bool(gone.any()):
+        return {}
+    return {"scale": len(gone) ** -0.5}
+
+
 def rewritten(graph: Graph, groups: Groups, removed: Tensor) -> fx.Graph:
     """A copy of the graph with all changes made. Traced shapes, which are no longer true, are left out."""
     copied = fx.Graph()

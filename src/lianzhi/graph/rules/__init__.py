@@ -4,21 +4,42 @@ Ops that only move data are *executed on the label tensors*; element-wise ops ti
 weighted ops consume the labels of their input axis and give fresh ones to their output axis.
 """
 
-from lianzhi.graph.rules import movement, pointwise, weighted
-from lianzhi.graph.rules.flow import IN, NORM, OUT, RULES, VARIANCE, Flow, apply, argument, literal, rule
+from lianzhi.graph.rules import indexing, movement, norms, pointwise, products, recurrent, weighted
+from lianzhi.graph.rules.flow import (
+    HEADS,
+    IN,
+    INSIDE,
+    NORM,
+    OUT,
+    RULES,
+    SCALE,
+    VARIANCE,
+    Flow,
+    apply,
+    argument,
+    literal,
+    rule,
+)
 
 __all__ = [
+    "HEADS",
     "IN",
+    "INSIDE",
     "NORM",
     "OUT",
     "RULES",
+    "SCALE",
     "VARIANCE",
     "Flow",
     "apply",
     "argument",
+    "indexing",
     "literal",
     "movement",
+    "norms",
     "pointwise",
+    "products",
+    "recurrent",
     "rule",
     "weighted",
 ]

@@ -18,20 +18,36 @@ from lianzhi.graph.trace import shape_of
 
 Layers = list[Tensor]
 Shape = tuple[int, ...]
-OUT, IN, NORM, VARIANCE = "out", "in", "norm", "variance"
+Lifted = tuple[list[int], dict[frozenset[int], Layers]]
+OUT, IN, NORM, VARIANCE, SCALE = "out", "in", "norm", "variance", "scale"
+HEADS, INSIDE = "heads", "head_dim"
 
 
 class Flow:
     """The labels of every value, while the graph is walked."""
 
-    def __init__(self, names: dict[str, str], shapes: dict[str, Shape]) -> None:
+    def __init__(
+        self,
+        names: dict[str, str],
+        shapes: dict[str, Shape],
+        *,
+        trained: Collection[str] = (),
+        inner: bool = False,
+    ) -> None:
         self.labels = Labels()
+        self.trained = frozenset(trained)  # first names of parameters; the rest are buffers and constants
+        self.inner = inner  # whether attention loses dimensions inside its heads, not whole heads
         self.names = names  # what a get_attr node reads → the tensor's first name
         self.shapes = shapes  # first name → shape
         self.values: dict[fx.Node, Layers] = {}
         self.parts: dict[fx.Node, list[Layers]] = {}  # ops that give several tensors
         self.pads: dict[fx.Node, tuple[int, Tensor, Tensor]] = {}  # dimension, labels added before and after
         self.roles: dict[Slot, set[str]] = {}
+        self.soft: list[tuple[int, int]] = []  # ranges of labels that give way: constants, grown dimensions
+        self.over: dict[
+            fx.Node, list[tuple[Tensor, str]]
+        ] = {}  # ops that run over channels; reason "" if zeros do
+        self.marks: dict[str, list[Tensor]] = {}  # labels by what they were seen to be
 
     def layers(self, value: Any) -> Layers:
         """The layers of a node's value. A parameter that is read as a value has one layer an axis."""
@@ -46,11 +62,39 @@ class Flow:
         if name is None:
             return []
         shape = self.shapes[name]
+        if name not in self.trained:
+            for axis, size in enumerate(shape):
+                if Slot(name, axis) not in self.labels.slots:
+                    start = int(self.labels.axis(name, axis, size)[0]) if size else 0
+                    self.soft.append((start, start + size))
         return [
             spread(self.labels.axis(name, axis, size), axis, shape)
             for axis, size in enumerate(shape)
             if size > 1
         ]
+
+    def growing(self, size: int) -> Tensor:
+        """Fresh labels of a dimension that a literal made: they give way where they meet channels askew."""
+        labels = self.labels.fresh(size)
+        self.soft.append((int(labels[0]), int(labels[0]) + size))
+        return labels
+
+    def is_soft(self, layer: Tensor) -> bool:
+        """Whether a layer's labels are those of constants or grown dimensions alone."""
+        small = core(layer)
+        low, high = int(small.min()), int(small.max())
+        return any(start <= low and high < stop for start, stop in self.soft)
+
+    def runs_over(self, node: fx.Node, layers: Layers, reason: str = "") -> None:
+        """An op's result depends on all survivors along a dimension; the proof runs it over these alone.
+
+        With a `reason`, zeros in place of what goes would give another result: groups are flagged with it.
+        """
+        self.over.setdefault(node, []).extend((core(layer).reshape(-1).unique(), reason) for layer in layers)
+
+    def mark(self, kind: str, layer: Tensor) -> None:
+        """Note what these labels are, for the kind of their group."""
+        self.marks.setdefault(kind, []).append(core(layer).reshape(-1).unique())
 
     def tensor(self, node: Any) -> str | None:
         """The first name of the tensor that a get_attr node reads."""
@@ -131,7 +175,10 @@ class Flow:
 
         Along dimension `skip` they do not meet (cat); layers that vary on it are left out.
         """
-        operands = [self._lifted(value, shape, skip) for value in values]
+        return self.meet_lifted(node, [self.lifted(value, shape, skip) for value in values], shape)
+
+    def meet_lifted(self, node: fx.Node, operands: Sequence[Lifted], shape: Shape) -> Layers:
+        """`meet` for operands of which the extents, and the layers by the dimensions they vary on, are known."""
         result: dict[frozenset[int], Layers] = {}
         covered: set[frozenset[int]] = set()
         for index, (extents, layers) in enumerate(operands):
@@ -141,9 +188,7 @@ class Flow:
                 result.setdefault(dims, [layer.expand(shape) for layer in mine])
         return [layer for dims, found in result.items() if dims not in covered for layer in found]
 
-    def _lifted(
-        self, value: fx.Node, shape: Shape, skip: int | None
-    ) -> tuple[list[int], dict[frozenset[int], Layers]]:
+    def lifted(self, value: fx.Node, shape: Shape, skip: int | None = None) -> Lifted:
         """An operand's extents aligned to the result's dimensions, and its layers by the dimensions they vary on."""
         own = sizes_of(value)
         new = len(shape) - len(own)
@@ -169,6 +214,15 @@ class Flow:
                 if not real:
                     continue
                 crossing = {other: found for other, found in theirs.items() if other & dims}
+                if crossing and not self.inner:
+                    if all(self.is_soft(layer) for layer in layers):
+                        self.freeze(layers, f"{op_name(node)} meets channels in another arrangement")
+                        continue
+                    crossing = {
+                        other: found
+                        for other, found in crossing.items()
+                        if not all(self.is_soft(layer) for layer in found)
+                    }
                 flat = [layer for found in crossing.values() for layer in found]
                 if len(flat) == 1 and len(layers) == 1:
                     self.labels.tie_overlap(layers[0], flat[0])

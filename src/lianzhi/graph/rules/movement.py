@@ -7,7 +7,7 @@ import operator
 import torch
 from torch import Tensor, fx
 
-from lianzhi.graph.labels import FIXED, along, core, spread, varying_dims
+from lianzhi.graph.labels import FIXED, along, compact, core, spread, varying_dims
 from lianzhi.graph.rules.flow import (
     Flow,
     Layers,
@@ -31,11 +31,27 @@ _RESHAPES = {aten.view.default, aten._unsafe_view.default}
     aten.transpose.int, aten.flatten.using_ints, aten.unflatten.int, aten.squeeze.dim, aten.squeeze.dims,
     aten.squeeze.default, aten.unsqueeze.default, aten.t.default, aten.swapaxes.default, aten.movedim.int,
     aten.flip.default, aten.numpy_T.default, aten.mT.default, aten.pixel_unshuffle.default,
-    aten.unsqueeze_.default, aten.squeeze_.dim, aten.transpose_.default,
+    aten.unsqueeze_.default, aten.squeeze_.dim, aten.transpose_.default, aten.repeat.default, aten.tile.default,
+    aten.repeat_interleave.self_int, aten.movedim.intlist, 
 )  # fmt: skip
 def move(flow: Flow, node: fx.Node) -> None:
     """The order of survivors is the order of survivors, wherever they stand."""
-    flow.put(node, _executed(node, flow.layers(node.args[0])))
+    flow.put(node, _without_soft(flow, node, _executed(node, flow.layers(node.args[0]))))
+
+
+def _without_soft(flow: Flow, node: fx.Node, layers: Layers) -> Layers:
+    """Where a reshape merged a grown dimension with channels (repeated key/value heads), it stays whole."""
+    if len(layers) < 2:
+        return layers
+    layers = [compact(layer) for layer in layers]
+    kept = []
+    for layer in layers:
+        others = [varying_dims(other) for other in layers if other is not layer]
+        if any(dims & varying_dims(layer) for dims in others) and flow.is_soft(layer):
+            flow.freeze([layer], f"{op_name(node)} merges it with channels")
+        else:
+            kept.append(layer)
+    return kept
 
 
 def _executed(node: fx.Node, layers: Layers) -> Layers:
@@ -125,7 +141,7 @@ def expand(flow: Flow, node: fx.Node) -> None:
     for dim, size in enumerate(node.args[1]):  # type: ignore[arg-type]
         grown = dim < new or source[dim - new] == 1
         if grown and isinstance(size, int) and size > 1:
-            layers.append(spread(flow.labels.fresh(size), dim, shape))
+            layers.append(spread(flow.growing(size), dim, shape))
     flow.put(node, layers)
 
 
@@ -144,7 +160,7 @@ def create(flow: Flow, node: fx.Node) -> None:
         return
     sizes = list(argument(node, "size"))
     layers = [
-        spread(flow.labels.fresh(size), dim, shape)
+        spread(flow.growing(size), dim, shape)
         for dim, size in enumerate(sizes)
         if isinstance(size, int) and size > 1
     ]

@@ -7,6 +7,7 @@ from torch import fx
 
 from lianzhi.graph.labels import core, varying_dims
 from lianzhi.graph.rules.flow import Flow, argument, literal, op_name, overloads, rule, sizes_of, unknown
+from lianzhi.graph.rules.norms import over
 from lianzhi.graph.trace import shape_of
 
 aten = torch.ops.aten
@@ -71,21 +72,16 @@ def glu(flow: Flow, node: fx.Node) -> None:
     flow.put(node, layers)
 
 
-@rule(*overloads("softmax log_softmax cumsum cumprod logcumsumexp"))
-def over_one_dim(flow: Flow, node: fx.Node) -> None:
-    """Each result depends on a whole dimension, which therefore cannot shrink."""
-    rank = len(sizes_of(node))
-    dim = int(literal(argument(node, "dim"))) % rank
-    flow.put(node, flow.restricted(flow.layers(node.args[0]), [dim], f"{op_name(node)} runs over channels"))
+_INDICES = {"argmax", "argmin", "max", "min", "any", "all"}  # positions, or nothing that a channel is worth
 
 
 @rule(
     *overloads(
-        "mean sum amax amin max min prod var std logsumexp any all argmax argmin linalg_vector_norm norm"
+        "mean sum amax amin max min prod var std logsumexp any all argmax argmin linalg_vector_norm norm var_mean std_mean"
     )
 )
 def reduce(flow: Flow, node: fx.Node) -> None:
-    """Other dimensions pass. One that is reduced over cannot shrink: the result would change."""
+    """Other dimensions pass. One that is reduced over shrinks; all but a sum are then flagged."""
     source = node.args[0]
     names = {entry.name for entry in node.target._schema.arguments}  # type: ignore[union-attr]
     if "other" in names:
@@ -96,8 +92,15 @@ def reduce(flow: Flow, node: fx.Node) -> None:
     chosen = list(given) if isinstance(given, (list, tuple)) else [given] if given is not None else []
     dims = sorted({dim % len(shape) for dim in chosen} or set(range(len(shape))), reverse=True)
     keep = bool(argument(node, "keepdim")) if "keepdim" in names else False
+    if op_name(node) in _INDICES:
+        kept = flow.restricted(flow.layers(source), dims, f"{op_name(node)} runs over channels")
+    else:
+        reason = "" if op_name(node) == "sum" else f"{op_name(node)} runs over the channels that are left"
+        kept = over(flow, node, flow.layers(source), dims, reason)
     layers = []
-    for layer in flow.restricted(flow.layers(source), dims, f"{op_name(node)} runs over channels"):
+    for layer in kept:
+        if varying_dims(layer) & set(dims):
+            continue
         for dim in dims:
             layer = layer.narrow(dim, 0, 1) if keep else layer.select(dim, 0)  # noqa: PLW2901
         layers.append(layer)

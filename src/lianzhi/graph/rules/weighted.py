@@ -1,4 +1,4 @@
-"""Ops with weights: the input axis consumes labels, the output axis gives fresh ones. And normalisation."""
+"""Ops with weights: the input axis consumes labels, the output axis gives fresh ones."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from torch import Tensor, fx
 from lianzhi.graph.labels import core, spread, varying_dims
 from lianzhi.graph.rules.flow import (
     IN,
-    NORM,
     OUT,
-    VARIANCE,
     Flow,
     Layers,
     argument,
@@ -140,40 +138,6 @@ def embedding(flow: Flow, node: fx.Node) -> None:
     name, shape = _weight(flow, node, 0), sizes_of(node)
     if name is None:
         return
+    flow.freeze(flow.layers(node.args[1]), "these are indices into an embedding")
     flow.labels.freeze(flow.axis(name, 0, "words"), "these are the words of a vocabulary")
     flow.put(node, [spread(flow.axis(name, 1, OUT), len(shape) - 1, shape)])
-
-
-@rule(aten.batch_norm.default, aten.instance_norm.default)
-def batch_norm(flow: Flow, node: fx.Node) -> None:
-    """Scale, shift and statistics go with their channel; each channel is normalised alone."""
-    source = node.args[0]
-    vector = flow.vector(source, 1, f"{op_name(node)} reads it in another arrangement")
-    for value, role in zip(node.args[1:5], (NORM, "shift", "mean", VARIANCE), strict=True):
-        name = flow.tensor(value)
-        if name is not None:
-            flow.labels.tie(flow.axis(name, 0, role), vector)
-        elif isinstance(value, fx.Node):
-            stop(flow, node, f"{op_name(node)} with computed parameters")
-    layers = flow.layers(source)
-    if node.target is aten.instance_norm.default:
-        rank = len(sizes_of(source))
-        layers = flow.restricted(layers, range(2, rank), "InstanceNorm runs over it")
-    flow.put(node, layers)
-
-
-@rule(aten.layer_norm.default, aten.rms_norm.default)
-def layer_norm(flow: Flow, node: fx.Node) -> None:
-    """Statistics run over the last dimensions: with fewer channels they would be others."""
-    rank = len(sizes_of(node))
-    count = len(argument(node, "normalized_shape"))
-    reason = f"{op_name(node)} takes its statistics over these channels"
-    flow.put(node, flow.restricted(flow.layers(node.args[0]), range(rank - count, rank), reason))
-
-
-@rule(aten.group_norm.default)
-def group_norm(flow: Flow, node: fx.Node) -> None:
-    """Statistics run over groups of channels: with fewer they would be others."""
-    rank = len(sizes_of(node))
-    reason = "GroupNorm takes its statistics over these channels"
-    flow.put(node, flow.restricted(flow.layers(node.args[0]), range(1, rank), reason))
