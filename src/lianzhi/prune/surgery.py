@@ -7,6 +7,7 @@ computes the same on noise; otherwise the captured graph module is the result.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from lianzhi.errors import GraphError
 from lianzhi.graph import Graph, Groups, TracedModule, replace_tensor
 from lianzhi.graph.module import adopt, put_constant
 from lianzhi.prune import proof, rewrite
+from lianzhi.prune.config import has_config, sync_config
+from lianzhi.prune.plain import run_with
 from lianzhi.prune.slicing import Keep, slice_optimizer, sliced
 from lianzhi.prune.sync import sync_attributes
 
@@ -29,6 +32,7 @@ class Operated:
     module: nn.Module
     kind: str
     reason: str = ""
+    every: bool = False  # how attributes were synced
 
 
 def operate(
@@ -44,9 +48,12 @@ def operate(
     traced = _traced(model, graph, groups, removed, keep)
     operated = _choose(graph, groups, keep, found, model, traced)
     if in_place and operated.kind == "plain":
-        _slice_tensors(source, model, {}, groups, onto=keep)
-        sync_attributes(source, found)
-        operated = Operated(source, "plain")
+        changed = operated.module
+        _slice_tensors(source, changed, {}, groups, onto=keep)
+        sync_attributes(source, found, every=operated.every)
+        if has_config(source):
+            source.config = changed.config
+        operated = dataclasses.replace(operated, module=source)
     if optimizer is not None:
         slice_optimizer(optimizer, names, operated.module, keep)
     for module, mode in _modes(source):
@@ -142,32 +149,49 @@ def _choose(
     name = type(model).__name__
     small = proof.sliced_noise(graph, groups, keep, seed=1)
     own = _tensors(model)
+    known = {key: value for key, value in small.items() if key in own}
     args, kwargs = proof.random_inputs(graph, seed=1)
-    reason = f"{name} computes something else once its attributes are changed"
-    try:
-        sync_attributes(model, found)
-        model.eval()
-        with torch.no_grad():
-            known = {key: value for key, value in small.items() if key in own}
-            plain = functional_call(model, known, args, kwargs)
-            truth = functional_call(traced, small, args, kwargs)
-            if proof.difference(plain, truth) < 1e-4:
-                _check_training(graph, groups, model, known)
-                return Operated(model, "plain")
-    except Exception as error:
-        reason = f"{name} does not run with fewer channels: {str(error).strip().splitlines()[0]}"
-    return Operated(traced, "graph", reason)
+    with torch.no_grad():
+        truth = functional_call(traced, small, args, kwargs)
+    reasons = []
+    for every in (False, True):
+        trial = copy.deepcopy(model, {id(tensor): tensor for tensor in own.values()})
+        try:
+            sync_attributes(trial, found, every=every)
+            trial.eval()
+            with torch.no_grad():
+                plain = run_with(trial, known, args, kwargs)
+            if proof.difference(plain, truth) >= 1e-4:
+                raise GraphError(f"{name} computes something else once its attributes are changed")
+            _check_training(graph, groups, trial, known)
+        except Exception as error:
+            shown = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            own_words = isinstance(error, GraphError)
+            reasons.append(shown if own_words else f"{name} does not run with fewer channels: {shown}")
+            continue
+        reason = ""
+        if has_config(trial) and not sync_config(trial, graph.source, args, kwargs):
+            reason = f"no config of {name} says these sizes: save it with lianzhi.save, not save_pretrained"
+        return Operated(trial, "plain", reason, every)
+    return Operated(traced, "graph", reasons[0])
 
 
 def _check_training(graph: Graph, groups: Groups, model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Layers that run in training only are not in the graph: run them if there are any."""
     read = {groups.flow.tensor(node) for node in graph.nodes}
-    names = dict(model.named_parameters())
-    if all(name in read for name in names):
+    unread = {name for name, _ in model.named_parameters() if name not in read}
+    known = {id(parameter) for name, parameter in graph.source.named_parameters() if name in unread}
+    if not known:
         return
     model.train()
     args, kwargs = proof.random_inputs(graph, seed=1)
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    functional_call(
-        model, {**buffers, **{key: value.clone() for key, value in tensors.items()}}, args, kwargs
-    )
+    buffers = dict(model.named_buffers())
+    copies: dict[int, Tensor] = {}
+    for value in (*buffers.values(), *tensors.values()):
+        copies.setdefault(id(value), value.clone())
+    try:
+        run_with(
+            model, {name: copies[id(value)] for name, value in {**buffers, **tensors}.items()}, args, kwargs
+        )
+    finally:
+        model.eval()

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from lianzhi.prune.plain import refresh_recurrent
 from lianzhi.prune.rewrite import Change
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -22,8 +23,15 @@ def sync_leaf(module: nn.Module) -> None:
     if isinstance(module, _NORMS):
         tensor = weight if weight is not None else module.running_mean
         module.num_features = module.num_features if tensor is None else len(tensor)
+    elif isinstance(module, nn.RNNBase):
+        module.hidden_size, module.input_size = module.weight_hh_l0.shape[1], module.weight_ih_l0.shape[1]
+        refresh_recurrent(module)
     elif weight is None:
         return
+    elif isinstance(module, nn.GroupNorm):
+        module.num_channels = len(weight)
+    elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+        module.normalized_shape = tuple(weight.shape)
     elif isinstance(module, _CONVOLUTIONS):
         first, second = weight.shape[0], weight.shape[1] * module.groups
         module.in_channels, module.out_channels = (first, second) if module.transposed else (second, first)
@@ -44,8 +52,11 @@ def owner_of(node: fx.Node) -> str:
     return path.removeprefix("L['self'].").removeprefix("L['self']")
 
 
-def sync_attributes(model: nn.Module, changes: list[Change]) -> None:
-    """Change attributes so that the module computes with its sliced tensors."""
+def sync_attributes(model: nn.Module, changes: list[Change], *, every: bool = False) -> None:
+    """Change attributes so that the module computes with its sliced tensors.
+
+    A change is given to the first attribute that has the old value and no new one yet; with `every`, to all.
+    """
     modules = dict(model.named_modules())
     pending: dict[str, list[Change]] = {}
     for change in changes:
@@ -56,12 +67,12 @@ def sync_attributes(model: nn.Module, changes: list[Change]) -> None:
             pending.setdefault(owner_of(change.node), []).append(change)
     for owner, found in pending.items():
         if owner in modules:
-            _assign(modules[owner], found)
+            _assign(modules[owner], found, every)
     for module in modules.values():
         sync_leaf(module)
 
 
-def _assign(module: nn.Module, changes: list[Change]) -> None:
+def _assign(module: nn.Module, changes: list[Change], every: bool) -> None:
     """Give the module's attributes, in the order in which they were defined, their new values."""
     free = [name for name in vars(module) if not name.startswith("_")]
     for change in changes:
@@ -70,15 +81,15 @@ def _assign(module: nn.Module, changes: list[Change]) -> None:
                 (type(getattr(module, name)) for name in free if _is(getattr(module, name), change.old)), None
             )
             if kind is not None:
-                _replace(module, free, change.old, kind(change.new))
+                _replace(module, free, every, change.old, kind(change.new))
             elif len(change.old) == len(change.new):
                 for old, new in zip(change.old, change.new, strict=True):
                     if isinstance(old, int) and old != new:
-                        _replace(module, free, old, new)
+                        _replace(module, free, every, old, new)
         elif isinstance(change.new, int):
-            _replace(module, free, change.old, change.new)
+            _replace(module, free, every, change.old, change.new)
         elif change.name == "split_size" and len(set(change.new)) == 1:
-            _replace(module, free, change.old, change.new[0])
+            _replace(module, free, every, change.old, change.new[0])
 
 
 def _is(value: Any, old: Any) -> bool:
@@ -88,9 +99,9 @@ def _is(value: Any, old: Any) -> bool:
     return type(value) is int and value == old
 
 
-def _replace(module: nn.Module, free: list[str], old: Any, new: Any) -> None:
-    """Set the first attribute that has the old value and is not set yet."""
-    name = next((name for name in free if _is(getattr(module, name), old)), None)
-    if name is not None:
+def _replace(module: nn.Module, free: list[str], every: bool, old: Any, new: Any) -> None:
+    """Set the first attribute, or all, that have the old value and are not set yet."""
+    names = [name for name in free if _is(getattr(module, name), old)]
+    for name in names if every else names[:1]:
         setattr(module, name, new)
         free.remove(name)
