@@ -24,7 +24,6 @@ _HEADS = (
     "num_attention_heads", "num_key_value_heads", "num_heads", "n_head", "n_heads", "encoder_attention_heads",
     "decoder_attention_heads",
 )  # fmt: skip
-_ATTRIBUTES = ("num_attention_heads", "num_key_value_heads", "num_heads", "n_heads", "n_head")
 MOST = 400  # configs to try
 
 
@@ -37,7 +36,7 @@ def sync_config(model: nn.Module, source: nn.Module, args: Any, kwargs: Any) -> 
     """Change the pruned model's config to one that makes it. False if none does; the config is then as it was."""
     old = source.config
     wanted = _shapes(model)
-    choices = _choices(old, _sizes(source, model), _head_counts(model))
+    choices = _choices(old, _sizes(source, model))
     if math.prod(len(values) for values in choices.values()) > MOST:
         return False
     for values in itertools.product(*choices.values()):
@@ -69,26 +68,25 @@ def _sizes(source: nn.Module, model: nn.Module) -> dict[int, set[int]]:
     return found
 
 
-def _head_counts(model: nn.Module) -> dict[str, set[int]]:
-    found: dict[str, set[int]] = {}
-    for module in model.modules():
-        for name in _ATTRIBUTES:
-            value = vars(module).get(name)
-            if type(value) is int:
-                found.setdefault("kv" if "key_value" in name else "q", set()).add(value)
-    return found
+def _fewer(count: int, sizes: dict[int, set[int]]) -> set[int]:
+    """What a number of heads may have become: an axis of so many heads, divided by the size of one."""
+    return {
+        new // (old // count)
+        for old, found in sizes.items()
+        if old % count == 0
+        for new in found
+        if new % (old // count) == 0 and new <= old
+    }
 
 
-def _choices(config: Any, sizes: dict[int, set[int]], heads: dict[str, set[int]]) -> dict[str, list[Any]]:
+def _choices(config: Any, sizes: dict[int, set[int]]) -> dict[str, list[Any]]:
     """For each number of the config that may have changed, the values to try, the changed ones first."""
     known = config.to_dict()
     choices: dict[str, list[Any]] = {}
     for name in (*_SIZES, *_HEADS):
         old = known.get(name)
         if type(old) is int:
-            new = set(sizes.get(old, ()))
-            if name in _HEADS:
-                new = heads.get("kv" if "key_value" in name else "q", set())
+            new = _fewer(old, sizes) if name in _HEADS and old > 0 else set(sizes.get(old, ()))
             choices[name] = sorted(new, key=lambda size, old=old: size == old)
             choices[name] = choices[name] if old in new else [*choices[name], old]
         elif isinstance(old, (list, tuple)) and old and all(type(item) is int for item in old):
@@ -96,10 +94,10 @@ def _choices(config: Any, sizes: dict[int, set[int]], heads: dict[str, set[int]]
             if math.prod(map(len, options)) <= MOST:
                 choices[name] = [list(values) for values in itertools.product(*options)]
     choices = {name: values for name, values in choices.items() if values != [known[name]]}
-    if "head_dim" in known and known["head_dim"] is None and any(name in choices for name in _HEADS):
+    if "head_dim" in known and any(name in choices for name in _HEADS):
         width, count = known.get("hidden_size"), known.get("num_attention_heads")
         if type(width) is int and type(count) is int:
-            choices["head_dim"] = [width // count]
+            choices["head_dim"] = [known["head_dim"] or width // count]
     return choices
 
 
