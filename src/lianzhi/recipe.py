@@ -84,7 +84,7 @@ class Prune(Config):
         default=None, description="of latency: the runtime; null: the recipe's, or onnxruntime"
     )
     batch: int = Field(default=1, ge=1, description="of latency: samples a call")
-    granularity: str = "channel"
+    granularity: str | tuple[str, ...] = "channel"
     scope: Literal["global", "layer", "isomorphic", "sensitivity"] = "global"
     ratios: tuple[float, ...] = Field(
         default=(0.25, 0.5, 0.75), description="of scope sensitivity: the shares that are tried on each group"
@@ -127,6 +127,13 @@ class Prune(Config):
             raise ValueError(
                 f"give exactly one of {', '.join(BUDGETS)} (got {', '.join(given) if given else 'none'})"
             )
+        kinds = (self.granularity,) if isinstance(self.granularity, str) else self.granularity
+        for kind in ("layers", "head_dim"):
+            if kind in kinds:
+                raise ValueError(
+                    f"granularity '{kind}' is not offered in recipes: a plan of it cannot be kept as JSON yet; "
+                    f"call lz.prune.plan(…, granularity='{kind}') and give the pruned model to the recipe"
+                )
         if self.refine is not None and self.iterations == 1:
             raise ValueError("'refine' runs between iterations: set 'iterations' to 2 or more, or add a step")
         if not self.ratios or any(

@@ -6,6 +6,7 @@ from lianzhi.prune.activations import Activity
 from lianzhi.prune.allocation import knapsack
 from lianzhi.prune.batch_norm import reestimate
 from lianzhi.prune.criteria import needs, registry
+from lianzhi.prune.depth import DepthPlan, plan_layers
 from lianzhi.prune.importance import GroupView
 from lianzhi.prune.latency import latency_share
 from lianzhi.prune.planned import Plan
@@ -16,6 +17,7 @@ from lianzhi.prune.sparsify import bn_l1, bn_scales, channel_slices, group_lasso
 __all__ = [
     "SCHEDULES",
     "Activity",
+    "DepthPlan",
     "GroupView",
     "Plan",
     "Sensitivity",
@@ -28,6 +30,7 @@ __all__ = [
     "latency_share",
     "needs",
     "plan",
+    "plan_layers",
     "reestimate",
     "registry",
     "round_budget",

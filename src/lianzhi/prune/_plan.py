@@ -7,7 +7,7 @@ what stays within the limits or to a budget (`latency` to a measured one, `alloc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.graph import Group
 from lianzhi.prune import allocation
 from lianzhi.prune import latency as timing
+from lianzhi.prune.depth import plan_layers
+from lianzhi.prune.granularity import CHANNELS, LAYERS, names_of
 from lianzhi.prune.planned import Plan
 from lianzhi.prune.scoring import Criterion, Ignore, score_groups, structure
 from lianzhi.prune.selection import SCOPES, Limits, Selection, Size, least_kept, select, select_to_budget
@@ -40,7 +42,7 @@ def plan(
     criterion_options: dict[str, Any] | None = None,
     aggregate: str = "mean",
     normalize: str = "none",
-    granularity: str = "channel",
+    granularity: str | Sequence[str] = CHANNELS,
     scope: str = "global",
     round_to: int = 1,
     min_channels: int = 1,
@@ -68,6 +70,9 @@ def plan(
     list of them, one a layer). Those that read data take it from `calibration`, batches as `example_inputs`, or
     ``(batch, labels)`` with ``loss(outputs, labels)`` where they need gradients.
 
+    `granularity` names what may go: ``channel`` (everything), one or several of ``heads``, ``head_dim``, ``ffn`` and
+    ``hidden``, or ``layers``: whole residual blocks, which gives a `DepthPlan` (see `plan_layers`).
+
     `scope`: one ranking of all channels (``global``), the same ratio everywhere (``layer``), one ranking for the
     layers of each structure (``isomorphic``), or by the measured `sensitivity` of each group (``sensitivity``).
     `ignore` takes names, globs and types of layers (``"Linear"`` or ``nn.Linear``); one that matches nothing is an
@@ -79,9 +84,11 @@ def plan(
     """
     given = {"ratio": ratio, "macs": macs, "parameters": parameters, "bytes": bytes, "latency": latency}
     name, amount = _one_budget(given)
-    if granularity != "channel":
-        raise RecipeError(f"granularity '{granularity}' is not in this version, which prunes by 'channel'")
     _check_scope(scope, sensitivity, name)
+    if names_of(granularity) == [LAYERS]:
+        if name != "ratio":
+            raise RecipeError(f"granularity 'layers' takes a ratio of the blocks, not {name}")
+        return plan_layers(model, example_inputs, ratio=amount, criterion=criterion)  # type: ignore[return-value]
     limits = Limits(round_to, min_channels, max_layer_ratio)
     if name == "latency":
         timing.check(target, batch)
@@ -92,6 +99,7 @@ def plan(
         criterion_options=criterion_options,
         aggregate=aggregate,
         normalize=normalize,
+        granularity=granularity,
         ignore=ignore,
         calibration=calibration,
         loss=loss,

@@ -10,11 +10,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from lianzhi.errors import GraphError, RecipeError, did_you_mean
-from lianzhi.graph import Graph, Group, capture, channel_groups, get_tensor
+from lianzhi.graph import Graph, Group, capture, get_tensor
 from lianzhi.graph.groups import layer_of
 from lianzhi.graph.rules import IN
 from lianzhi.prune import evidence
 from lianzhi.prune.criteria import needed_by, registry
+from lianzhi.prune.granularity import CHANNELS, groups_of
 from lianzhi.prune.importance import GroupView, combine
 from lianzhi.prune.planned import Plan
 
@@ -40,6 +41,7 @@ def score_groups(
     aggregate: str,
     normalize: str,
     ignore: Ignore,
+    granularity: str | Sequence[str] = CHANNELS,
     calibration: Iterable[Any] | None,
     loss: Callable[[Any, Any], Tensor] | None,
 ) -> Scored:
@@ -47,7 +49,7 @@ def score_groups(
     score, needed, name = resolve(criterion, criterion_options or {})
     evidence.check(needed, name, calibration, loss)
     graph = capture(model, example_inputs)
-    decided = Plan(graph, channel_groups(graph), {})
+    decided = Plan(graph, groups_of(graph, granularity), {})
     candidates = _not_ignored(graph, decided.groups.groups, ignore)
     known = evidence.collect(needed, graph, decided.groups, calibration, example_inputs, loss)
     groups, scores = [], []
