@@ -302,8 +302,8 @@ class Tied(Net):
         return self.twin(x)
 
 
-class Frozen(Net):
-    """What has no exact rule stays whole: GroupNorm, LayerNorm, softmax and roll over channels, a computed weight."""
+class Survivors(Net):
+    """Norms and softmax over channels, exact over the survivors; roll over channels and a computed weight, left whole."""
 
     def __init__(self):
         super().__init__(8)
@@ -392,7 +392,7 @@ NETS = {
     net.__name__: net
     for net in (
         Chain, Residual, OptionA, ZerosBeside, Dense, Branches, Depthwise, Grouped, Shuffle, NativeShuffle,
-        SqueezeExcite, SqueezeLinear, SpatialGate, Flatten, UNet, Unshuffle, Splits, Scaled, Attended, Tied, Frozen,
+        SqueezeExcite, SqueezeLinear, SpatialGate, Flatten, UNet, Unshuffle, Splits, Scaled, Attended, Tied, Survivors,
         MLP, Outputs, Folded, Instance, Signal,
     )
 }  # fmt: skip

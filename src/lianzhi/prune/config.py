@@ -87,8 +87,7 @@ def _choices(config: Any, sizes: dict[int, set[int]]) -> dict[str, list[Any]]:
         old = known.get(name)
         if type(old) is int:
             new = _fewer(old, sizes) if name in _HEADS and old > 0 else set(sizes.get(old, ()))
-            choices[name] = sorted(new, key=lambda size, old=old: size == old)
-            choices[name] = choices[name] if old in new else [*choices[name], old]
+            choices[name] = [*sorted(size for size in new if size != old), old]
         elif isinstance(old, (list, tuple)) and old and all(type(item) is int for item in old):
             options = [sorted(sizes.get(item, {item})) for item in old]
             if math.prod(map(len, options)) <= MOST:
