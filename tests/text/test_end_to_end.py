@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import lianzhi as lz
-from lianzhi import cli, jobs
+from lianzhi import cli, jobs, train
 from lianzhi.errors import RecipeError
 
 TRAIN = {"optimizer": "adamw", "lr": 3e-3, "batch_size": 16, "schedule": "polynomial", "warmup": 0.1}
@@ -142,8 +142,6 @@ def test_a_user_s_own_loader_of_tokens_takes_the_default_loss(bert):
     batches = [{**tokens(4, 5, seed), "labels": torch.tensor([0, 1, 1, 0])} for seed in range(2)]
     task = lz.Task(train=batches, validation=batches, labels=["a", "b"])
     model = lz.model("huggingface", path=str(bert), num_classes=2)
-    history = lz.pipeline.steps.train.fit(
-        model, task, lz.Train(epochs=1, label_smoothing=0.1), progress=False
-    )
+    history = train.fit(model, task, lz.Train(epochs=1, label_smoothing=0.1), progress=False)
     assert len(history.epochs) == 1
     assert 0 <= lz.measure.evaluate(model, task, split="validation").value <= 1

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from lianzhi import artifact, distill, graph, quantize, train
+from lianzhi import artifact, deploy, distill, graph, quantize, train
 from lianzhi.config import Config
-from lianzhi.errors import DataError, LianzhiError
+from lianzhi.errors import DataError, LianzhiError, RecipeError
 from lianzhi.pipeline.batches import require_calibration
 from lianzhi.pipeline.choose import runtimes
 from lianzhi.pipeline.pruning import evaluator, latency_target, make_plan
@@ -83,6 +83,11 @@ def _check_distill(run: Run, model: nn.Module, step: Distill) -> None:
 
 def _check_quantize(run: Run, model: nn.Module, step: Quantize) -> None:
     require_calibration(run.task)
+    if deploy.are_tokens(run.task.example_inputs):
+        raise RecipeError(
+            "int8 quantization of models that take tokens is not offered yet; leave the step out: the float model is "
+            "deployed in the fastest precision that was measured"
+        )
     for target in quantization_targets(run):
         quantize.check_options(
             target=target, weights=step.weights, activations=step.activations, techniques=step.techniques

@@ -32,6 +32,7 @@ def conv_threshold(
 ) -> list[Tensor]:
     """One score a unit and producing convolution.
 
+    >>> import torch
     >>> from lianzhi.prune import plan
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1, bias=False), torch.nn.Conv2d(2, 1, 1))
     >>> net[0].weight.data = torch.tensor([[0.9, 0.01, 0.0], [0.07, 0.07, 0.0]]).view(2, 3, 1, 1)
