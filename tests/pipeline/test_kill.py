@@ -1,7 +1,5 @@
 """SIGKILL at random moments, then --resume: the same final weights."""
 
-import hashlib
-import json
 import os
 import random
 import signal
@@ -11,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from killing import run_small, summary, weights
 
 RECIPE = """
 model: {name: resnet20, num_classes: 3}
@@ -25,10 +24,6 @@ steps:
   - distill: {epochs: 2, batch_size: 64, lr: 0.05}
   - quantize: {calibration: 64}
 """
-
-
-def weights(folder: Path) -> str:
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
 def start(recipe: Path, out: Path) -> subprocess.Popen:
@@ -88,41 +83,6 @@ steps:
   - prune: {ratio: 0.25}
   - distill: {epochs: 1, batch_size: 64, lr: 0.05}
 """
-
-# SIGKILL in place of the n-th call that renames or removes: every file that becomes final is such a moment.
-KILLER = """
-import os, shutil, signal, sys
-left = int(sys.argv.pop(1))
-def deadly(function):
-    def call(*args, **kwargs):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **kwargs)
-    return call
-os.replace, shutil.rmtree = deadly(os.replace), deadly(shutil.rmtree)
-from lianzhi.cli import main
-code = main(sys.argv[1:])
-print("calls", -left)
-sys.exit(code)
-"""
-
-
-def run_small(recipe: Path, out: Path, kill_at: int) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", KILLER, str(kill_at), "compress", str(recipe), "-o", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command += ["--resume", "--quiet"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
-def summary(out: Path) -> tuple:
-    """What does not depend on the clock: the weights, and the report without its times."""
-    report = json.loads((out / "report.json").read_text())
-    rows = [
-        (row["step"], row["value"], row["parameters"], row["macs"], row["samples"]) for row in report["rows"]
-    ]
-    return weights(out), rows, report["layers"], report["notes"]
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from lianzhi.jobs.dry_run import dry_run
 from lianzhi.jobs.evaluate import evaluate
-from lianzhi.jobs.inspect import inspect
+from lianzhi.jobs.inspect import Question, inspect
 from lianzhi.jobs.listing import names
 from lianzhi.jobs.measuring import measure_model, measure_text
 from lianzhi.jobs.predict import predict
@@ -10,6 +10,7 @@ from lianzhi.jobs.prepare import Job, prepare, require_training_only, run
 
 __all__ = [
     "Job",
+    "Question",
     "dry_run",
     "evaluate",
     "inspect",

@@ -13,7 +13,7 @@ from torch import nn
 
 from lianzhi import graph, measure, train
 from lianzhi.jobs.prepare import Job
-from lianzhi.recipe import Distill, kind_of
+from lianzhi.recipe import Distill, Prune, kind_of
 from lianzhi.train.options import TrainOptions
 
 TRIAL_STEPS = 8
@@ -71,14 +71,17 @@ def dry_run(job: Job) -> DryRun:
     cache: dict[str, float] = {}
     steps = []
     for step in job.recipe.steps:
-        seconds = 0.0
-        if isinstance(step, TrainOptions):
-            key = f"{step.batch_size} {step.precision} {step.memory_format} {step.augment}"
+        seconds, times = 0.0, 1
+        trained: Any = step
+        if isinstance(step, Prune):
+            trained, times = step.refine, step.iterations - 1
+        if isinstance(trained, TrainOptions):
+            key = f"{trained.batch_size} {trained.precision} {trained.memory_format} {trained.augment}"
             if key not in cache:
-                cache[key] = _seconds_a_step(job, step)
-            count = job.task.steps("train", step.batch_size) * step.epochs
-            count = min(count, step.max_steps * step.accumulate) if step.max_steps else count
-            seconds = count * cache[key] * (TEACHER if isinstance(step, Distill) else 1.0)
+                cache[key] = _seconds_a_step(job, trained)
+            count = job.task.steps("train", trained.batch_size) * trained.epochs
+            count = min(count, trained.max_steps * trained.accumulate) if trained.max_steps else count
+            seconds = times * count * cache[key] * (TEACHER if isinstance(trained, Distill) else 1.0)
         steps.append({"kind": kind_of(step), "options": step.to_dict(), "seconds": seconds})
     return DryRun(model, job.task.description(), steps, job.recipe.target)
 

@@ -10,6 +10,7 @@ from lianzhi.errors import DataError, RecipeError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.jobs.prepare import open_task
 from lianzhi.recipe import TaskSpec
+from lianzhi.tasks import Task
 
 
 def evaluate(
@@ -27,27 +28,12 @@ def evaluate(
 ) -> dict[str, Any]:
     """Return the metrics of a model on a split of a task; defaults come from the artifact's recipe."""
     saved = Saved(path)
-    known = saved.task
-    if task is None and known is None:
-        raise RecipeError(
-            f"{path}: no recipe beside it says which task it is for; add --task NAME --data DIR"
-        )
-    own = {key: value for key, value in (known or {}).items() if key not in ("name", "data")}
-    if task is not None and known is not None and task != known["name"]:
-        own, known = {}, None
-    if (saved.folder / "tokenizer").is_dir():
-        own["tokenizer"] = str(saved.folder)
-    spec = TaskSpec(
-        name=task or known["name"],  # type: ignore[index]
-        data=data or (known or {}).get("data"),
-        **{**own, **(options or {})},
-    )
-    source = open_task(spec)
+    source, own_task = task_for(saved, task=task, data=data, options=options)
     where = saved.where(runtime, precision)
     session = deploy.load(
         saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads
     )
-    _check_classes(path, session(source.example_inputs), source, own_task=known is not None)
+    _check_classes(path, session(source.example_inputs), source, own_task=own_task)
     result = measure.evaluate(session, source, split=split, batch_size=batch, progress=progress)
     return {
         "model": str(path),
@@ -60,6 +46,28 @@ def evaluate(
         "metrics": result.metrics,
         "samples": result.samples,
     }
+
+
+def task_for(
+    saved: Saved, *, task: str | None, data: str | None, options: dict[str, Any] | None
+) -> tuple[Task, bool]:
+    """The task of a saved model, and whether it is its own; defaults come from the recipe beside the model."""
+    known = saved.task
+    if task is None and known is None:
+        raise RecipeError(
+            f"{saved.path}: no recipe beside it says which task it is for; add --task NAME --data DIR"
+        )
+    own = {key: value for key, value in (known or {}).items() if key not in ("name", "data")}
+    if task is not None and known is not None and task != known["name"]:
+        own, known = {}, None
+    if (saved.folder / "tokenizer").is_dir():
+        own["tokenizer"] = str(saved.folder)
+    spec = TaskSpec(
+        name=task or known["name"],  # type: ignore[index]
+        data=data or (known or {}).get("data"),
+        **{**own, **(options or {})},
+    )
+    return open_task(spec), known is not None
 
 
 def _check_classes(path: Path, outputs: Any, task: tasks.Task, *, own_task: bool) -> None:

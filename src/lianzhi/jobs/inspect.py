@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,16 @@ from torch import nn
 
 from lianzhi import artifact, graph, measure, models
 from lianzhi.errors import RecipeError
+from lianzhi.jobs.artifacts import Saved
+from lianzhi.jobs.evaluate import task_for
 from lianzhi.jobs.measuring import example_of
-from lianzhi.jobs.prepare import prepare
+from lianzhi.jobs.prepare import open_task, prepare
+from lianzhi.pipeline.pruning import data_for, evaluator
+from lianzhi.prune import Sensitivity
+from lianzhi.prune import sensitivity as measure_sensitivity
+from lianzhi.prune.sensitivity import RATIOS
+from lianzhi.recipe import Prune, TaskSpec
+from lianzhi.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,7 @@ class Inspection:
     layers: list[dict[str, Any]]
     groups: list[dict[str, Any]]
     frozen: list[tuple[str, str]]
+    sensitivity: Sensitivity | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -33,6 +43,7 @@ class Inspection:
             "layers": self.layers,
             "groups": self.groups,
             "unprunable": [{"name": name, "reason": reason} for name, reason in self.frozen],
+            **({} if self.sensitivity is None else {"sensitivity": self.sensitivity.to_dict()}),
         }
 
     def __str__(self) -> str:
@@ -51,14 +62,32 @@ class Inspection:
         ]
         lines += ["", f"{len(self.frozen)} that cannot be pruned"]
         lines += [f"  {name}: {reason}" for name, reason in self.frozen]
+        if self.sensitivity is not None:
+            lines += ["", "the metric on the validation cut, by the share of a group's channels removed"]
+            lines += [self.sensitivity.table()]
         return "\n".join(lines)
 
 
-def inspect(source: str, *, shape: str | None = None) -> Inspection:
+@dataclass(frozen=True)
+class Question:
+    """What `inspect` is to measure beside the structure: sensitivities of a criterion on a task."""
+
+    task: str | None = None
+    data: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    ratios: tuple[float, ...] = RATIOS
+    criterion: str = "l1"
+    report: Callable[[str, int, int], None] | None = None
+
+
+def inspect(
+    source: str, *, shape: str | None = None, weights: str | None = None, question: Question | None = None
+) -> Inspection:
     """Inspect an artifact folder, a zoo model's name, or a recipe's model."""
-    model, inputs = _open(source, shape)
+    model, inputs, task = _open(source, shape, weights, question)
     captured = graph.capture(model, inputs)
     groups = graph.channel_groups(captured)
+    found = None if question is None or task is None else _sensitivity(model, task, question)
     return Inspection(
         name=source,
         parameters=measure.parameters(model),
@@ -66,21 +95,58 @@ def inspect(source: str, *, shape: str | None = None) -> Inspection:
         layers=graph.layers(captured),
         groups=[group.to_dict() for group in groups.groups],
         frozen=list(groups.frozen),
+        sensitivity=found,
     )
 
 
-def _open(source: str, shape: str | None) -> tuple[nn.Module, Any]:
+def _sensitivity(model: nn.Module, task: Task, question: Question) -> Sensitivity:
+    """The metric on the validation cut, never on the reported split, group by group."""
+    step = Prune(ratio=question.ratios[0], ratios=question.ratios, criterion=question.criterion)
+    return measure_sensitivity(
+        model,
+        task.example_inputs,
+        evaluator(task),
+        ratios=step.ratios,
+        criterion=step.criterion,
+        report=question.report,
+        **data_for(step.criterion, step, task),
+    )
+
+
+def _open(
+    source: str, shape: str | None, weights: str | None, question: Question | None
+) -> tuple[nn.Module, Any, Task | None]:
+    """The model, its example inputs, and the task if there is a question."""
     given = example_of(_shape(shape)) if shape else None
     path = Path(source)
+    if weights is not None and (path.is_dir() or path.suffix in (".yaml", ".yml")):
+        raise RecipeError(f"--weights is for a model of the zoo; {source} brings its own")
     if path.is_dir():
-        return artifact.load(path), artifact.example_inputs(path) if given is None else given
+        task = None
+        if question is not None:
+            options = question.options
+            task, _ = task_for(Saved(path), task=question.task, data=question.data, options=options)
+        return artifact.load(path), artifact.example_inputs(path) if given is None else given, task
     if path.suffix in (".yaml", ".yml"):
+        if question is not None and (question.task or question.data or question.options):
+            raise RecipeError(f"{source} names its own task: leave out --task, --data and --set")
         job = prepare(source)
-        return job.model, job.task.example_inputs if given is None else given
-    model = models.model(source)
+        return job.model, job.task.example_inputs if given is None else given, job.task
+    task = None
+    if question is not None:
+        if question.task is None:
+            raise RecipeError(
+                f"{source}: on which task? Add --task NAME --data DIR (see: lianzhi list tasks)"
+            )
+        if weights is None:
+            raise RecipeError(
+                f"{source}: a model of the zoo has random weights, whose sensitivity says nothing; add --weights FILE"
+            )
+        task = open_task(TaskSpec(name=question.task, data=question.data, **question.options))
+    model = models.model(source, weights=weights)
     if given is None:
         given = example_of(list(models.input_shape(model)))
-    return model, given
+    return model, given, task
 
 
 def _shape(text: str) -> list[int]:

@@ -29,10 +29,10 @@ def calibration_batches(task: Task, samples: int, batch_size: int) -> Iterator[t
     """
     left = samples
     for batch in task.batches("calibration", batch_size):
-        if left <= 0:
-            return
         yield cut(batch.inputs, slice(left)), cut(batch.labels, slice(left))
         left -= len(batch)
+        if left <= 0:
+            return
 
 
 def training_inputs(run: Run, batches: int) -> Iterator[Any]:
