@@ -129,7 +129,9 @@ def _backward(model: Any, inputs: Any) -> None:
 
     model.train()
     two = pytree.tree_map(lambda x: torch.cat([x, x]) if isinstance(x, torch.Tensor) else x, inputs)
-    outputs = [x for x in pytree.tree_leaves(_call(model, two)) if isinstance(x, torch.Tensor) and x.requires_grad]
+    outputs = [
+        x for x in pytree.tree_leaves(_call(model, two)) if isinstance(x, torch.Tensor) and x.requires_grad
+    ]
     sum(x.float().square().mean() for x in outputs).backward()  # type: ignore[union-attr]
     if not any(p.grad is not None for p in model.parameters()):
         raise AssertionError("no gradient arrives")
@@ -147,7 +149,11 @@ def run_one(which: str, name: str, limit: float) -> dict[str, Any]:
     for line in done.stdout.splitlines():
         if line.startswith("{"):
             return {**json.loads(line), "seconds": seconds}
-    return {"ok": False, "why": f"ended with {done.returncode}: {done.stderr.strip()[-300:]}", "seconds": seconds}
+    return {
+        "ok": False,
+        "why": f"ended with {done.returncode}: {done.stderr.strip()[-300:]}",
+        "seconds": seconds,
+    }
 
 
 def environment() -> dict[str, Any]:
@@ -167,7 +173,9 @@ def environment() -> dict[str, Any]:
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """The rows as text: seconds of capture, groups, plan and surgery, and the error of the proof."""
-    lines = [f"{'model':<50}{'plan s':>8}{'surgery':>9}{'error 30%':>11}{'error 50%':>11}{'onnx':>10}  result"]
+    lines = [
+        f"{'model':<50}{'plan s':>8}{'surgery':>9}{'error 30%':>11}{'error 50%':>11}{'onnx':>10}  result"
+    ]
     for name, row in rows.items():
         if not row.get("ok"):
             lines.append(f"{name:<50}  FAILED: {row.get('why', '')[:120]}")

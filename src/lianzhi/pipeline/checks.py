@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from lianzhi import artifact, distill, graph, quantize, train
+from lianzhi import artifact, deploy, distill, graph, quantize, train
 from lianzhi.config import Config
-from lianzhi.errors import DataError, LianzhiError
+from lianzhi.errors import DataError, LianzhiError, RecipeError
 from lianzhi.pipeline.batches import require_calibration
 from lianzhi.pipeline.choose import runtimes
 from lianzhi.pipeline.pruning import evaluator, latency_target, make_plan
