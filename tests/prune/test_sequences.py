@@ -74,8 +74,8 @@ def test_random_removals_are_exact_and_train(name, share):
     decided.keeps = random_keeps(decided, 1, share)
     assert decided.verify() < EXACT
     small = decided.apply()
-    captured = capture(small, made(name)[1])
-    again = Plan(captured, channel_groups(captured), {})
+    found = capture(small, made(name)[1])
+    again = Plan(found, channel_groups(found), {})
     assert again.count("macs") == decided.count("macs")
     assert sum(p.numel() for p in small.parameters()) == decided.count("parameters")
     small.train()
