@@ -9,7 +9,7 @@ from killing import run_small, summary
 from torch import nn
 
 import lianzhi as lz
-from lianzhi.errors import DataError, RecipeError
+from lianzhi.errors import DataError, GraphError, RecipeError
 from lianzhi.pipeline import checks, pruning
 from lianzhi.pipeline.state import Run, State
 from lianzhi.pipeline.store import Store
@@ -335,3 +335,11 @@ def test_killed_in_and_between_rounds(tmp_path):
         done = run_small(recipe, out, 0)
     assert done.returncode == 0, done.stderr
     assert summary(out) == summary(tmp_path / "whole")
+
+
+def test_a_surgery_that_is_not_exact_is_refused(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(lz.prune.Plan, "verify", lambda plan: 0.06)
+    model = Net()
+    with pytest.raises(GraphError, match="differ from the original"):
+        carry_out(task, tmp_path / "run", lz.Prune(ratio=0.5), model)
+    assert model.stem.weight.shape[0] == 16

@@ -200,7 +200,10 @@ def rewritten(graph: Graph, groups: Groups, removed: Tensor) -> fx.Graph:
 
 
 def _set(node: fx.Node, schema: Any, name: str, value: Any) -> None:
-    """Set an argument by position, filling in the defaults of those before it."""
+    """Set an argument by position, filling in the defaults of those before it; by name where it has no position."""
+    if any(entry.name == name and entry.kwarg_only for entry in schema):
+        node.kwargs = {**node.kwargs, name: value}
+        return
     kwargs = {key: item for key, item in node.kwargs.items() if key != name}
     args = list(node.args)
     position = next(index for index, entry in enumerate(schema) if entry.name == name)
