@@ -20,7 +20,7 @@ from lianzhi.graph import Graph, Groups, TracedModule, get_tensor
 from lianzhi.graph.labels import Slot
 from lianzhi.graph.module import adopt
 from lianzhi.graph.rules import IN, NORM, SCALE, VARIANCE
-from lianzhi.prune.rewrite import changes, rewritten
+from lianzhi.prune.rewrite import changes, rewritten, with_argument
 from lianzhi.prune.slicing import Keep, sliced
 
 
@@ -80,7 +80,7 @@ class _Survivors(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         if n not in self.touched:
             return super().run_node(n)
-        args, kwargs = fx.map_arg((self._arguments(n), n.kwargs), self._surviving)
+        args, kwargs = fx.map_arg(self._arguments(n), self._surviving)
         result = n.target(*args, **kwargs)  # type: ignore[operator]
         if isinstance(result, Tensor):
             return self._embedded(
@@ -93,17 +93,12 @@ class _Survivors(fx.Interpreter):
             for i, part in enumerate(result)
         )
 
-    def _arguments(self, node: fx.Node) -> list[Any]:
-        """Positional arguments, with those that the survivors change."""
-        args = list(node.args)
+    def _arguments(self, node: fx.Node) -> tuple[list[Any], dict[str, Any]]:
+        """An op's arguments, with those that the survivors change (attention keeps its old scale)."""
+        args, kwargs = list(node.args), dict(node.kwargs)
         for name, new in self.changed.get(node, {}).items():
-            schema = node.target._schema.arguments  # type: ignore[union-attr]
-            position = next(index for index, entry in enumerate(schema) if entry.name == name)
-            while len(args) <= position and not schema[len(args)].kwarg_only:
-                args.append(node.kwargs.get(schema[len(args)].name, schema[len(args)].default_value))
-            if position < len(args):
-                args[position] = new
-        return args
+            args, kwargs = with_argument(node.target._schema.arguments, args, kwargs, name, new)  # type: ignore[union-attr]
+        return args, kwargs
 
     def _surviving(self, node: fx.Node) -> Any:
         value = self.env[node]

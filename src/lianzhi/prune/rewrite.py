@@ -199,18 +199,24 @@ def rewritten(graph: Graph, groups: Groups, removed: Tensor) -> fx.Graph:
     return copied
 
 
-def _set(node: fx.Node, schema: Any, name: str, value: Any) -> None:
+def with_argument(
+    schema: Any, args: Any, kwargs: dict[str, Any], name: str, value: Any
+) -> tuple[list[Any], dict[str, Any]]:
     """Set an argument by position, filling in the defaults of those before it; by name where it has no position."""
     if any(entry.name == name and entry.kwarg_only for entry in schema):
-        node.kwargs = {**node.kwargs, name: value}
-        return
-    kwargs = {key: item for key, item in node.kwargs.items() if key != name}
-    args = list(node.args)
+        return list(args), {**kwargs, name: value}
+    kwargs = {key: item for key, item in kwargs.items() if key != name}
+    args = list(args)
     position = next(index for index, entry in enumerate(schema) if entry.name == name)
     while len(args) <= position:
         entry = schema[len(args)]
         args.append(kwargs.pop(entry.name, entry.default_value))
     args[position] = value
+    return args, kwargs
+
+
+def _set(node: fx.Node, schema: Any, name: str, value: Any) -> None:
+    args, kwargs = with_argument(schema, node.args, node.kwargs, name, value)
     node.args, node.kwargs = tuple(args), kwargs
 
 

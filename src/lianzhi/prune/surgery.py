@@ -41,7 +41,8 @@ def operate(
     """Remove components (a boolean a component) from the graph's source model, or from a copy of it."""
     source = graph.source
     keep = groups.keep(removed)
-    names = {id(parameter): name for name, parameter in source.named_parameters()}
+    first = {alias: leader for leader, aliases in groups.aliases.items() for alias in aliases}
+    names = {id(parameter): first.get(name, name) for name, parameter in source.named_parameters()}
     found = rewrite.changes(graph, groups, removed)
     model = _copied(source, keep)
     _slice_tensors(model, source, keep, groups)
