@@ -144,6 +144,7 @@ def test_refining_runs_between_rounds_and_is_replayed(task, tmp_path):
     assert replayed.layers == first.layers
 
 
+@pytest.mark.slow  # it times real runs, which a busy machine disturbs
 def test_latency_in_rounds(task, tmp_path):
     model = nn.Sequential(
         nn.Conv2d(3, 96, 3, padding=1),
