@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo bench-pruning test test-slow test-data lint types check clean
+.PHONY: help setup demo bench-pruning coverage coverage-vision test test-slow test-data lint types check clean
 
 help:
 	@sed -n 's/^#  *make/make/p' Makefile
@@ -37,6 +37,20 @@ bench-pruning: .venv-bench/.ready
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[openvino]'
 	.venv-bench/bin/python -m pip install --quiet --no-deps torch-pruning==1.6.1
+	@touch $@
+
+# which models can be pruned, exactly: the zoo and transformers; torchvision in an environment of its own (5.5 GB)
+coverage: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pruning_coverage.py --list zoo transformers
+
+coverage-vision: .venv-vision/.ready
+	OMP_NUM_THREADS=1 .venv-vision/bin/python benchmarks/pruning_coverage.py --list vision -o benchmarks/results/pruning_coverage_vision.json
+
+.venv-vision/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-vision
+	mkdir -p out
+	grep -v '^torch==' constraints.txt > out/constraints-vision.txt
+	.venv-vision/bin/python -m pip install --quiet --constraint out/constraints-vision.txt torch==2.14.1 torchvision==0.29.1 --editable .
 	@touch $@
 
 test: $(READY)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from lianzhi.graph.families import families
 from lianzhi.graph.kinds import flags_of, kind_of, kinds
 from lianzhi.graph.labels import Components, Slot, core, varying_dims
 from lianzhi.graph.rules import OUT, Flow, apply
@@ -174,25 +175,15 @@ def _named(graph: Graph) -> Iterator[tuple[str, Tensor]]:
 
 def _families(flow: Flow, components: Components, found: dict[str, Tensor]) -> list[Group]:
     """Units with the same signature (how many indices of which axes) form one group."""
-    touched: dict[int, dict[Slot, list[int]]] = {}
-    for slot, labels in flow.labels.slots.items():
-        for index, unit in enumerate(components.of[labels].tolist()):
-            if unit not in components.reasons:
-                touched.setdefault(unit, {}).setdefault(slot, []).append(index)
-    families: dict[tuple[tuple[Slot, int], ...], list[int]] = {}
-    for unit, slots in touched.items():
-        if not any(slot.tensor in flow.trained for slot in slots):
-            continue  # constants alone: nothing to gain
-        families.setdefault(tuple((slot, len(indices)) for slot, indices in slots.items()), []).append(unit)
     groups: list[Group] = []
     seen: dict[str, int] = {}
-    for signature, units in families.items():
-        members = {slot: torch.tensor([touched[unit][slot] for unit in units]) for slot, _ in signature}
+    for chosen, members in families(flow.labels.slots, components):
+        if not any(slot.tensor in flow.trained for slot in members):
+            continue  # constants alone: nothing to gain
         roles = {slot: frozenset(flow.roles.get(slot, ())) for slot in members}
         name = _family_name(members, roles)
         seen[name] = seen.get(name, 0) + 1
         unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
-        chosen = torch.tensor(units)
         kind = kind_of(chosen, members, roles, flow, found)
         groups.append(Group(unique, chosen, members, roles, kind, flags_of(chosen, flow, components)))
     return groups
