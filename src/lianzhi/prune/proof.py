@@ -2,8 +2,12 @@
 
 The output of the pruned graph must equal that of the original with the removed channels zeroed at their
 consumers. Ops that run over channels without a weight of their own (LayerNorm, softmax, a mean, the product of
-queries and keys) are computed in the original over the positions that survive, with attention's old scale. Parameters and BatchNorm statistics are drawn anew for this: in a fresh model they are ones and
-zeros, in a sparse one nearly zero, and would hide a channel that was sliced at the wrong index.
+queries and keys) are computed in the original over the positions that survive, with attention's old scale.
+Parameters and BatchNorm statistics are drawn anew for this: in a fresh model they are ones and zeros, in a
+sparse one nearly zero, and would hide a channel that was sliced at the wrong index.
+
+Through many layers such weights can carry the rounding of float32 past 1e-5. A difference that is more than
+rounding of a shallow net is therefore computed once more in float64, where a wrong index shows as before.
 """
 
 from __future__ import annotations
@@ -13,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from lianzhi.graph import Graph, Groups, TracedModule, get_tensor
@@ -23,11 +26,25 @@ from lianzhi.graph.rules import IN, NORM, SCALE, VARIANCE
 from lianzhi.prune.rewrite import changes, rewritten, with_argument
 from lianzhi.prune.slicing import Keep, sliced
 
+ROUNDING = 1e-6  # a larger difference is computed again in float64
+
 
 def largest_difference(graph: Graph, groups: Groups, removed: Tensor, *, seed: int = 0) -> float:
     """Largest |pruned − silenced original| over all outputs, each relative to its largest value."""
+    found = _difference(graph, groups, removed, seed, wide=False)
+    if found <= ROUNDING:
+        return found
+    try:
+        return _difference(graph, groups, removed, seed, wide=True)
+    except (RuntimeError, NotImplementedError):  # an op that has no float64, or makes float32 by itself
+        return found
+
+
+def _difference(graph: Graph, groups: Groups, removed: Tensor, seed: int, *, wide: bool) -> float:
     keep = groups.keep(removed)
-    silenced = {name: tensor.clone() for name, tensor in noise(graph, groups, seed).items()}
+    noisy = {name: _widened(tensor, wide) for name, tensor in noise(graph, groups, seed).items()}
+    small = _named(groups, {name: sliced(tensor, keep.get(name, {})) for name, tensor in noisy.items()})
+    silenced = {name: tensor.clone() for name, tensor in noisy.items()}
     for name, axes in keep.items():
         for axis, indices in axes.items():
             if IN in groups.flow.roles.get(Slot(name, axis), ()):
@@ -38,50 +55,77 @@ def largest_difference(graph: Graph, groups: Groups, removed: Tensor, *, seed: i
                 )
     traced = TracedModule(graph.module, rewritten(graph, groups, removed))
     adopt(traced, graph.module)
-    args, kwargs = random_inputs(graph, seed)
-    with torch.no_grad():
-        reference = _reference(graph, groups, removed, _named(groups, silenced), args, kwargs)
-        pruned = functional_call(traced, sliced_noise(graph, groups, keep, seed), args, kwargs)
-    return difference(reference, pruned)
-
-
-def _reference(
-    graph: Graph, groups: Groups, removed: Tensor, tensors: dict[str, Tensor], args: Any, kwargs: Any
-) -> Any:
-    """The original's output, with every op of `Flow.over` that loses something run over its survivors."""
+    args, kwargs = pytree.tree_map(lambda value: _widened(value, wide), random_inputs(graph, seed))
     touched = {
         node
         for node, entries in groups.flow.over.items()
         if any(bool(removed[groups.components.of[labels]].any()) for labels, _ in entries)
     }
-    if not touched:
-        return functional_call(graph.module, tensors, args, kwargs)
-    runner = _Survivors(graph, groups, removed, touched, tensors)
-    inputs = pytree.tree_leaves((args, kwargs), is_leaf=lambda value: value is None)
-    return graph.module.graph._codegen.process_outputs(runner.run(*inputs, enable_io_processing=False))
+    survivors = _Survivors(graph, groups, removed, touched, _named(groups, silenced), wide=wide)
+    with torch.no_grad():
+        reference = survivors.outputs(args, kwargs)
+        pruned = _Runner(traced, small, wide=wide).outputs(args, kwargs)
+    return difference(reference, pruned)
 
 
-class _Survivors(fx.Interpreter):
-    """Runs the original graph; the `touched` ops over the positions that survive, zeros elsewhere."""
+def _widened(value: Any, wide: bool) -> Any:
+    """A floating-point tensor, or its type, in float64 if `wide`."""
+    if not wide:
+        return value
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.double()
+    return torch.float64 if isinstance(value, torch.dtype) and value.is_floating_point else value
 
-    def __init__(
-        self, graph: Graph, groups: Groups, removed: Tensor, touched: set[fx.Node], tensors: dict[str, Tensor]
-    ) -> None:
-        super().__init__(graph.module)
-        self.groups, self.removed, self.touched, self.tensors = groups, removed, touched, tensors
-        self.changed: dict[fx.Node, dict[str, Any]] = {}
-        for change in changes(graph, groups, removed):
-            self.changed.setdefault(change.node, {})[change.name] = change.new
+
+class _Runner(fx.Interpreter):
+    """Runs a captured graph with other tensors in place of its own, in float64 if `wide`."""
+
+    def __init__(self, module: fx.GraphModule, tensors: dict[str, Tensor], *, wide: bool) -> None:
+        super().__init__(module)
+        self.tensors, self.wide = tensors, wide
+
+    def outputs(self, args: Any, kwargs: Any) -> Any:
+        """The model's output, in the form that the model gives it."""
+        inputs = pytree.tree_leaves((args, kwargs), is_leaf=lambda value: value is None)
+        codegen = self.module.graph._codegen  # type: ignore[union-attr]
+        return codegen.process_outputs(self.run(*inputs, enable_io_processing=False))
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
         found = self.tensors.get(str(target))
         return super().get_attr(target, args, kwargs) if found is None else found
 
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if self.wide:
+            args, kwargs = pytree.tree_map(
+                lambda value: _widened(value, not isinstance(value, Tensor)), (args, kwargs)
+            )
+        return super().call_function(target, args, kwargs)
+
+
+class _Survivors(_Runner):
+    """Runs the original graph; the `touched` ops over the positions that survive, zeros elsewhere."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        groups: Groups,
+        removed: Tensor,
+        touched: set[fx.Node],
+        tensors: dict[str, Tensor],
+        *,
+        wide: bool,
+    ) -> None:
+        super().__init__(graph.module, tensors, wide=wide)
+        self.groups, self.removed, self.touched = groups, removed, touched
+        self.changed: dict[fx.Node, dict[str, Any]] = {}
+        for change in changes(graph, groups, removed):
+            self.changed.setdefault(change.node, {})[change.name] = change.new
+
     def run_node(self, n: fx.Node) -> Any:
         if n not in self.touched:
             return super().run_node(n)
         args, kwargs = fx.map_arg(self._arguments(n), self._surviving)
-        result = n.target(*args, **kwargs)  # type: ignore[operator]
+        result = self.call_function(n.target, tuple(args), kwargs)
         if isinstance(result, Tensor):
             return self._embedded(
                 result, [self.groups.gone(n, dim, self.removed) for dim in range(result.dim())]
