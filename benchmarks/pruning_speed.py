@@ -90,15 +90,17 @@ def measure(name: str) -> dict[str, float]:
     times.append(time.perf_counter())
     groups = channel_groups(graph)
     times.append(time.perf_counter())
+    busy = time.process_time()
     decided = plan(model, inputs, ratio=0.5, scope="layer")
     times.append(time.perf_counter())
     decided.apply()
     times.append(time.perf_counter())
+    busy = time.process_time() - busy
     error = decided.verify()
     steps = [round(after - before, 2) for before, after in itertools.pairwise(times)]
     return {
         "parameters": sum(p.numel() for p in model.parameters()), "groups": len(groups.groups), "capture": steps[0],
-        "grouping": steps[1], "plan": steps[2], "surgery": steps[3], "total": round(steps[2] + steps[3], 2), "error": error,
+        "grouping": steps[1], "plan": steps[2], "surgery": steps[3], "total": round(steps[2] + steps[3], 2), "cpu_total": round(busy, 2), "error": error,
         "result": decided.result_kind,
     }  # fmt: skip
 
