@@ -36,7 +36,8 @@ def test_both_languages_show_the_same_example():
     assert without_comments(example("README.md")) == without_comments(example("README.zh-CN.md"))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_example_runs(tmp_path):
     code = example("README.md")
     for shown, small in SMALL.items():
