@@ -230,6 +230,23 @@ def test_weights_that_claim_to_be_huge(folder):
     tracemalloc.stop()
 
 
+def test_tensors_that_overlap_or_leave_gaps(folder):
+    def onto(header: Any) -> None:
+        header["bn.weight"]["data_offsets"] = header["bn.bias"]["data_offsets"]
+
+    weights(folder, onto)
+    refused(folder, "overlap, or leave gaps")
+
+
+@pytest.mark.timeout(60)
+def test_a_million_nodes(folder):
+    relu = {"op": "call", "name": "more", "target": "aten.relu.default", "args": [], "kwargs": {}}
+    change(folder, lambda data: data["graph"].update(nodes=data["graph"]["nodes"] + [relu] * 100_000))
+    refused(folder, "nodes; at most 50,000")
+    change(folder, lambda data: data["graph"].update(nodes=[0] * 10**6))
+    refused(folder, "nodes; at most 50,000")
+
+
 @pytest.mark.parametrize(
     "edit",
     [

@@ -31,7 +31,7 @@ _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".pt2", ".ckpt", ".joblib"}
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds links, pickles or archives: no artifact has them, and none is opened."""
+    """Refuse a folder that holds links, pipes, devices, pickles or archives: no artifact has them; none is opened."""
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "there is no such folder"
         raise ArtifactError(f"{folder}: {what}; give the folder of an artifact")
@@ -44,6 +44,11 @@ def check_folder(folder: Path) -> None:
                 )
             if entry.is_file(follow_symlinks=False):
                 _check_file(Path(entry.path))
+            elif not entry.is_dir(follow_symlinks=False):
+                raise ArtifactError(
+                    f"{entry.path} is a pipe, a socket or a device, not a plain file; an artifact holds none. "
+                    f"It was not opened. Remove it"
+                )
             elif entry.name == TOKENIZER:
                 check_folder(Path(entry.path))
     except OSError as error:

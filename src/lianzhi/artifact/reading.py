@@ -24,6 +24,7 @@ from lianzhi.graph.deserialize import register_tensors
 from lianzhi.graph.serialize import from_json
 
 PathLike = str | os.PathLike[str]
+MOST_NODES = 50_000  # the largest models in use have some 10,000
 
 
 def load(path: PathLike) -> nn.Module:
@@ -65,6 +66,9 @@ def _load(folder: Path, architecture: dict[str, Any]) -> nn.Module:
     table = files.tensor_table(weights)
     ties = _checked_ties(architecture["ties"], table)
     data = architecture[architecture["kind"]]
+    nodes = data.get("nodes") if isinstance(data, dict) else None
+    if isinstance(nodes, list) and len(nodes) > MOST_NODES:
+        raise ArtifactError(f"the graph has {len(nodes):,} nodes; at most {MOST_NODES:,} are read")
     make = from_json if architecture["kind"] == "graph" else skeleton.build
     module, outputs = dry_run(functools.partial(make, data), table, ties, architecture["inputs"])
     if outputs != architecture["outputs"]:

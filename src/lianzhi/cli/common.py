@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +54,15 @@ def wants(flag: str, arguments: Sequence[str]) -> bool:
     return flag in arguments or (flag == "--verbose" and "-v" in arguments)
 
 
+def leads() -> bool:
+    """True in the process that prints results: the first of those that `torchrun` started, or the only one.
+
+    >>> leads()
+    True
+    """
+    return os.environ.get("RANK", "0") == "0"
+
+
 def error_console() -> Console:
     """Errors and remarks go to stderr."""
     return Console(stderr=True)
@@ -59,17 +70,42 @@ def error_console() -> Console:
 
 def remark(text: str) -> None:
     """Print a remark for people on stderr."""
+    if not leads():
+        return
     error_console().print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """Print text for people on stdout, as it is."""
+    """Print text for people on stdout, as it is; of several processes the first one does."""
+    if not leads():
+        return
     Console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def say_json(value: Any) -> None:
-    """Print JSON on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    """Print JSON on stdout; of several processes the first one does."""
+    if not leads():
+        return
+    plain = _finite(value)
+    text = json.dumps(plain, indent=2, ensure_ascii=False, default=str)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a terminal of another encoding, or a file name that is no text
+        text = json.dumps(plain, indent=2, default=str)
+    sys.stdout.write(text + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for numbers that JSON has not.
+
+    >>> _finite({"loss": [float("nan"), 0.5]})
+    {'loss': [None, 0.5]}
+    """
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def key_values(pairs: Sequence[str] | None) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 the work failed, 2 the call was wrong, 130 interrupted.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -100,5 +99,5 @@ def _end(code: int, message: str, arguments: Sequence[str]) -> int:
         f"lianzhi: {message}", style="red", markup=False, highlight=False, soft_wrap=True
     )
     if common.wants("--json", arguments):
-        sys.stdout.write(json.dumps({"error": message, "exit_code": code}, ensure_ascii=False) + "\n")
+        common.say_json({"error": message, "exit_code": code})
     return code

@@ -28,6 +28,11 @@ class OnnxRuntimeSession(Session):
     """An `InferenceSession` with its thread count set."""
 
     def __init__(self, session: Any, *, precision: str, threads: int) -> None:
+        strange = [item for item in session.get_inputs() if item.type not in _TYPES]
+        if strange:
+            raise TargetError(
+                f"the model's input '{strange[0].name}' is a {strange[0].type}; give it tensors of numbers"
+            )
         ports = [
             Port(
                 item.name,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lianzhi import deploy, files
+from lianzhi import artifact, deploy, files
 from lianzhi.errors import ArtifactError, RecipeError
 
 
@@ -28,10 +28,14 @@ class Saved:
         self.folder = self.path if self.path.is_dir() else self.path.parent
         if self.path.is_dir() and not (self.path / "architecture.json").is_file():
             raise ArtifactError(f"{path}: not an artifact folder (it has no architecture.json)")
+        if self.path.is_dir():
+            artifact.check_folder(self.path)
+        elif not self.path.is_file():
+            raise ArtifactError(f"{path} is a pipe or a device; give an artifact folder or an .onnx file")
 
     def json(self, name: str) -> dict[str, Any] | None:
         """One of the folder's JSON files, if it is there."""
-        file = self.folder / name
+        file = files.member(self.folder, name)
         return files.read_json(file) if file.is_file() else None
 
     @property
@@ -54,14 +58,15 @@ class Saved:
     @property
     def task(self) -> dict[str, Any] | None:
         """The task of the recipe that lies beside the model."""
-        file = self.folder / "recipe.yaml"
+        file = files.member(self.folder, "recipe.yaml")
         if not file.is_file():
             return None
         try:
             task = files.parse_yaml(files.read_text(file), str(file))["task"]
         except (RecipeError, ArtifactError, KeyError, TypeError):
             task = ""
-        if task is not None and not (isinstance(task, dict) and isinstance(task.get("name"), str)):
+        named = isinstance(task, dict) and all(isinstance(key, str) for key in [*task, task.get("name")])
+        if task is not None and not named:
             raise ArtifactError(
                 f"{file}: damaged, so it is not known which task the model is for; restore it"
             )

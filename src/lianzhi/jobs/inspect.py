@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from lianzhi import artifact, graph, measure, models
-from lianzhi.errors import RecipeError
+from lianzhi.errors import ArtifactError, RecipeError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.jobs.evaluate import task_for
 from lianzhi.jobs.measuring import example_of
@@ -132,6 +132,14 @@ def _open(
             raise RecipeError(f"{source} names its own task: leave out --task, --data and --set")
         job = prepare(source)
         return job.model, job.task.example_inputs if given is None else given, job.task
+    if path.suffix == ".onnx":
+        raise RecipeError(
+            f"{source}: inspect reads PyTorch modules, and an ONNX file holds none; give the artifact folder, a zoo "
+            f"name or a recipe, or time the file with: lianzhi measure {source}"
+        )
+    if path.exists() or len(path.parts) > 1:
+        what = "is a file" if path.exists() else "there is no such folder"
+        raise ArtifactError(f"{source}: {what}; give an artifact folder, a zoo name, or a YAML recipe")
     task = None
     if question is not None:
         if question.task is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from lianzhi.tasks import Preprocess, TextPreprocess
 from lianzhi.tasks.outputs import logits_of
 
 MOST_BYTES = 1 << 28
+MOST_LABELS = 1 << 23
+ALLOWED = "\t\u200c\u200d"  # joiners are part of the spelling of Persian and Indic words
 
 
 def predict(
@@ -39,16 +42,26 @@ def predict(
         saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads
     )
     make = _maker(saved, preprocess)
-    labels = _labels(saved.folder / "labels.txt")
+    labels = _labels(files.member(saved.folder, "labels.txt"))
     results = []
     for name in inputs:
         logits = logits_of(session(make(name)))
+        if logits.dim() != 2 or not logits.shape[1]:
+            raise ArtifactError(
+                f"{path}: its output has shape {tuple(logits.shape)}, not (batch, classes); it predicts no classes"
+            )
         probabilities = torch.softmax(logits[0].float(), dim=-1)
+        if not torch.isfinite(probabilities).all():
+            raise ArtifactError(f"{path}: for {name!r:.80} its outputs are not finite; the model is damaged")
+        if len(labels) > len(probabilities):
+            raise ArtifactError(
+                f"{saved.folder / 'labels.txt'}: {len(labels)} names for {len(probabilities)} outputs; restore it"
+            )
         values, indices = probabilities.topk(min(top, len(probabilities)))
         classes = [
             {
                 "index": int(index),
-                "name": labels[index] if labels else str(int(index)),
+                "name": labels[index] if index < len(labels) else str(int(index)),
                 "probability": float(value),
             }
             for value, index in zip(values, indices, strict=True)
@@ -72,8 +85,16 @@ def _sentence(text: str) -> str:
     return text
 
 
-def _labels(file: Path) -> list[str] | None:
-    return files.read_text(file).splitlines() if file.exists() else None
+def _labels(file: Path) -> list[str]:
+    """The names of the classes; none if there is no such file. Outputs beyond them are called by their number."""
+    names = files.read_text(file, MOST_LABELS).splitlines() if file.exists() else []
+    for line, name in enumerate(names, 1):
+        if any(unicodedata.category(letter) in ("Cc", "Cf") and letter not in ALLOWED for letter in name):
+            raise ArtifactError(
+                f"{file}: line {line} holds control characters, which could change what a terminal shows; "
+                f"restore it"
+            )
+    return names
 
 
 def _read(name: str) -> Any:

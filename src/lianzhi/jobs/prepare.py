@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lianzhi import artifact, models, tasks
+from lianzhi import artifact, models, tasks, train
 from lianzhi import recipe as recipes
 from lianzhi.errors import LianzhiError, RecipeError
 from lianzhi.pipeline import Result
@@ -134,7 +134,8 @@ def run(job: Job, *, output: str | None, resume: bool, force: bool, progress: bo
     if output is None:
         if resume:
             raise RecipeError("--resume needs the folder of the run to go on with: add -o FOLDER")
-        output = f"out/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        train.start_processes(job.recipe.device)
+        output = train.from_leader(f"out/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     return run_pipeline(
         job.recipe, job.model, job.task, output=output, resume=resume, force=force, progress=progress
     )

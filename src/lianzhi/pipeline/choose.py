@@ -70,7 +70,7 @@ def runtimes(run: Run) -> list[str]:
 
 
 def candidates(run: Run, state: State, folder: Path) -> list[Candidate]:
-    """Export and measure every candidate."""
+    """Export and measure every candidate; the leader does, while other processes wait."""
     found = []
     float_file = folder / "float.onnx"
     deploy.export_onnx(state.model, run.task.example_inputs, float_file)
@@ -90,7 +90,9 @@ def _measured(run: Run, path: Path, runtime: str, precision: str) -> Candidate:
     validation = None
     if run.task.has("validation"):
         session = deploy.load(path, runtime=runtime, precision=precision, threads=run.recipe.measure.threads)
-        validation = measure.evaluate(session, run.task, split="validation", progress=run.progress).value
+        validation = measure.evaluate(
+            session, run.task, split="validation", progress=run.progress, alone=True
+        ).value
     return Candidate(
         runtime=runtime,
         precision=precision,

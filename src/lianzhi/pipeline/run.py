@@ -82,12 +82,15 @@ def run(
     progress: bool = True,
 ) -> Result:
     """Run a parsed recipe on a model and a task. See `compress`."""
-    rank, world = train.start_processes()
+    train.check_device(recipe.device)
+    rank, world = train.start_processes(recipe.device)
     store = Store(Path(output))
     store.check(resume=resume, force=force)
     this = Run(recipe, task, store, progress=progress, rank=rank, world=world)
     check(this, model)
-    if resume and store.finished():
+    finished = resume and store.finished()
+    train.barrier()  # every process has looked at the folder before the first one changes it
+    if finished:
         if this.leads:
             shutil.rmtree(store.output / DONE, ignore_errors=True)  # a kill may have left it
         return finish.reopen(this, model)
@@ -97,8 +100,7 @@ def run(
         "task": task.fingerprint(),
         "processes": world,
     }
-    with train.leader_first():
-        resumed = store.begin(record, resume=resume) if this.leads else resume
+    resumed = train.from_leader(store.begin(record, resume=resume) if this.leads else None)
     state = State(model=copy.deepcopy(model), teacher=model)
     for remark in models.remarks(model):
         state.note(remark)
@@ -132,7 +134,7 @@ def _step(run: Run, state: State, meter: FloatMeter, position: int, *, resumed: 
     seconds = time.perf_counter() - start
     row = _row(run, state, meter, kind_of(step), seconds, details, folder)
     if state.quantized or position == len(run.recipe.steps) - 1:
-        row = _deployed_row(run, state, row, folder)
+        row = train.from_leader(_deployed_row(run, state, row, folder))
     row = {**row, NOTES: list(state.notes)}
     if run.leads:
         run.store.save_state(f"{name}/state", state.model)
@@ -173,9 +175,8 @@ def _row(
 
 
 def _deployed_row(run: Run, state: State, row: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Measure what would ship now: the chosen file, through its own runtime."""
+    """Measure what would ship now: the chosen file, through its own runtime. Only the leader does."""
     if not run.leads or run.recipe.target == "pytorch":
-        train.barrier()
         return row
     decision = choose(run, candidates(run, state, folder), row["validation"])
     chosen = decision.chosen
@@ -194,7 +195,6 @@ def _deployed_row(run: Run, state: State, row: dict[str, Any], folder: Path) -> 
         deployed=fastest(list(chosen.latencies), run.recipe.measure.choose_batch),
         details={**row["details"], "float_value": row["value"]},
     )
-    train.barrier()
     return {**row, "decision": {**decision.record, "source": chosen.path.name}}
 
 

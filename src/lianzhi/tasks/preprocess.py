@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from lianzhi.errors import DataError
 
+LONGEST_SIDE = 8192
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -34,6 +36,11 @@ class Preprocess:
     crop: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        sides = [*self.size, *(self.crop or ()), *([] if self.resize is None else [self.resize])]
+        if not all(1 <= side <= LONGEST_SIDE for side in sides):
+            raise DataError(
+                f"size {self.size}, resize {self.resize}, crop {self.crop}: a side has 1 to {LONGEST_SIDE:,} pixels"
+            )
         for name in ("mean", "std"):
             values = getattr(self, name)
             if len(values) != self.channels:

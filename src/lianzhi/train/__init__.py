@@ -5,7 +5,7 @@ from lianzhi.train.device import check_device
 from lianzhi.train.history import History
 from lianzhi.train.loop import fit
 from lianzhi.train.options import TrainOptions
-from lianzhi.train.processes import barrier, from_leader, leader_first, process, start_processes
+from lianzhi.train.processes import barrier, from_leader, process, start_processes
 
 __all__ = [
     "History",
@@ -16,7 +16,6 @@ __all__ = [
     "default_step",
     "fit",
     "from_leader",
-    "leader_first",
     "process",
     "start_processes",
 ]

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 BUCKET = 8_000_000
+LONGEST_WAIT = timedelta(days=7)  # while the leader measures; when a process ends, `torchrun` ends the others
 
 
 def process() -> tuple[int, int]:
@@ -41,7 +42,7 @@ def start_processes(device: str = "cpu") -> tuple[int, int]:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and process()[1] == 1:
         from accelerate import PartialState
 
-        PartialState(cpu=torch.device(device).type == "cpu")
+        PartialState(cpu=torch.device(device).type == "cpu", timeout=LONGEST_WAIT)
     return process()
 
 
@@ -49,19 +50,6 @@ def barrier() -> None:
     """Wait for all processes; nothing with one."""
     if process()[1] > 1:
         torch.distributed.barrier()
-
-
-@contextmanager
-def leader_first() -> Iterator[None]:
-    """Let process 0 run the block before the others do."""
-    rank, _ = process()
-    if rank > 0:
-        barrier()
-    try:
-        yield
-    finally:
-        if rank == 0:
-            barrier()
 
 
 def from_leader(value: Any) -> Any:
