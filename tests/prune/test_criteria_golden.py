@@ -131,6 +131,13 @@ def test_the_options(cnn):
     )
 
 
+def test_a_weight_that_equals_the_threshold_counts():
+    net = small_cnn()
+    with torch.no_grad():
+        net.conv2.weight.fill_(0.06)  # in float32 a little less than 0.06 in float64
+    assert scores_of(net, "conv_threshold")["conv2"].tolist() == [54.0] * 8
+
+
 def test_conv_threshold_removes_the_filters_with_many_small_weights():
     net = small_cnn()
     small = torch.zeros(8, dtype=torch.bool)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from lianzhi import files
 from lianzhi.prune import SCHEDULES, criteria
 from lianzhi.prune._plan import BY_SENSITIVITY
 from lianzhi.prune.selection import SCOPES
+from lianzhi.recipe import Prune, Sparsify, parse_step
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = [DOCS / "pruning.md", DOCS / "zh" / "pruning.md"]
@@ -32,6 +34,23 @@ def test_the_chinese_page_has_the_same_examples():
         return [re.sub(r"\s*#.*", "", block) for block in blocks(page)]
 
     assert code(PAGES[1]) == code(PAGES[0])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=["en", "zh"])
+def test_the_recipes_are_valid(page):
+    text = page.read_text(encoding="utf-8")
+    steps = [
+        step
+        for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)
+        for step in files.parse_yaml(block, page.name)["steps"]
+    ]
+    inline = re.findall(r"`((?:prune|sparsify|refine): \{.*?\})`", text)
+    steps += [files.parse_yaml(item, page.name) for item in inline]
+    steps = [step.get("refine", step) for step in steps]
+    parsed = [parse_step(step, index) for index, step in enumerate(steps)]
+    assert any(isinstance(step, Prune) and step.refine for step in parsed)
+    assert any(isinstance(step, Prune) and step.scope == "sensitivity" for step in parsed)
+    assert any(isinstance(step, Sparsify) for step in parsed)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=["en", "zh"])

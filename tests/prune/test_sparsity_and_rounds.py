@@ -125,3 +125,15 @@ def test_json_round_trip(decided):
     again = Plan.from_json(decided.to_json(), small_cnn(), IMAGE)
     assert again.kept == decided.kept
     assert again.to_json() == decided.to_json()
+
+
+def test_what_was_remarked_is_kept_with_the_plan():
+    net = small_cnn()
+    with torch.no_grad():
+        net.conv1.weight.mul_(1e-6)
+    found = plan(net, IMAGE, ratio=0.5, ignore=["fc1"])
+    assert found.notes
+    assert Plan.from_json(found.to_json(), net, IMAGE).notes == found.notes
+    found = plan(net, IMAGE, ratio=0.5, criterion="neuron")
+    assert ("conv1", "criterion 'neuron' gives it no score") in found.unprunable
+    assert Plan.from_json(found.to_json(), net, IMAGE).unprunable == found.unprunable

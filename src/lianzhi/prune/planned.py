@@ -151,7 +151,8 @@ class Plan:
             for group in self.groups.groups
             if group.name in self.keeps
         }
-        return json.dumps({"format": FORMAT, "groups": groups})
+        remarks = {"notes": self.notes, "skipped": [list(pair) for pair in self.skipped]}
+        return json.dumps({"format": FORMAT, "groups": groups, **{k: v for k, v in remarks.items() if v}})
 
     @staticmethod
     def from_json(text: str, model: nn.Module, example_inputs: Any) -> Plan:
@@ -165,7 +166,7 @@ class Plan:
 
         Raises `ArtifactError` for a plan that is damaged or of another model.
         """
-        entries = _parsed(text)
+        entries, notes, skipped = _parsed(text)
         graph = capture(model, example_inputs)
         groups = channel_groups(graph)
         known = {group.name: group for group in groups.groups}
@@ -176,18 +177,20 @@ class Plan:
                     f"pruning plan: the model has no group '{name}'{did_you_mean(name, known)}"
                 )
             keeps[name] = _keep_mask(name, entry, len(known[name]))
-        return Plan(graph, groups, keeps)
+        return Plan(graph, groups, keeps, notes, skipped)
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parsed(text: str) -> tuple[dict[str, Any], list[str], list[tuple[str, str]]]:
     try:
         data = json.loads(text)
         version, entries = data["format"], dict(data["groups"])
+        notes = [str(note) for note in data.get("notes", [])]
+        skipped = [(str(name), str(reason)) for name, reason in data.get("skipped", [])]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"not a pruning plan ({type(error).__name__}: {error})") from None
     if version != FORMAT:
         raise ArtifactError(f"pruning plan of format {version!r}; this version reads format {FORMAT}")
-    return entries
+    return entries, notes, skipped
 
 
 def _keep_mask(name: str, entry: Any, size: int) -> Tensor:

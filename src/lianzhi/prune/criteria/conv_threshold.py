@@ -7,10 +7,13 @@ best ones.
 
 from __future__ import annotations
 
+import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from lianzhi.config import Config
+from lianzhi.graph import get_tensor
+from lianzhi.graph.labels import Slot
 from lianzhi.prune.criteria.registry import registry
 from lianzhi.prune.importance import GroupView
 
@@ -32,7 +35,6 @@ def conv_threshold(
 ) -> list[Tensor]:
     """One score a unit and producing convolution.
 
-    >>> import torch
     >>> from lianzhi.prune import plan
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1, bias=False), torch.nn.Conv2d(2, 1, 1))
     >>> net[0].weight.data = torch.tensor([[0.9, 0.01, 0.0], [0.07, 0.07, 0.0]]).view(2, 3, 1, 1)
@@ -42,9 +44,14 @@ def conv_threshold(
     scores = []
     for slot in view.convolutions():
         rows = view.rows(slot).abs()
-        limit = threshold if quantile is None else _quantile(rows, quantile)
+        limit = _as(view.model, slot, threshold) if quantile is None else _quantile(rows, quantile)
         scores.append((rows >= limit).sum(1).double())
     return scores
+
+
+def _as(model: nn.Module, slot: Slot, threshold: float) -> float:
+    """The threshold in the weights' own precision, so that a weight that equals it counts."""
+    return float(torch.tensor(threshold, dtype=get_tensor(model, slot.tensor).dtype))
 
 
 def _quantile(values: Tensor, share: float) -> float:
