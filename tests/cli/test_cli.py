@@ -85,6 +85,41 @@ def test_inspect(capsys):
     assert any("output" in item["reason"] for item in result["unprunable"])
 
 
+def test_inspect_measures_sensitivities_of_an_artifact(finished, capsys, tmp_path):
+    """The base is the metric on the validation cut; every group that can be pruned has a value a ratio."""
+    plot = tmp_path / "curves.svg"
+    arguments = ["inspect", str(finished / "out"), "--sensitivity", "--ratios", "0.5", "--plot", str(plot)]
+    result = run_json(capsys, *arguments)
+    found = result["sensitivity"]
+    cut = run_json(capsys, "evaluate", str(finished / "out"), "--runtime", "pytorch", "--split", "validation")
+    assert found["base"] == pytest.approx(cut["value"], abs=1e-9)
+    assert found["ratios"] == [0.5]
+    assert len(found["values"]) == len(result["groups"])
+    assert all(len(row) == 1 and 0 <= row[0] <= 1 for row in found["values"].values())
+    assert plot.read_text().count("<polyline") == len(found["values"])
+    assert main([*arguments, "--quiet"]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resnet20", "--ratios", "0.5"], "only --sensitivity reads these"),
+        (["resnet20", "--sensitivity"], "on which task?"),
+        (["resnet20", "--sensitivity", "--task", "synthetic"], "add --weights FILE"),
+        (["{out}", "--sensitivity", "--ratios", "half"], "write shares"),
+        (["{out}", "--sensitivity", "--ratios", "0.5,0.25"], "the smallest first"),
+        (["{out}", "--sensitivity", "--criterion", "l3"], "unknown criterion 'l3'"),
+        (["{out}", "--weights", "x.safetensors"], "brings its own"),
+        (["{tiny}", "--sensitivity", "--task", "synthetic"], "names its own task"),
+    ],
+)
+def test_inspect_refuses_what_it_would_not_read(finished, capsys, arguments, message):
+    names = {"out": finished / "out", "tiny": finished / "tiny.yaml"}
+    assert main(["inspect", *(argument.format(**names) for argument in arguments)]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["criteria", "losses", "methods", "models", "tasks", "targets", "recipes"])
 def test_list(kind, capsys):
     rows = run_json(capsys, "list", kind)
