@@ -87,11 +87,15 @@ def test_inspect(capsys):
 
 def test_inspect_measures_sensitivities_of_an_artifact(finished, capsys, tmp_path):
     """The base is the metric on the validation cut; every group that can be pruned has a value a ratio."""
-    plot = tmp_path / "curves.svg"
-    arguments = ["inspect", str(finished / "out"), "--sensitivity", "--ratios", "0.5", "--plot", str(plot)]
+    plot, floats = tmp_path / "curves.svg", str(tmp_path / "float")
+    assert (
+        main(["compress", str(finished / "tiny.yaml"), "-o", floats, "--set", "precision=f32", "--quiet"])
+        == 0
+    )
+    arguments = ["inspect", floats, "--sensitivity", "--ratios", "0.5", "--plot", str(plot)]
     result = run_json(capsys, *arguments)
     found = result["sensitivity"]
-    cut = run_json(capsys, "evaluate", str(finished / "out"), "--runtime", "pytorch", "--split", "validation")
+    cut = run_json(capsys, "evaluate", floats, "--runtime", "pytorch", "--split", "validation")
     assert found["base"] == pytest.approx(cut["value"], abs=1e-9)
     assert found["ratios"] == [0.5]
     assert len(found["values"]) == len(result["groups"])

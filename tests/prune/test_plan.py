@@ -9,6 +9,7 @@ import torch
 from coupled_nets import made
 from torch import nn
 
+import lianzhi as lz
 from lianzhi.errors import ArtifactError, GraphError, RecipeError
 from lianzhi.graph import capture, macs
 from lianzhi.prune import Plan, criteria, plan
@@ -220,3 +221,9 @@ def test_names_of_criteria_are_functions():
     )
     assert len(criteria.registry.names()) == 17
     assert all(criteria.registry.get(name).summary for name in criteria.registry.names())
+
+
+def test_a_quantized_model_is_not_pruned_and_says_what_to_do():
+    quantized = lz.quantize.quantize(wide(8), IMAGE, [IMAGE]).model
+    with pytest.raises(GraphError, match="before it is quantized"):
+        plan(quantized, IMAGE, ratio=0.5)

@@ -62,8 +62,11 @@ def score_groups(
             scores.append(values)
     if not groups:
         reasons = "; ".join(f"{layer}: {reason}" for layer, reason in decided.unprunable[:5])
+        if not reasons and decided.groups.groups:
+            reasons = "all are ignored"
         raise GraphError(
-            f"{type(model).__name__} has no channels that can be pruned ({reasons or 'all are ignored'})"
+            f"{type(model).__name__} has no channels that can be pruned "
+            f"({reasons or 'none of its weights is read as it is; prune a quantized model before it is quantized'})"
         )
     return Scored(decided, groups, scores)
 
