@@ -32,7 +32,9 @@ def names_of(which: str) -> list[str]:
     if which == "zoo":
         from lianzhi import models
 
-        return [name for name in models.registry.names() if name != "huggingface"]  # the list below is of these
+        return [
+            name for name in models.registry.names() if name != "huggingface"
+        ]  # the list below is of these
     if which == "transformers":
         from coverage_transformers import ENTRIES
 

@@ -117,6 +117,8 @@ def test_wrong_before_anything_is_written(task, tmp_path):
         assert not out.exists()
 
     fails(LianzhiError, "did you mean 'onnxruntime'", target="onnxruntim")
+    fails(RecipeError, "no step quantizes", precision="int8")
+    fails(RecipeError, "precision .int9. is not known; did you mean .int8.", precision="int9")
     fails(DataError, "2 outputs.*4 classes", model=Net(classes=2))
     fails(RecipeError, "did you mean 'bn_scale'", steps=[lz.Prune(ratio=0.5, criterion="bn_scal")])
     fails(RecipeError, "unknown method 'kdd'", steps=[lz.Distill(method="kdd")])

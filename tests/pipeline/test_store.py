@@ -1,9 +1,14 @@
 """The work folder: what resumes, what is refused."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from lianzhi.errors import LianzhiError, RecipeError
+from lianzhi.errors import ArtifactError, LianzhiError, RecipeError
 from lianzhi.pipeline.store import Store, difference, fingerprint
 
 
@@ -73,3 +78,28 @@ def test_killed_while_the_work_folder_is_removed(tmp_path, monkeypatch):
         store.clean()
     store.check(resume=True, force=False)
     assert store.finished()
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(tmp_path):
+    first, second = Store(tmp_path / "out"), Store(tmp_path / "out")
+    first.begin({"recipe": 1}, resume=False)
+    for resume in (True, False):
+        with pytest.raises(ArtifactError, match=rf"another run is writing here \(process {os.getpid()}\)"):
+            second.begin({"recipe": 1}, resume=resume)
+    assert (tmp_path / "out" / ".work" / "run.json").is_file()
+    first.lock.release()
+    assert second.begin({"recipe": 1}, resume=True)
+    second.lock.release()
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path):
+    script = (
+        "import sys, os, signal; from pathlib import Path; from lianzhi.pipeline.store import Store\n"
+        "Store(Path(sys.argv[1])).begin({'recipe': 1}, resume=False)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "out")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    store = Store(tmp_path / "out")
+    assert store.begin({"recipe": 1}, resume=True)
+    store.lock.release()

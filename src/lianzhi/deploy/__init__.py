@@ -4,10 +4,11 @@ from lianzhi.deploy import onnxruntime, openvino, pytorch
 from lianzhi.deploy.inspection import is_quantized, onnx_example_inputs
 from lianzhi.deploy.lengths import are_tokens
 from lianzhi.deploy.onnx import export_onnx, write_onnx
-from lianzhi.deploy.runtime import Runtime, load, onnx_runtimes, registry
+from lianzhi.deploy.runtime import PRECISIONS, Runtime, load, onnx_runtimes, registry
 from lianzhi.deploy.session import Port, Session
 
 __all__ = [
+    "PRECISIONS",
     "Port",
     "Runtime",
     "Session",

@@ -15,6 +15,7 @@ from lianzhi.registry import Registry
 
 registry = Registry("targets", "target")
 MOST_THREADS = 1024
+PRECISIONS = ("f32", "bf16", "int8")
 
 
 class Runtime(ABC):

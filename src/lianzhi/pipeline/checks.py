@@ -9,7 +9,7 @@ from torch import nn
 
 from lianzhi import artifact, deploy, distill, graph, quantize, train
 from lianzhi.config import Config
-from lianzhi.errors import DataError, LianzhiError, RecipeError
+from lianzhi.errors import DataError, LianzhiError, RecipeError, did_you_mean
 from lianzhi.pipeline.batches import require_calibration
 from lianzhi.pipeline.choose import runtimes
 from lianzhi.pipeline.pruning import evaluator, latency_target, make_plan
@@ -24,6 +24,7 @@ def check(run: Run, model: nn.Module) -> None:
     """Raise a `LianzhiError` for a run that cannot work. Changes nothing and writes nothing."""
     train.check_device(run.recipe.device)
     runtimes(run)
+    _check_precision(run)
     _check_shapes(run, model)
     task, steps = run.task, run.recipe.steps
     if not task.has("train") and any(_trains(step) for step in steps):
@@ -34,6 +35,15 @@ def check(run: Run, model: nn.Module) -> None:
                 CHECKS[type(step)](run, model, step)
             except LianzhiError as error:
                 raise type(error)(f"steps.{position} ({kind_of(step)}): {error}") from None
+
+
+def _check_precision(run: Run) -> None:
+    """Refuse a precision that no candidate will have."""
+    wanted, steps = run.recipe.precision, run.recipe.steps
+    if wanted is not None and wanted not in deploy.PRECISIONS:
+        raise RecipeError(f"precision '{wanted}' is not known{did_you_mean(wanted, deploy.PRECISIONS)}")
+    if wanted == "int8" and not any(isinstance(step, Quantize) for step in steps):
+        raise RecipeError("precision: int8, and no step quantizes; add '- quantize: {}', or drop 'precision'")
 
 
 def _check_shapes(run: Run, model: nn.Module) -> None:

@@ -100,24 +100,32 @@ def run(
         "task": task.fingerprint(),
         "processes": world,
     }
-    resumed = train.from_leader(store.begin(record, resume=resume) if this.leads else None)
+    try:
+        resumed = train.from_leader(store.begin(record, resume=resume) if this.leads else None)
+        return _carry_out(this, model, resumed=resumed)
+    finally:
+        store.lock.release()
+
+
+def _carry_out(run: Run, model: nn.Module, *, resumed: bool) -> Result:
+    """All steps that are not done, and the artifact."""
     state = State(model=copy.deepcopy(model), teacher=model)
     for remark in models.remarks(model):
         state.note(remark)
-    rows, index = _restore(this, state) if resumed else ([], 0)
+    rows, index = _restore(run, state) if resumed else ([], 0)
     meter = FloatMeter()
     if not rows:
-        if this.leads:
-            files.make_folder(store.work / "original")
-        rows.append(_row(this, state, meter, "original", 0.0, {}, store.work / "original"))
-        _save(this, "original", rows[-1])
-    for position in range(index, len(recipe.steps)):
-        rows.append(_step(this, state, meter, position, resumed=resumed and position == index))
-    if this.leads:
-        _, _, again = FloatMeter()(this, model, store.work / "float.onnx")
-        rows = retimed(rows, again, recipe.measure.choose_batch)
+        if run.leads:
+            files.make_folder(run.store.work / "original")
+        rows.append(_row(run, state, meter, "original", 0.0, {}, run.store.work / "original"))
+        _save(run, "original", rows[-1])
+    for position in range(index, len(run.recipe.steps)):
+        rows.append(_step(run, state, meter, position, resumed=resumed and position == index))
+    if run.leads:
+        _, _, again = FloatMeter()(run, model, run.store.work / "float.onnx")
+        rows = retimed(rows, again, run.recipe.measure.choose_batch)
     train.barrier()
-    return finish.finish(this, state, rows)
+    return finish.finish(run, state, rows)
 
 
 def _step(run: Run, state: State, meter: FloatMeter, position: int, *, resumed: bool) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch import nn
 
 from lianzhi import files
 from lianzhi.errors import ArtifactError, RecipeError
+from lianzhi.files.lock import FolderLock
 
 FORMAT = 1
 WORK = ".work"
@@ -64,6 +65,7 @@ class Store:
     def __init__(self, output: Path) -> None:
         self.output = output
         self.work = output / WORK
+        self.lock = FolderLock()
 
     def check(self, *, resume: bool, force: bool) -> None:
         """Refuse an output folder that holds something else. Writes nothing."""
@@ -77,6 +79,8 @@ class Store:
     def begin(self, record: dict[str, Any], *, resume: bool) -> bool:
         """Make the work folder, or compare it with `record`. True if a run is being continued."""
         file = self.work / "run.json"
+        if self.work.is_dir():
+            self.lock.take(self.work)
         if resume and file.is_file():
             before = files.read_json(file)
             if not isinstance(before, dict):
@@ -90,7 +94,9 @@ class Store:
             return True
         if self.work.exists():
             shutil.rmtree(self.work)
+        self.lock.release()  # its file is gone
         files.make_folder(self.work)
+        self.lock.take(self.work)
         files.write_json(file, {"format": FORMAT, **record})
         return False
 
