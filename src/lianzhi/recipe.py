@@ -127,13 +127,12 @@ class Prune(Config):
             raise ValueError(
                 f"give exactly one of {', '.join(BUDGETS)} (got {', '.join(given) if given else 'none'})"
             )
-        kinds = (self.granularity,) if isinstance(self.granularity, str) else self.granularity
-        for kind in ("layers", "head_dim"):
-            if kind in kinds:
-                raise ValueError(
-                    f"granularity '{kind}' is not offered in recipes: a plan of it cannot be kept as JSON yet; "
-                    f"call lz.prune.plan(…, granularity='{kind}') and give the pruned model to the recipe"
-                )
+        if self.removes_layers and (self.ratio is None or self.scope not in ("global", "layer")):
+            raise ValueError(
+                "granularity 'layers' takes a 'ratio' of the blocks, and no other budget or scope"
+            )
+        if self.normalize == "cost" and (self.ratio is not None or self.latency is not None):
+            raise ValueError("normalize 'cost' goes with a budget that is counted: macs, parameters or bytes")
         if self.refine is not None and self.iterations == 1:
             raise ValueError("'refine' runs between iterations: set 'iterations' to 2 or more, or add a step")
         if not self.ratios or any(
@@ -147,6 +146,11 @@ class Prune(Config):
                 f"'ratio' {self.ratio} is above the largest of 'ratios' that sensitivity is measured at"
             )
         return self
+
+    @property
+    def removes_layers(self) -> bool:
+        """Whether whole blocks go, not channels."""
+        return self.granularity in ("layers", ("layers",))
 
     def budget(self) -> dict[str, Any]:
         """The one budget that was given, as a keyword argument."""

@@ -344,3 +344,58 @@ def test_a_surgery_that_is_not_exact_is_refused(task, tmp_path, monkeypatch):
     with pytest.raises(GraphError, match="differ from the original"):
         carry_out(task, tmp_path / "run", lz.Prune(ratio=0.5), model)
     assert model.stem.weight.shape[0] == 16
+
+
+class Block(nn.Module):
+    def __init__(self, width=16):
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(width), nn.Linear(width, width)
+
+    def forward(self, x):
+        return x + torch.relu(self.linear(self.norm(x)))
+
+
+class Stack(nn.Module):
+    """Pictures to numbers through a list of residual blocks."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(3 * 64, 16)
+        self.blocks = nn.ModuleList(Block() for _ in range(6))
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = self.stem(x.flatten(1))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("criterion", ["influence", "l1"])
+def test_whole_layers_go_in_rounds_and_the_artifact_has_what_is_left(task, tmp_path, criterion):
+    torch.manual_seed(0)
+    step = lz.Prune(granularity="layers", criterion=criterion, ratio=0.5, iterations=2, schedule="linear")
+    result = lz.compress(
+        Stack(), task, [step, lz.Prune(ratio=0.5), lz.Train(**FAST)], output=tmp_path / "out", measure=MEASURE
+    )
+    loaded = lz.load(tmp_path / "out")
+    inputs = torch.randn(1, 3, 8, 8)
+    assert torch.equal(loaded(inputs), result.model.eval()(inputs))
+    assert sum(isinstance(module, Block) for module in result.model.modules()) == 3
+    notes = " ".join(json.loads((tmp_path / "out" / "report.json").read_text())["notes"])
+    assert "round 1 of 2: whole layers removed: blocks." in notes
+
+
+def test_layers_are_refused_where_they_cannot_be(task, tmp_path):
+    with pytest.raises(RecipeError, match="takes a 'ratio' of the blocks"):
+        lz.Prune(granularity="layers", macs=0.5)
+    for step, message in (
+        (lz.Prune(granularity="layers", ratio=0.5, criterion="taylor"), "no criterion 'taylor'"),
+        (lz.Prune(granularity="layers", ratio=0.5, ignore=("nothing",)), "matches no layer"),
+    ):
+        run, _ = run_of(task, tmp_path, step)
+        with pytest.raises(RecipeError, match=message):
+            checks.check(run, Stack())
+    run, _ = run_of(task, tmp_path, lz.Prune(granularity="layers", ratio=0.5))
+    with pytest.raises(GraphError, match="no residual blocks"):
+        checks.check(run, Net())

@@ -107,6 +107,24 @@ def test_ignore_by_name_glob_and_container():
         assert [row["after"] for row in decided.layers] == expected, pattern
 
 
+@pytest.mark.parametrize(("budget", "dear"), [("macs", "0"), ("parameters", "3")])
+def test_by_cost_what_is_dear_and_of_equal_use_goes_first(budget, dear):
+    """Equal scores: the layer on the large map is dear in MACs, the one with the large matrix in parameters."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.AvgPool2d(4), nn.Flatten(), nn.Linear(8 * 4, 8), nn.Linear(8, 40)
+    )
+    inputs = torch.zeros(1, 3, 8, 8)
+
+    def equal(view):
+        return torch.ones(len(view))
+
+    decided = plan(net, inputs, criterion=equal, normalize="cost", **{budget: 0.8})
+    lost = {name: len(keep) - int(keep.sum()) for name, keep in decided.keeps.items()}
+    assert lost[dear] > 0
+    assert all(count == 0 for name, count in lost.items() if name != dear), lost
+    assert decided.verify() < 1e-5
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -127,6 +145,7 @@ def test_ignore_by_name_glob_and_container():
         ({"ratio": 0.5, "criterion": "bn_scale", "criterion_options": {"x": 1}}, "takes no options"),
         ({"ratio": 0.5, "aggregate": "median"}, "mean, sum, max, first"),
         ({"ratio": 0.5, "normalize": "l2"}, "none, mean, max, standard"),
+        ({"ratio": 0.5, "normalize": "cost"}, "a budget that is counted"),
         ({"ratio": 0.5, "ignore": ["layr1"]}, "'layr1' matches no layer"),
         ({"ratio": 0.5, "round_to": 0}, "round_to=0"),
         ({"ratio": 0.5, "min_channels": 1.5}, "min_channels=1.5"),

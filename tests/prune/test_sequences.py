@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 
 import pytest
 import torch
 from sequence_nets import NETS, TOKENS, WIDTH, made
 from torch import nn
 
-from lianzhi.errors import GraphError, RecipeError
+from lianzhi.errors import ArtifactError, GraphError, RecipeError
 from lianzhi.graph import capture, channel_groups, macs
 from lianzhi.graph.groups import layer_of
 from lianzhi.graph.rules import OUT
-from lianzhi.prune import Plan, plan, plan_layers
+from lianzhi.prune import Plan, plan, plan_from_json, plan_layers
 
 EXACT = 1e-5
 # every layer whose output can shrink, by the kind of its group
@@ -186,7 +187,11 @@ def test_dimensions_inside_heads_go_in_every_head_and_keep_the_scale():
     decided = plan(net, x, ratio=0.4, granularity="head_dim", scope="layer")
     assert {group.kind for group in decided.groups.groups} == {"head_dim"}
     assert decided.verify() < EXACT
-    assert decided.apply()(x).shape == (1, 5)
+    small = decided.apply()
+    assert small(x).shape == (1, 5)
+    again = Plan.from_json(decided.to_json(), net, x)
+    assert again.kept == decided.kept
+    assert torch.equal(again.apply()(x), small(x))
 
 
 def test_a_granularity_that_is_not_there_is_refused():
@@ -267,3 +272,64 @@ def test_blocks_that_change_little_go_first():
     assert plan_layers(net, torch.randn(2, TOKENS, WIDTH), ratio=0.25, criterion="position").removed == [
         "blocks.3"
     ]
+
+
+def test_influence_is_a_mean_over_calibration_samples():
+    torch.manual_seed(0)
+    net, batches = Deep().eval(), [torch.randn(3, TOKENS, WIDTH), torch.randn(1, TOKENS, WIDTH)]
+    found = plan_layers(net, batches[0], ratio=0.5, calibration=batches).blocks
+    x = torch.cat(batches)
+    for index, (name, score) in enumerate(found.items()):
+        after = net.blocks[index](x).detach()
+        assert name == f"blocks.{index}"
+        assert score == pytest.approx(float(1 - torch.cosine_similarity(x, after, -1).mean()), abs=1e-6)
+        x = after
+
+
+def test_a_depth_plan_counts_and_survives_json():
+    torch.manual_seed(0)
+    net, x = Deep().eval(), torch.randn(1, TOKENS, WIDTH)
+    decided = plan(net, x, ratio=0.5, granularity="layers")
+    again = plan_from_json(decided.to_json(), net, x)
+    assert (again.removed, again.blocks) == (decided.removed, decided.blocks)
+    assert torch.equal(again.apply()(x), decided.apply()(x))
+    block = sum(parameter.numel() for parameter in net.blocks[0].parameters())
+    assert decided.count("parameters", {}) - decided.count("parameters") == 2 * block
+    assert decided.count("bytes", {}) == 4 * decided.count("parameters", {})
+    assert decided.count("macs", {}) - decided.count("macs") == 2 * WIDTH * WIDTH * TOKENS
+    with pytest.raises(ArtifactError, match="plan_from_json"):
+        Plan.from_json(decided.to_json(), net, x)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"blocks": {"stem": 1.0}}, "are not the model's"),
+        ({"removed": ["blocks.0", "blocks.1", "blocks.2", "blocks.3"]}, "leaves at least one"),
+        ({"removed": ["head"]}, "names some of its blocks"),
+        ({"removed": 3}, "names some of its blocks"),
+        ({"blocks": {"blocks.0": "a lot"}}, "score"),
+        ({"format": 9}, "format 9"),
+        ({"notes": 1}, "not a list"),
+    ],
+)
+def test_a_damaged_depth_plan_is_refused(change, message):
+    net, x = Deep().eval(), torch.randn(1, TOKENS, WIDTH)
+    data = json.loads(plan(net, x, ratio=0.5, granularity="layers").to_json())
+    with pytest.raises(ArtifactError, match=message):
+        plan_from_json(json.dumps({**data, **change}), net, x)
+
+
+def test_blocks_that_are_ignored_stay():
+    net, x = Deep().eval(), torch.randn(1, TOKENS, WIDTH)
+    options = {"ratio": 0.75, "granularity": "layers", "criterion": "position"}
+    assert plan(net, x, **options, ignore="blocks.3").removed == ["blocks.1", "blocks.2"]
+    assert plan(net, x, **options, ignore=["blocks.[123].linear"]).removed == []
+    with pytest.raises(GraphError, match="all blocks that could go are ignored"):
+        plan(net, x, **options, ignore=nn.LayerNorm)
+    with pytest.raises(RecipeError, match="matches no layer"):
+        plan(net, x, **options, ignore="block.*")
+    with pytest.raises(RecipeError, match="did you mean 'position'"):
+        plan(net, x, ratio=0.5, granularity="layers", criterion="positon")
+    with pytest.raises(RecipeError, match="no options but a seed"):
+        plan(net, x, ratio=0.5, granularity="layers", criterion_options={"per_weight": True})

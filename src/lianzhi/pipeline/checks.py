@@ -16,7 +16,7 @@ from lianzhi.pipeline.pruning import evaluator, latency_target, make_plan
 from lianzhi.pipeline.state import ORIGINAL, Run
 from lianzhi.pipeline.steps import quantization_targets
 from lianzhi.pipeline.training import penalty_of
-from lianzhi.prune import latency, scoring
+from lianzhi.prune import depth, latency, scoring
 from lianzhi.recipe import Distill, Prune, Quantize, Sparsify, kind_of
 
 
@@ -67,7 +67,12 @@ def _check_prune(run: Run, model: nn.Module, step: Prune) -> None:
     depend on the scores. So does an even ratio for sensitivities, and any ratio for a latency.
     """
     changes: dict[str, Any] = {}
-    if scoring.resolve(step.criterion, step.criterion_options)[1] is not None:
+    if step.removes_layers:
+        depth.check_criterion(step.criterion)
+        reads = step.criterion == "influence"
+    else:
+        reads = scoring.resolve(step.criterion, step.criterion_options)[1] is not None
+    if reads:
         require_calibration(run.task)
         changes |= {"criterion": "l1", "criterion_options": {}}
     if step.latency is not None:

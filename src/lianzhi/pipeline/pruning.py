@@ -54,7 +54,8 @@ def run_prune(run: Run, state: State, step: Prune, folder: Path, *, resume: bool
         for layer in plan.layers:
             first = layers.setdefault(layer["name"], dict(layer))
             first["after"] = layer["after"]
-        rounds.append({name: plan.count(name) for name in ("macs", "parameters")})
+        counted = ("macs", "parameters") if step.iterations > 1 else ()
+        rounds.append({name: plan.count(name) for name in counted})
         if step.refine is not None and index < step.iterations - 1:
             run_refine = run_distill if isinstance(step.refine, Distill) else run_train
             inside = files.make_folder(folder / f"round-{index}")
@@ -77,7 +78,7 @@ def replay(run: Run, state: State, step: Prune, folder: Path) -> None:
         state.add_layers(plan.layers)
 
 
-def make_plan(run: Run, model: nn.Module, step: Prune, **changes: Any) -> prune.Plan:
+def make_plan(run: Run, model: nn.Module, step: Prune, **changes: Any) -> prune.Plan | prune.DepthPlan:
     """The plan of a step for a model: its budget, data and decisions, but for `changes`."""
     options: dict[str, Any] = {
         "criterion": step.criterion,
@@ -107,7 +108,10 @@ def latency_target(run: Run, step: Prune) -> str:
 
 def data_for(criterion: str, step: Prune, task: Task) -> dict[str, Any]:
     """Calibration batches and the loss, where the criterion declares that it reads them."""
-    needed = prune.criteria.needed_by(prune.registry.get(criterion).build)
+    if step.removes_layers:
+        needed = "activations" if criterion == "influence" else None
+    else:
+        needed = prune.criteria.needed_by(prune.registry.get(criterion).build)
     if needed is None:
         return {}
     batches = list(calibration_batches(task, step.calibration, step.batch_size))
@@ -137,14 +141,12 @@ class _Progress:
     left: float = 1.0
     first: int = 0
 
-    def follow(self, plan: prune.Plan) -> None:
+    def follow(self, plan: prune.Plan | prune.DepthPlan) -> None:
         """Take note of a plan that was applied."""
         name = next(iter(self.budget))
-        if not self.units:
-            self.units = {group.name: len(group) for group in plan.groups.groups}
+        self.units = self.units or plan.units
         if name == "ratio":
-            total = sum(len(keep) for keep in plan.keeps.values())
-            self.left *= sum(int(keep.sum()) for keep in plan.keeps.values()) / total if total else 1.0
+            self.left *= plan.share_kept
         elif name != "latency":
             self.first = self.first or plan.count(name, {})
             self.left = plan.count(name) / max(1, self.first)
@@ -169,19 +171,23 @@ def _plan_of_round(
     progress: _Progress,
     *,
     resume: bool,
-) -> tuple[prune.Plan, list[str]]:
+) -> tuple[prune.Plan | prune.DepthPlan, list[str]]:
     """The plan that is on file, or a new one, which is put there; the same in every process."""
     file = _file(folder, step, index)
     if run.leads and not (resume and file.is_file()):
         plan = _new_plan(run, state.model, step, share, progress)
         prefix = f"round {index + 1} of {step.iterations}: " if step.iterations > 1 else ""
         remarks = [prefix + note for note in plan.notes]
+        if isinstance(plan, prune.DepthPlan) and plan.removed:
+            remarks.append(f"{prefix}whole layers removed: {', '.join(plan.removed)}")
         remarks += [f"not prunable: {name} ({reason})" for name, reason in plan.unprunable]
         files.write_json(file, {**json.loads(plan.to_json()), "remarks": remarks})
     return _parse(train.from_leader(_text(file) if run.leads else ""), state.model, run.task)
 
 
-def _new_plan(run: Run, model: nn.Module, step: Prune, share: float, progress: _Progress) -> prune.Plan:
+def _new_plan(
+    run: Run, model: nn.Module, step: Prune, share: float, progress: _Progress
+) -> prune.Plan | prune.DepthPlan:
     """What a round removes: its part of the whole, given what is left."""
     if step.iterations == 1:
         return make_plan(run, model, step, **_sensitivity(run, model, step))
@@ -226,7 +232,7 @@ def _text(file: Path) -> str:
         raise ArtifactError(f"{file}: the pruning plan of a step cannot be read ({error})") from None
 
 
-def _parse(text: str, model: nn.Module, task: Task) -> tuple[prune.Plan, list[str]]:
+def _parse(text: str, model: nn.Module, task: Task) -> tuple[prune.Plan | prune.DepthPlan, list[str]]:
     """A plan on file, and what was to be said of it."""
-    plan = prune.Plan.from_json(text, model, task.example_inputs)
+    plan = prune.plan_from_json(text, model, task.example_inputs)
     return plan, [str(remark) for remark in json.loads(text).get("remarks", ())]

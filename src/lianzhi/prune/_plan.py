@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lianzhi.errors import RecipeError, did_you_mean
@@ -19,12 +20,15 @@ from lianzhi.prune import allocation
 from lianzhi.prune import latency as timing
 from lianzhi.prune.depth import plan_layers
 from lianzhi.prune.granularity import CHANNELS, LAYERS, names_of
+from lianzhi.prune.ignoring import Ignore
+from lianzhi.prune.importance import COST
 from lianzhi.prune.planned import Plan
-from lianzhi.prune.scoring import Criterion, Ignore, score_groups, structure
+from lianzhi.prune.scoring import Criterion, score_groups, structure
 from lianzhi.prune.selection import SCOPES, Limits, Selection, Size, least_kept, select, select_to_budget
 from lianzhi.prune.sensitivity import Sensitivity
 
 BY_SENSITIVITY = "sensitivity"
+COUNTED = ("macs", "parameters", "bytes")
 
 
 def plan(
@@ -75,6 +79,8 @@ def plan(
 
     `scope`: one ranking of all channels (``global``), the same ratio everywhere (``layer``), one ranking for the
     layers of each structure (``isomorphic``), or by the measured `sensitivity` of each group (``sensitivity``).
+    `normalize` makes the scores of groups comparable (see `importance.normalize`); ``cost`` divides each by what its unit
+    costs of the budget, multiply-accumulates, parameters or bytes, so that what is dear and of little use goes first.
     `ignore` takes names, globs and types of layers (``"Linear"`` or ``nn.Linear``); one that matches nothing is an
     error. `dense` says how many units a group had before pruning began, for `max_layer_ratio` of a model that is
     pruned in several rounds.
@@ -88,7 +94,21 @@ def plan(
     if names_of(granularity) == [LAYERS]:
         if name != "ratio":
             raise RecipeError(f"granularity 'layers' takes a ratio of the blocks, not {name}")
-        return plan_layers(model, example_inputs, ratio=amount, criterion=criterion)  # type: ignore[return-value]
+        options = dict(criterion_options or {})
+        seed = options.pop("seed", 0)
+        if options:
+            raise RecipeError(
+                f"granularity 'layers': a criterion takes no options but a seed (got {', '.join(options)})"
+            )
+        return plan_layers(  # type: ignore[return-value]
+            model,
+            example_inputs,
+            ratio=amount,
+            criterion=criterion,
+            seed=seed,
+            ignore=ignore,
+            calibration=calibration,
+        )
     limits = Limits(round_to, min_channels, max_layer_ratio)
     if name == "latency":
         timing.check(target, batch)
@@ -105,6 +125,8 @@ def plan(
         loss=loss,
     )
     decided, groups, scores = scored.plan, scored.groups, scored.scores
+    if normalize == COST:
+        scores = _per_cost(decided, groups, scores, name)
     sizes = [
         Size(group.width, (dense or {}).get(group.name), structure(decided.graph, group)) for group in groups
     ]
@@ -139,6 +161,21 @@ def _check_scope(scope: str, sensitivity: Sensitivity | None, budget: str) -> No
         )
     if scope == BY_SENSITIVITY and budget == "latency":
         raise RecipeError("scope='sensitivity' meets ratio, macs, parameters or bytes; not latency")
+
+
+def _per_cost(decided: Plan, groups: list[Group], scores: list[Tensor], budget: str) -> list[Tensor]:
+    """Each score over what the unit costs of the whole budget, as the first of its group to go."""
+    if budget not in COUNTED:
+        raise RecipeError(
+            f"normalize='cost' goes with a budget that is counted: {', '.join(COUNTED)}; not {budget}"
+        )
+    whole = decided.count(budget, {})
+    result = []
+    for group, score in zip(groups, scores, strict=True):
+        keep = torch.ones(len(group), dtype=torch.bool)
+        keep[0] = False
+        result.append(score * (whole / max(1, whole - decided.count(budget, {group.name: keep}))))
+    return result
 
 
 def _saved_layers(groups: list[Group], selection: Selection, limits: Limits, sizes: list[Size]) -> list[str]:

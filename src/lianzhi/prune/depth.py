@@ -7,20 +7,24 @@ first tensor in. The proof: the pruned model computes what the original does wit
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from lianzhi.errors import GraphError, RecipeError, did_you_mean
-from lianzhi.graph import split_inputs
-from lianzhi.prune.config import has_config
+from lianzhi.errors import ArtifactError, GraphError, RecipeError, did_you_mean
+from lianzhi.graph import capture, macs
+from lianzhi.prune import calibration as batches
+from lianzhi.prune.blocks import Skip, bypassed_output, ends_of, find_blocks, output_kind, outputs
+from lianzhi.prune.granularity import LAYERS
+from lianzhi.prune.ignoring import Ignore, Ignored
+from lianzhi.prune.plan_text import FORMAT, parse, texts
 from lianzhi.prune.proof import difference
+from lianzhi.prune.shorten import shortened
 
-COUNTS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers")
 Score = Callable[[nn.Module], float]
 
 
@@ -53,14 +57,14 @@ class DepthPlan:
     def apply(self, *, in_place: bool = False) -> nn.Module:
         """Remove the blocks; return the shorter model (a copy, unless `in_place`)."""
         self.result_kind, self.result_reason = "plain", ""
-        expected = _bypassed_output(self.model, self.removed, self.example_inputs)
-        if self._same(_shortened(copy.deepcopy(self.model), self.removed), expected):
-            return _shortened(self.model if in_place else copy.deepcopy(self.model), self.removed)
+        expected = bypassed_output(self.model, self.removed, self.example_inputs)
+        if self._same(shortened(copy.deepcopy(self.model), self.removed), expected):
+            return shortened(self.model if in_place else copy.deepcopy(self.model), self.removed)
         self.result_reason = "the blocks became identities: the model's code counts its blocks"
         model = self.model if in_place else copy.deepcopy(self.model)
         for name in self.removed:
             path, _, leaf = name.rpartition(".")
-            kind = _output_kind(model, name, self.example_inputs)
+            kind = output_kind(model, name, self.example_inputs)
             model.get_submodule(path)._modules[leaf] = Skip(isinstance(kind, tuple))
         if not self._same(model, expected):
             raise GraphError(
@@ -70,7 +74,7 @@ class DepthPlan:
 
     def _same(self, model: nn.Module, expected: list[Tensor]) -> bool:
         try:
-            return difference(expected, _outputs(model, self.example_inputs)) < 1e-5
+            return difference(expected, outputs(model, self.example_inputs)) < 1e-5
         except Exception:  # its forward counts its blocks
             return False
 
@@ -84,14 +88,62 @@ class DepthPlan:
                     parameter.numel() ** -0.5 if parameter.dim() < 2 else (2 / parameter[0].numel()) ** 0.5
                 )
                 parameter.add_(scale * torch.randn(parameter.shape, generator=generator).to(parameter))
-        expected = _bypassed_output(noisy, self.removed, self.example_inputs)
+        expected = bypassed_output(noisy, self.removed, self.example_inputs)
         shorter = DepthPlan(noisy, self.example_inputs, self.blocks, self.removed).apply()
-        return difference(expected, _outputs(shorter, self.example_inputs))
+        return difference(expected, outputs(shorter, self.example_inputs))
 
     @property
     def unprunable(self) -> list[tuple[str, str]]:
         """Nothing: what is no block of a list is not looked at."""
         return []
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """Nothing: every layer that is left has the width that it had."""
+        return []
+
+    @property
+    def units(self) -> dict[str, int]:
+        """Nothing: no group of channels is touched."""
+        return {}
+
+    @property
+    def share_kept(self) -> float:
+        """Blocks that stay, of all."""
+        return 1 - len(self.removed) / len(self.blocks)
+
+    def count(self, quantity: str, keeps: dict[str, Tensor] | None = None) -> int:
+        """`macs` (one sample), `parameters` or `bytes` that are left; with `keeps` of the whole model."""
+        model = self.model if keeps is not None else self.apply()
+        if quantity == "macs":
+            return macs(capture(model, self.example_inputs))
+        tensors = list(model.parameters())
+        if quantity == "parameters":
+            return sum(tensor.numel() for tensor in tensors)
+        return sum(tensor.numel() * tensor.element_size() for tensor in [*tensors, *model.buffers()])
+
+    def to_json(self) -> str:
+        """The plan as JSON, to be read by `lz.prune.plan_from_json`: every block with its score, and which go."""
+        notes = {"notes": self.notes} if self.notes else {}
+        body = {"format": FORMAT, "granularity": LAYERS, "blocks": self.blocks, "removed": self.removed}
+        return json.dumps({**body, **notes})
+
+    @staticmethod
+    def from_json(text: str, model: nn.Module, example_inputs: Any) -> DepthPlan:
+        """Read a plan for a model of the structure that it was made for. Raises `ArtifactError` if it does not fit."""
+        data = parse(text)
+        removed, scores = data.get("removed"), data.get("blocks")
+        found = list(find_blocks(model, example_inputs))
+        if not isinstance(scores, dict) or not scores or not set(scores) <= set(found):
+            raise ArtifactError(
+                f"pruning plan: its blocks are not the model's ({', '.join(found) or 'none'})"
+            )
+        if not isinstance(removed, list) or not set(map(str, removed)) < set(found):
+            raise ArtifactError("pruning plan: 'removed' names some of its blocks, and leaves at least one")
+        values = {name: score for name, score in scores.items() if type(score) in (int, float)}
+        if len(values) < len(scores):
+            raise ArtifactError("pruning plan: the score of each of its 'blocks' is a number")
+        return DepthPlan(model, example_inputs, values, [str(name) for name in removed], texts(data, "notes"))
 
     def table(self) -> str:
         """The plan as text."""
@@ -105,17 +157,6 @@ class DepthPlan:
     __str__ = table
 
 
-class Skip(nn.Module):
-    """Gives back its first input, in a tuple where the block that it stands for gave one."""
-
-    def __init__(self, as_tuple: bool = False) -> None:
-        super().__init__()
-        self.as_tuple = as_tuple
-
-    def forward(self, value: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return (value,) if self.as_tuple else value
-
-
 def plan_layers(
     model: nn.Module,
     example_inputs: Any,
@@ -123,6 +164,8 @@ def plan_layers(
     ratio: float,
     criterion: str | Score = "influence",
     seed: int = 0,
+    ignore: Ignore = (),
+    calibration: Iterable[Any] | None = None,
 ) -> DepthPlan:
     """Decide which blocks go: `ratio` of all, those of the lowest score.
 
@@ -137,14 +180,26 @@ def plan_layers(
     >>> len(decided.apply()[1]), decided.verify() < 1e-5
     (2, True)
 
-    ``influence`` is 1 − cos(block in, block out) on the example inputs (2403.03853); ``l1`` and ``l2`` the mean
-    size of the block's weights; ``position`` removes the last ones; or a function from a block to a number.
+    ``influence`` is 1 − cos(block in, block out), the mean over the batches of `calibration`, or over the example
+    inputs (2403.03853); ``l1`` and ``l2`` the mean size of the block's weights; ``position`` removes the last ones;
+    or a function from a block to a number. A block stays if `ignore` names it or something in it.
+
+    Raises `GraphError` for a model without such blocks, `RecipeError` for a criterion or a pattern that is not known.
     """
+    check_criterion(criterion)
+    ignored = Ignored(model, ignore)
     found = find_blocks(model, example_inputs)
     if not found:
         raise GraphError(
             f"{type(model).__name__} has no residual blocks of equal shape in a list of like modules"
         )
+    found = {
+        name: ends
+        for name, ends in found.items()
+        if not ignored.touches(f"{name}.{inside}" for inside, _ in _named(model.get_submodule(name)))
+    }
+    if not found:
+        raise GraphError(f"{type(model).__name__}: all blocks that could go are ignored")
     if callable(criterion):
         scores = {name: float(criterion(model.get_submodule(name))) for name in found}
     elif criterion in WEIGHTS:
@@ -154,138 +209,46 @@ def plan_layers(
     elif criterion == "random":
         draw = torch.rand(len(found), generator=torch.Generator().manual_seed(seed)).tolist()
         scores = dict(zip(found, draw, strict=True))
-    elif criterion == "influence":
-        scores = {name: 1 - float(torch.cosine_similarity(a, b, -1).mean()) for name, (a, b) in found.items()}
     else:
+        scores = _influence(model, found, example_inputs, calibration)
+    count = min(round(len(scores) * ratio), len(scores) - 1)
+    removed = sorted(scores, key=lambda name: scores[name])[:count]
+    notes = [] if removed else [f"ratio {ratio}: of {len(scores)} blocks that is none"]
+    order = list(scores)
+    return DepthPlan(model, example_inputs, scores, sorted(removed, key=order.index), notes)
+
+
+def check_criterion(criterion: str | Score) -> None:
+    """Raise `RecipeError` for a name that no criterion of blocks has."""
+    if not callable(criterion) and criterion not in CRITERIA:
         raise RecipeError(
             f"granularity 'layers' has no criterion '{criterion}'{did_you_mean(criterion, CRITERIA)}"
         )
-    count = min(round(len(scores) * ratio), len(scores) - 1)
-    removed = sorted(scores, key=lambda name: scores[name])[:count]
-    order = list(scores)
-    return DepthPlan(model, example_inputs, scores, sorted(removed, key=order.index))
 
 
-def find_blocks(model: nn.Module, example_inputs: Any) -> dict[str, tuple[Tensor, Tensor]]:
-    """Blocks that could be the identity, with what went in and came out; the outermost where they are nested."""
-    candidates = [
-        (f"{path}.{index}" if path else index, child)
-        for path, parent in model.named_modules()
-        if isinstance(parent, (nn.ModuleList, nn.Sequential))
-        for index, child in parent.named_children()
-        if sum(type(other) is type(child) for other in parent.children()) > 1
-        and next(child.parameters(), None) is not None
-    ]
-    seen: dict[str, list[tuple[Tensor, Tensor, Any, Any]]] = {}
-    hooks = []
-    for name, module in candidates:
-
-        def record(_: nn.Module, args: Any, kwargs: Any, out: Any, name: str = name) -> None:
-            first, last = _first((args, kwargs)), _first(out)
-            if first is not None and last is not None:
-                seen.setdefault(name, []).append((first, last, args, kwargs))
-
-        hooks.append(module.register_forward_hook(record, with_kwargs=True))
-    try:
-        _outputs(model, example_inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    found: dict[str, tuple[Tensor, Tensor]] = {}
-    for name, _ in candidates:
-        runs = seen.get(name, [])
-        if len(runs) != 1 or runs[0][0].shape != runs[0][1].shape or runs[0][0].dtype != runs[0][1].dtype:
-            continue
-        first, last, args, kwargs = runs[0]
-        inner = any(name.startswith(f"{outer}.") for outer in found)
-        if not inner and _is_residual(model.get_submodule(name), first, args, kwargs):
-            found[name] = (first, last)
-    return found
+def _influence(
+    model: nn.Module,
+    found: dict[str, tuple[Tensor, Tensor]],
+    example_inputs: Any,
+    calibration: Iterable[Any] | None,
+) -> dict[str, float]:
+    """How far each block turns what goes through it, over all batches."""
+    if calibration is None:
+        return {name: _turn(*ends) for name, ends in found.items()}
+    totals, count = dict.fromkeys(found, 0.0), 0
+    for _, inputs, _ in batches.read(calibration, example_inputs):
+        seen = ends_of(model, inputs, found)
+        samples = batches.batch_size(inputs)
+        totals = {name: total + samples * _turn(*seen[name]) for name, total in totals.items()}
+        count += samples
+    return {name: total / count for name, total in totals.items()}
 
 
-def _is_residual(block: nn.Module, first: Tensor, args: Any, kwargs: Any) -> bool:
-    """Whether the input reaches the output by itself: it does so still when all matrices are zero."""
-    silent = copy.deepcopy(block).eval()
-    with torch.no_grad():
-        for parameter in silent.parameters():
-            if parameter.dim() > 1:
-                parameter.zero_()
-        other = first + torch.randn(first.shape, generator=torch.Generator().manual_seed(0)).to(first)
-        swapped = pytree.tree_map(lambda leaf: other if leaf is first else leaf, (args, kwargs))
-        one, two = (_first(silent(*a, **k)) for a, k in ((args, kwargs), swapped))
-    return one is not None and two is not None and not torch.allclose(one, two)
+def _turn(first: Tensor, last: Tensor) -> float:
+    if first.dim() != 3:  # not tokens: one angle a sample
+        first, last = first.flatten(1), last.flatten(1)
+    return 1 - float(torch.cosine_similarity(first, last, -1).mean())
 
 
-def _first(value: Any) -> Tensor | None:
-    return next((leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)), None)
-
-
-def _outputs(model: nn.Module, example_inputs: Any) -> list[Tensor]:
-    args, kwargs = split_inputs(example_inputs)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            return [leaf for leaf in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(leaf, Tensor)]
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def _output_kind(model: nn.Module, name: str, example_inputs: Any) -> Any:
-    kinds: list[Any] = []
-    hook = model.get_submodule(name).register_forward_hook(lambda module, args, out: kinds.append(out))
-    try:
-        _outputs(model, example_inputs)
-    finally:
-        hook.remove()
-    return kinds[0]
-
-
-def _bypassed_output(model: nn.Module, removed: Sequence[str], example_inputs: Any) -> list[Tensor]:
-    """What the model computes when these blocks hand on what they are given."""
-
-    def bypass(_: nn.Module, args: Any, kwargs: Any, out: Any) -> Any:
-        value = _first((args, kwargs))
-        return (value, *out[1:]) if isinstance(out, tuple) else value
-
-    hooks = [model.get_submodule(name).register_forward_hook(bypass, with_kwargs=True) for name in removed]
-    try:
-        return _outputs(model, example_inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _shortened(model: nn.Module, removed: Sequence[str]) -> nn.Module:
-    """Take the blocks out of their lists, and sync what counts them: the config, the index of each block."""
-    for path in dict.fromkeys(name.rpartition(".")[0] for name in removed):
-        parent = model.get_submodule(path)
-        gone = {name.rpartition(".")[2] for name in removed if name.rpartition(".")[0] == path}
-        before = len(parent._modules)
-        positions = [index for index, key in enumerate(parent._modules) if key not in gone]
-        kept = [module for key, module in parent._modules.items() if key not in gone]
-        parent._modules.clear()
-        for index, module in enumerate(kept):
-            parent._modules[str(index)] = module
-            for child in module.modules():  # type: ignore[union-attr]
-                if type(vars(child).get("layer_idx")) is int:
-                    child.layer_idx = index  # type: ignore[assignment]
-        owners = {
-            id(vars(module)["config"]): module.config
-            for module in model.modules()
-            if "config" in vars(module)
-        }
-        if has_config(model):
-            owners[id(model.config)] = model.config
-        for config in owners.values():
-            _shorten_config(config, before, positions)
-    return model
-
-
-def _shorten_config(config: Any, before: int, positions: list[int]) -> None:
-    for name, value in config.to_dict().items():
-        if name in COUNTS and value == before:
-            setattr(config, name, len(positions))
-        elif name == "layer_types" and isinstance(value, list) and len(value) == before:
-            setattr(config, name, [value[index] for index in positions])
+def _named(block: nn.Module) -> list[tuple[str, Any]]:
+    return [*block.named_modules(), *block.named_parameters()]

@@ -22,6 +22,7 @@ from lianzhi.prune.activations import Activity
 from lianzhi.prune.evidence import Evidence
 
 OVER = ("group", "producers", "consumers")
+COST = "cost"
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def normalize(scores: Tensor, how: str) -> Tensor:
     >>> normalize(torch.tensor([1., 3.]), "mean")
     tensor([0.5000, 1.5000])
     """
-    if how == "none":
+    if how in ("none", COST):  # a cost is known where the budget is
         return scores
     if how == "mean":
         return scores / scores.abs().mean().clamp_min(1e-30)
@@ -126,7 +127,7 @@ def normalize(scores: Tensor, how: str) -> Tensor:
         return scores / scores.abs().amax().clamp_min(1e-30)
     if how == "standard":
         return (scores - scores.mean()) / scores.std(unbiased=False).clamp_min(1e-30)
-    raise RecipeError(f"normalize: '{how}' is not one of none, mean, max, standard")
+    raise RecipeError(f"normalize: '{how}' is not one of none, mean, max, standard, {COST}")
 
 
 def producer_scores(view: GroupView, measure: Callable[[Tensor], Tensor], **options: Any) -> list[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from lianzhi.errors import ArtifactError, RecipeError, did_you_mean
-from lianzhi.graph import Graph, Group, Groups, capture, channel_groups, node_macs, shape_of
+from lianzhi.graph import Graph, Group, Groups, capture, channel_groups
 from lianzhi.graph.groups import layer_of
-from lianzhi.graph.macs import batch_of
-from lianzhi.graph.rules import OUT
+from lianzhi.graph.rules import INSIDE, OUT
 from lianzhi.prune import surgery
+from lianzhi.prune.counts import count_left
+from lianzhi.prune.granularity import LAYERS
+from lianzhi.prune.plan_text import FORMAT, parse, texts
 from lianzhi.prune.proof import largest_difference
-
-FORMAT = 1
 
 
 @dataclass
@@ -99,12 +99,23 @@ class Plan:
     def count(self, quantity: str, keeps: dict[str, Tensor] | None = None) -> int:
         """`macs` (one sample), `parameters` or `bytes` (of all tensors) that are left."""
         removed = self._removed(self.keeps if keeps is None else keeps)
-        return COUNTS[quantity](self, removed)
+        return count_left(quantity, self.graph, self.groups, removed)
 
     def share_left(self, quantity: str, groups: Sequence[Group], keeps: Sequence[Tensor]) -> float:
         """The share of a quantity that is left if of these groups these units stay."""
         trial = {group.name: keep for group, keep in zip(groups, keeps, strict=True)}
         return self.count(quantity, trial) / max(1, self.count(quantity, {}))
+
+    @property
+    def units(self) -> dict[str, int]:
+        """How many units each group has, before anything goes."""
+        return {group.name: len(group) for group in self.groups.groups}
+
+    @property
+    def share_kept(self) -> float:
+        """Units that stay, of all that the plan decides on."""
+        total = sum(len(keep) for keep in self.keeps.values())
+        return sum(int(keep.sum()) for keep in self.keeps.values()) / total if total else 1.0
 
     @property
     def layers(self) -> list[dict[str, Any]]:
@@ -151,8 +162,12 @@ class Plan:
             for group in self.groups.groups
             if group.name in self.keeps
         }
-        remarks = {"notes": self.notes, "skipped": [list(pair) for pair in self.skipped]}
-        return json.dumps({"format": FORMAT, "groups": groups, **{k: v for k, v in remarks.items() if v}})
+        more = {
+            "granularity": INSIDE if self.groups.flow.inner else "",
+            "notes": self.notes,
+            "skipped": [list(pair) for pair in self.skipped],
+        }
+        return json.dumps({"format": FORMAT, "groups": groups, **{k: v for k, v in more.items() if v}})
 
     @staticmethod
     def from_json(text: str, model: nn.Module, example_inputs: Any) -> Plan:
@@ -166,9 +181,16 @@ class Plan:
 
         Raises `ArtifactError` for a plan that is damaged or of another model.
         """
-        entries, notes, skipped = _parsed(text)
+        data = parse(text)
+        entries, granularity = data.get("groups"), data.get("granularity", INSIDE)
+        if granularity != INSIDE or not isinstance(entries, dict):
+            raise ArtifactError(
+                "the plan removes whole layers: read it with lz.prune.plan_from_json"
+                if granularity == LAYERS
+                else "not a pruning plan: it has no mapping of 'groups', or another 'granularity'"
+            )
         graph = capture(model, example_inputs)
-        groups = channel_groups(graph)
+        groups = channel_groups(graph, inner="granularity" in data)
         known = {group.name: group for group in groups.groups}
         keeps = {}
         for name, entry in entries.items():
@@ -177,20 +199,14 @@ class Plan:
                     f"pruning plan: the model has no group '{name}'{did_you_mean(name, known)}"
                 )
             keeps[name] = _keep_mask(name, entry, len(known[name]))
-        return Plan(graph, groups, keeps, notes, skipped)
+        return Plan(graph, groups, keeps, texts(data, "notes"), _skipped(data))
 
 
-def _parsed(text: str) -> tuple[dict[str, Any], list[str], list[tuple[str, str]]]:
+def _skipped(data: dict[str, Any]) -> list[tuple[str, str]]:
     try:
-        data = json.loads(text)
-        version, entries = data["format"], dict(data["groups"])
-        notes = [str(note) for note in data.get("notes", [])]
-        skipped = [(str(name), str(reason)) for name, reason in data.get("skipped", [])]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ArtifactError(f"not a pruning plan ({type(error).__name__}: {error})") from None
-    if version != FORMAT:
-        raise ArtifactError(f"pruning plan of format {version!r}; this version reads format {FORMAT}")
-    return entries, notes, skipped
+        return [(str(name), str(reason)) for name, reason in data.get("skipped", [])]
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"not a pruning plan (skipped: {error})") from None
 
 
 def _keep_mask(name: str, entry: Any, size: int) -> Tensor:
@@ -217,40 +233,3 @@ def _mask(kept: Any, size: int) -> Tensor | None:
     mask = torch.zeros(size, dtype=torch.bool)
     mask[torch.tensor(kept)] = True
     return mask
-
-
-def _macs(plan: Plan, removed: Tensor) -> int:
-    """Each product with the shapes that are left."""
-
-    def left(value: Any) -> list[int] | None:
-        return None if shape_of(value) is None else plan.groups.kept_shape(value, removed)
-
-    return sum(node_macs(node, left) for node in plan.graph.nodes) // batch_of(plan.graph)
-
-
-def _numbers(plan: Plan, removed: Tensor, weigh: Callable[[Tensor], int], tensors: dict[str, Tensor]) -> int:
-    keep = plan.groups.keep(removed)
-    total = 0
-    for name, tensor in tensors.items():
-        count = tensor.numel()
-        for axis, indices in keep.get(name, {}).items():
-            count = count // tensor.shape[axis] * len(indices)
-        total += count * weigh(tensor)
-    return total
-
-
-def _parameters(plan: Plan, removed: Tensor) -> int:
-    return _numbers(plan, removed, lambda tensor: 1, dict(plan.graph.module.named_parameters()))
-
-
-def _bytes(plan: Plan, removed: Tensor) -> int:
-    module = plan.graph.module
-    tensors: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    return _numbers(plan, removed, lambda tensor: tensor.element_size(), tensors)
-
-
-COUNTS: dict[str, Callable[[Plan, Tensor], int]] = {
-    "macs": _macs,
-    "parameters": _parameters,
-    "bytes": _bytes,
-}

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from lianzhi.errors import GraphError, RecipeError, did_you_mean
+from lianzhi.errors import GraphError, RecipeError
 from lianzhi.graph import Graph, Group, capture, get_tensor
 from lianzhi.graph.groups import layer_of
 from lianzhi.graph.rules import IN
 from lianzhi.prune import evidence
 from lianzhi.prune.criteria import needed_by, registry
 from lianzhi.prune.granularity import CHANNELS, groups_of
+from lianzhi.prune.ignoring import Ignore, Ignored
 from lianzhi.prune.importance import GroupView, combine
 from lianzhi.prune.planned import Plan
 
 Criterion = str | Callable[..., Any]
-Ignore = str | type[nn.Module] | Sequence[str | type[nn.Module]]
 
 
 @dataclass(frozen=True)
@@ -86,39 +85,14 @@ def resolve(
 
 
 def _not_ignored(graph: Graph, groups: list[Group], ignore: Ignore) -> list[Group]:
-    """Drop groups that touch an ignored layer's output; a pattern that matches no layer is an error."""
-    patterns = [ignore] if isinstance(ignore, (str, type)) else list(ignore)
-    modules = {name: module for name, module in graph.source.named_modules() if name}
-    names = [*modules, *(name for name, _ in graph.source.named_parameters())]
-    types = {
-        cls.__name__
-        for module in modules.values()
-        for cls in type(module).__mro__
-        if issubclass(cls, nn.Module)
-    }
-    for pattern in patterns:
-        if not isinstance(pattern, (str, type)):
-            raise RecipeError(f"ignore: {pattern!r} is neither a name or glob nor a type of layers")
-        if not any(_matches(pattern, name, modules.get(name)) for name in names):
-            shown = pattern if isinstance(pattern, str) else pattern.__name__
-            raise RecipeError(
-                f"ignore: '{shown}' matches no layer{did_you_mean(shown, [*modules, *(types - {'Module'})])}"
-            )
+    """Drop groups that touch an ignored layer's output."""
+    ignored = Ignored(graph.source, ignore)
 
     def hit(group: Group) -> bool:
         own = {slot.tensor for slot in group.members if group.roles[slot] != {IN}}
-        own |= {layer_of(slot) for slot in group.members if group.roles[slot] != {IN}}
-        paths = {".".join(name.split(".")[:end]) for name in own for end in range(1, name.count(".") + 2)}
-        return any(_matches(pattern, path, modules.get(path)) for path in paths for pattern in patterns)
+        return ignored.touches(own | {layer_of(slot) for slot in group.members if group.roles[slot] != {IN}})
 
     return [group for group in groups if not hit(group)]
-
-
-def _matches(pattern: str | type, name: str, module: nn.Module | None) -> bool:
-    """By name or glob, or by the type of the layer (its class, or the class's name)."""
-    if isinstance(pattern, type):
-        return isinstance(module, pattern)
-    return fnmatch.fnmatchcase(name, pattern) or (module is not None and type(module).__name__ == pattern)
 
 
 def structure(graph: Graph, group: Group) -> tuple[Any, ...]:

@@ -23,7 +23,8 @@ from lianzhi.errors import ArtifactError, DataError, RecipeError
 from lianzhi.graph import Graph, Group, get_tensor
 from lianzhi.graph.rules import IN
 from lianzhi.prune.curves import draw
-from lianzhi.prune.scoring import Criterion, Ignore, score_groups
+from lianzhi.prune.ignoring import Ignore
+from lianzhi.prune.scoring import Criterion, score_groups
 
 FORMAT = 1
 RATIOS = (0.25, 0.5, 0.75)
