@@ -83,17 +83,17 @@ def measure(which: str, name: str) -> dict[str, Any]:
     model.eval()
     row: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters()), "ratios": {}}
     for ratio in RATIOS:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         decided = plan(model, inputs, ratio=ratio, scope="layer")
         planned = time.perf_counter()
         small = decided.apply()
-        applied = time.perf_counter()
+        applied, busy = time.perf_counter(), time.process_time() - busy
         error = decided.verify()
         proved = time.perf_counter()
         entry = {
             "plan_seconds": round(planned - start, 3), "surgery_seconds": round(applied - planned, 3),
-            "proof_seconds": round(proved - applied, 3), "error": error, "result": decided.result_kind,
-            "reason": decided.result_reason, "parameters": sum(p.numel() for p in small.parameters()),
+            "cpu_seconds": round(busy, 3), "proof_seconds": round(proved - applied, 3), "error": error,
+            "result": decided.result_kind, "reason": decided.result_reason, "parameters": sum(p.numel() for p in small.parameters()),
             "unprunable": len(decided.unprunable),
         }  # fmt: skip
         row["ratios"][str(ratio)] = entry

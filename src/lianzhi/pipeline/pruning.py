@@ -234,5 +234,5 @@ def _text(file: Path) -> str:
 
 def _parse(text: str, model: nn.Module, task: Task) -> tuple[prune.Plan | prune.DepthPlan, list[str]]:
     """A plan on file, and what was to be said of it."""
-    plan = prune.plan_from_json(text, model, task.example_inputs)
+    plan = prune.Plan.from_json(text, model, task.example_inputs)
     return plan, [str(remark) for remark in json.loads(text).get("remarks", ())]

@@ -11,7 +11,6 @@ from lianzhi.prune.importance import GroupView
 from lianzhi.prune.latency import latency_share
 from lianzhi.prune.planned import Plan
 from lianzhi.prune.rounds import SCHEDULES, round_budget, shares
-from lianzhi.prune.saved import plan_from_json
 from lianzhi.prune.sensitivity import Sensitivity, sensitivity
 from lianzhi.prune.sparsify import bn_l1, bn_scales, channel_slices, group_lasso
 
@@ -31,7 +30,6 @@ __all__ = [
     "latency_share",
     "needs",
     "plan",
-    "plan_from_json",
     "plan_layers",
     "reestimate",
     "registry",

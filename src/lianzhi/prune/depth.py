@@ -123,7 +123,7 @@ class DepthPlan:
         return sum(tensor.numel() * tensor.element_size() for tensor in [*tensors, *model.buffers()])
 
     def to_json(self) -> str:
-        """The plan as JSON, to be read by `lz.prune.plan_from_json`: every block with its score, and which go."""
+        """The plan as JSON, to be read by `Plan.from_json`: every block with its score, and which go."""
         notes = {"notes": self.notes} if self.notes else {}
         body = {"format": FORMAT, "granularity": LAYERS, "blocks": self.blocks, "removed": self.removed}
         return json.dumps({**body, **notes})

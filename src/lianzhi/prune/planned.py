@@ -16,6 +16,7 @@ from lianzhi.graph.groups import layer_of
 from lianzhi.graph.rules import INSIDE, OUT
 from lianzhi.prune import surgery
 from lianzhi.prune.counts import count_left
+from lianzhi.prune.depth import DepthPlan
 from lianzhi.prune.granularity import LAYERS
 from lianzhi.prune.plan_text import FORMAT, parse, texts
 from lianzhi.prune.proof import largest_difference
@@ -179,16 +180,14 @@ class Plan:
         >>> Plan.from_json(text, net, torch.zeros(1, 4)).apply()[0].out_features
         2
 
-        Raises `ArtifactError` for a plan that is damaged or of another model.
+        A plan of whole layers gives a `DepthPlan`. Raises `ArtifactError` for a plan that is damaged or of another model.
         """
         data = parse(text)
         entries, granularity = data.get("groups"), data.get("granularity", INSIDE)
+        if granularity == LAYERS:
+            return DepthPlan.from_json(text, model, example_inputs)  # type: ignore[return-value]
         if granularity != INSIDE or not isinstance(entries, dict):
-            raise ArtifactError(
-                "the plan removes whole layers: read it with lz.prune.plan_from_json"
-                if granularity == LAYERS
-                else "not a pruning plan: it has no mapping of 'groups', or another 'granularity'"
-            )
+            raise ArtifactError("not a pruning plan: it has no mapping of 'groups', or another 'granularity'")
         graph = capture(model, example_inputs)
         groups = channel_groups(graph, inner="granularity" in data)
         known = {group.name: group for group in groups.groups}
