@@ -313,3 +313,25 @@ def test_two_inputs(tmp_path):
         expected = quantized.model(**inputs)
     found = deploy.load(path, runtime="onnxruntime", threads=1)(inputs)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=0.02)
+
+
+class Alike(nn.Module):
+    """``conv.1`` and ``conv_1`` are two layers, one of weights a thousand times as large."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))
+        self.conv_1 = nn.Conv2d(8, 8, 3)
+        with torch.no_grad():
+            self.conv_1.weight *= 1000
+
+    def forward(self, x):
+        return self.conv_1(torch.relu(self.conv(x)))
+
+
+def test_names_that_differ_by_a_dot_have_scales_of_their_own():
+    torch.manual_seed(0)
+    inputs = torch.randn(16, 3, 12, 12)
+    report = quantize(Alike().eval(), inputs[:1], [inputs]).report
+    assert [row["name"] for row in report["layers"]] == ["conv.0", "conv.1", "conv_1"]
+    assert min(row["weight_sqnr_db"] for row in report["layers"]) > 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, count
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def insert(
         _after(module, node, root.name, schemes.activations)
     for name, nodes in _by_weight(placement.weights).items():
         scale = weight_scale(module, name, nodes, scales, schemes.weights)
-        key = name.replace(".", "_")
+        key = _free_key(module, name.replace(".", "_"))
         _store(module, key, scale, torch.zeros_like(scale, dtype=torch.int32))
         _before(module, nodes, key, schemes.weights)
         for node in nodes:
@@ -112,6 +113,13 @@ def _by_weight(nodes: list[fx.Node]) -> dict[str, list[fx.Node]]:
     for node in nodes:
         groups.setdefault(str(node.args[1].target), []).append(node)  # type: ignore[union-attr]
     return groups
+
+
+def _free_key(module: TracedModule, key: str) -> str:
+    """The key, unless another tensor has it: ``conv.1.weight`` and ``conv_1.weight`` would share one."""
+    taken = module.get_submodule(HOME)._modules
+    keys = chain([key], (f"{key}_{number}" for number in count(2)))
+    return next(free for free in keys if free not in taken)
 
 
 def _store(module: TracedModule, key: str, scale: Tensor, zero_point: Tensor) -> None:
