@@ -106,3 +106,12 @@ def test_what_cannot_be_written(tmp_path):
         text = artifact.write_predict(tmp_path, runtime="openvino", precision=precision).read_text()
         assert f'"INFERENCE_PRECISION_HINT": "{hint}"' in text
         assert "@" not in text
+
+
+def test_outputs_that_have_no_name_are_called_by_their_number(tmp_path):
+    folder = made(tmp_path / "a", GREY, "onnxruntime")
+    (folder / "labels.txt").write_text("only\n")
+    Image.new("L", (12, 10)).save(tmp_path / "x.png")
+    names = {name for _, name, _ in run(folder, tmp_path / "x.png")}
+    assert len(names) == 5
+    assert names <= {"only", *"123456"}
