@@ -183,7 +183,8 @@ def test_without_a_validation_part_the_last_epoch_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "max_steps", "steps", "entries"), [(1.5, None, 8, 2), (3, 7, 7, 2), (0, None, 0, 0)]
+    ("epochs", "max_steps", "steps", "entries"),
+    [(1.5, None, 8, 2), (3, 7, 7, 2), (0, None, 0, 0), (0.01, None, 1, 1)],
 )
 def test_parts_of_an_epoch(epochs: float, max_steps: int | None, steps: int, entries: int) -> None:
     history = fit(classifier(), FakeTask(), epochs=epochs, max_steps=max_steps)

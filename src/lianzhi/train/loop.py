@@ -120,7 +120,7 @@ class Loop:
         self.seed, self.device = seed, device
         self.rank, self.world = process()
         self.epoch_steps = math.ceil(task.steps("train", options.batch_size) / options.accumulate)
-        total = round(options.epochs * self.epoch_steps)
+        total = max(round(options.epochs * self.epoch_steps), int(options.epochs > 0))  # some is not none
         self.total = min(total, options.max_steps) if options.max_steps else total
         self.history = History()
         self.epoch = self.done = 0  # epochs finished, and steps done in the one at hand
