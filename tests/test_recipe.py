@@ -108,15 +108,53 @@ def test_missing_file_suggests_a_neighbour(write):
         recipes.load(str(file).replace("r.yaml", "rr.yaml"))
 
 
-@pytest.mark.parametrize("assignment", ["steps.9.ratio=1", "steps.x.ratio=1", "seed", "seed.deeper=1"])
-def test_set_that_leads_nowhere(write, assignment):
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        ["steps.9.ratio=1"],
+        ["steps.x.ratio=1"],
+        ["steps.².ratio=1"],
+        ["seed"],
+        ["seed=3", "seed.deeper=1"],
+        ["steps=[{}]", "steps.0.ratio=1"],
+        ["steps=[5]", "steps.0.ratio=1"],
+        ["steps=[{prune: 3}]", "steps.0.prune.ratio=1"],
+    ],
+)
+def test_set_that_leads_nowhere(write, assignments):
     with pytest.raises(RecipeError):
-        recipes.load(
-            write(GOOD), overrides=[assignment] if assignment != "seed.deeper=1" else ["seed=3", assignment]
-        )
+        recipes.load(write(GOOD), overrides=assignments)
 
 
 def test_options_of_a_task_are_taken_flat_or_as_options():
     flat = recipes.TaskSpec(name="cifar10", limit=100)
     assert flat.options == {"limit": 100}
     assert recipes.TaskSpec(name="cifar10", options={"limit": 100}) == flat
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("task:", "1: 2\ntask:"), "key 1 is not a word"),
+        (("task:", "on: 2\ntask:"), "key True is not a word.*quotes"),
+        (("task:", "measure: {1: 2}\ntask:"), "key 1 is not a word"),
+        (("name: resnet20, ", "name: resnet20, options: 5, "), "'options' is a mapping.*got 5"),
+        (("name: resnet20, ", "name: resnet20, options: {weights: w}, "), "'weights' is no option"),
+        (("- quantize", "- train: {optimizer: adam, betas: [2, 3]}\n  - quantize"), "betas"),
+    ],
+)
+def test_odd_types_are_named(write, change, message):
+    assert change[0] in GOOD
+    with pytest.raises(RecipeError, match=message):
+        recipes.load(write(GOOD.replace(*change, 1)))
+
+
+def test_a_home_folder_is_filled_in(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert recipes.expand({"a": ["~/x", "x~/y", "~"]}) == {"a": ["/home/me/x", "x~/y", "~"]}
+
+
+def test_an_empty_section_can_be_set():
+    raw = {"task": None}
+    recipes.override(raw, "task.name=cifar10")
+    assert raw == {"task": {"name": "cifar10"}}

@@ -178,7 +178,7 @@ STEPS: dict[str, type[Config]] = {
 }
 
 
-def _forward_extras(allowed: Sequence[str]) -> Any:
+def _forward_extras(noun: str, allowed: Sequence[str]) -> Any:
     """Collect keys beside `allowed` into `options` (a zoo model's or a task's own configuration)."""
 
     def collect(values: Any) -> Any:
@@ -186,7 +186,15 @@ def _forward_extras(allowed: Sequence[str]) -> Any:
             values = {"name": values}
         if not isinstance(values, dict):
             return values
-        options = dict(values.get("options") or {})
+        given = values.get("options")
+        if given is not None and not isinstance(given, dict):
+            raise ValueError(f"'options' is a mapping of names and values, got {given!r:.60}")
+        options = dict(given or {})
+        for key in allowed:
+            if key in options:
+                raise ValueError(
+                    f"'{key}' is no option of the {noun}'s own: it stands beside 'options' (in a command: --{key})"
+                )
         options.update({key: value for key, value in values.items() if key not in (*allowed, "options")})
         return {**{key: values[key] for key in allowed if key in values}, "options": options}
 
@@ -206,7 +214,7 @@ class ModelSpec(Config):
     @model_validator(mode="before")
     @classmethod
     def _collect(cls, values: Any) -> Any:
-        return _forward_extras(("name", "artifact", "file", "weights", "num_classes"))(values)
+        return _forward_extras("model", ("name", "artifact", "file", "weights", "num_classes"))(values)
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSpec:
@@ -227,7 +235,7 @@ class TaskSpec(Config):
     @model_validator(mode="before")
     @classmethod
     def _collect(cls, values: Any) -> Any:
-        return _forward_extras(("name", "data"))(values)
+        return _forward_extras("task", ("name", "data"))(values)
 
 
 class Measure(Config):
@@ -322,13 +330,18 @@ def parse_step(value: Any, where: str) -> Config:
 
 
 def expand(value: Any) -> Any:
-    """Fill in ``${NAME}`` from the environment, everywhere in a nested value.
+    """Fill in ``${NAME}`` from the environment, and a leading ``~/`` as the shell does, everywhere in a nested value.
 
     >>> os.environ["LIANZHI_DOC"] = "/data"
     >>> expand({"data": "${LIANZHI_DOC}/cifar10"})
     {'data': '/data/cifar10'}
     """
     if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise RecipeError(
+                    f"the key {key!r} is not a word; put it in quotes (YAML reads on, off, yes and no as true and false)"
+                )
         return {key: expand(item) for key, item in value.items()}
     if isinstance(value, list):
         return [expand(item) for item in value]
@@ -344,7 +357,8 @@ def expand(value: Any) -> Any:
             )
         return os.environ[name]
 
-    return re.sub(r"\$\{(\w+)\}", fill, value)
+    filled = re.sub(r"\$\{(\w+)\}", fill, value)
+    return os.path.expanduser(filled) if filled.startswith("~/") else filled
 
 
 def override(data: dict[str, Any], assignment: str) -> None:
@@ -362,7 +376,7 @@ def override(data: dict[str, Any], assignment: str) -> None:
     for position, key in enumerate(keys):
         last = position == len(keys) - 1
         if isinstance(here, list):
-            if not key.isdigit() or int(key) >= len(here):
+            if not (key.isascii() and key.isdigit()) or int(key) >= len(here):
                 raise RecipeError(f"--set {path}: '{key}' is not the index of one of {len(here)} steps")
             if isinstance(here[int(key)], str) and not last:
                 here[int(key)] = {here[int(key)]: {}}
@@ -370,6 +384,8 @@ def override(data: dict[str, Any], assignment: str) -> None:
                 here[int(key)] = value
                 return
             here = here[int(key)]
+            if not isinstance(here, dict) or len(here) != 1:
+                raise RecipeError(f"--set {path}: step {key} is not written as '- prune: {{ratio: 0.5}}'")
             kind = next(iter(here))
             if here[kind] is None:
                 here[kind] = {}
@@ -382,7 +398,9 @@ def override(data: dict[str, Any], assignment: str) -> None:
         else:
             if isinstance(here.get(key), str) and key in ("model", "task"):
                 here[key] = {"name": here[key]}
-            here = here.setdefault(key, {})
+            if here.get(key) is None:
+                here[key] = {}
+            here = here[key]
 
 
 def parse(data: Any, *, where: str = "recipe") -> Recipe:

@@ -65,7 +65,7 @@ def task_for(
     spec = TaskSpec(
         name=task or known["name"],  # type: ignore[index]
         data=data or (known or {}).get("data"),
-        **{**own, **(options or {})},
+        options={**own, **(options or {})},
     )
     return open_task(spec), known is not None
 

@@ -150,7 +150,7 @@ def _open(
             raise RecipeError(
                 f"{source}: a model of the zoo has random weights, whose sensitivity says nothing; add --weights FILE"
             )
-        task = open_task(TaskSpec(name=question.task, data=question.data, **question.options))
+        task = open_task(TaskSpec(name=question.task, data=question.data, options=question.options))
     model = models.model(source, weights=weights)
     if given is None:
         given = example_of(list(models.input_shape(model)))

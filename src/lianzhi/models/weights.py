@@ -37,7 +37,7 @@ def read_weights(path: PathLike) -> dict[str, Tensor]:
     A dict with the one entry ``state_dict`` is opened (others beside it are ignored), and the prefix ``module.``
     that `DataParallel` puts before every name is taken away.
     """
-    source = Path(path)
+    source = Path(path).expanduser()
     if source.is_dir():
         raise ArtifactError(f"{source} is a folder; give a weights file (.safetensors, .pt, .pth)")
     if not source.exists():

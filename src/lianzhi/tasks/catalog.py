@@ -29,4 +29,4 @@ def task(name: str, *, data: str | os.PathLike[str] | None = None, **options: An
     entry = registry.get(name)
     if entry.config is None:
         raise RecipeError(f"task '{name}' was registered without a config class; register it with config=")
-    return entry.build(None if data is None else Path(data), entry.config(**options))
+    return entry.build(None if data is None else Path(data).expanduser(), entry.config(**options))

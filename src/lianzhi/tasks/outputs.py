@@ -28,5 +28,20 @@ def logits_of(outputs: Any) -> Tensor:
 
 
 def classification_loss(outputs: Any, labels: Tensor) -> Tensor:
-    """Cross entropy of the logits, the mean over the batch."""
-    return functional.cross_entropy(logits_of(outputs), labels)
+    """Cross entropy of the logits, the mean over the batch.
+
+    >>> import torch
+    >>> classification_loss(torch.zeros(2, 3), torch.tensor([0, 3]))
+    Traceback (most recent call last):
+        ...
+    lianzhi.errors.DataError: the labels go from 0 to 3, and the model has 3 outputs; mend the labels, or make the model with num_classes=4
+    """
+    logits = logits_of(outputs)
+    try:
+        return functional.cross_entropy(logits, labels)
+    except IndexError:
+        lowest, highest = int(labels.min()), int(labels.max())
+        raise DataError(
+            f"the labels go from {lowest} to {highest}, and the model has {logits.shape[1]} outputs; mend the labels, "
+            f"or make the model with num_classes={highest + 1}"
+        ) from None
