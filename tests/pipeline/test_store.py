@@ -103,3 +103,35 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
     store = Store(tmp_path / "out")
     assert store.begin({"recipe": 1}, resume=True)
     store.lock.release()
+
+
+def test_killed_before_the_run_was_written_down(tmp_path):
+    store = Store(tmp_path / "out")
+    (store.work).mkdir(parents=True)
+    (store.work / "lock").write_text("1")
+    store.check(resume=True, force=False)
+    assert store.begin({"recipe": 1}, resume=True) is False
+    store.lock.release()
+
+
+def test_a_stopped_run_is_named_as_such(tmp_path):
+    store = Store(tmp_path / "out")
+    store.begin({"recipe": 1}, resume=False)
+    with pytest.raises(ArtifactError, match=r"holds a run that was stopped.*--resume"):
+        store.check(resume=False, force=False)
+    store.lock.release()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_file_is_no_folder(tmp_path, resume):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ArtifactError, match="is a file"):
+        Store(tmp_path / "file").check(resume=resume, force=True)
+
+
+def test_a_number_that_json_has_not_is_null(tmp_path):
+    store = Store(tmp_path / "out")
+    store.begin({}, resume=False)
+    store.save_row("step-0", {"value": float("nan"), "details": {"history": [float("inf"), 0.5]}})
+    assert store.row("step-0") == {"value": None, "details": {"history": [None, 0.5]}}
+    store.lock.release()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -86,26 +85,16 @@ def say_json(value: Any) -> None:
     """Print JSON on stdout; of several processes the first one does."""
     if not leads():
         return
-    plain = _finite(value)
+    from lianzhi import files
+
+    plain = files.finite(value)
     text = json.dumps(plain, indent=2, ensure_ascii=False, default=str)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:  # a terminal of another encoding, or a file name that is no text
         text = json.dumps(plain, indent=2, default=str)
     sys.stdout.write(text + "\n")
-
-
-def _finite(value: Any) -> Any:
-    """The value with null for numbers that JSON has not.
-
-    >>> _finite({"loss": [float("nan"), 0.5]})
-    {'loss': [None, 0.5]}
-    """
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    sys.stdout.flush()
 
 
 def key_values(pairs: Sequence[str] | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from lianzhi.files.disk import (
     writing,
 )
 from lianzhi.files.places import find_folder
-from lianzhi.files.strict_json import parse_json, read_json
+from lianzhi.files.strict_json import finite, parse_json, read_json
 from lianzhi.files.strict_yaml import parse_yaml
 from lianzhi.files.tensors import TensorInfo, read_tensors, tensor_table, write_tensors
 
@@ -22,6 +22,7 @@ __all__ = [
     "TensorInfo",
     "explain",
     "find_folder",
+    "finite",
     "make_folder",
     "member",
     "parse_json",

@@ -79,6 +79,19 @@ def read_json(path: PathLike, limit: int = 1 << 26) -> Any:
     return parse_json(read_text(path, limit), os.fspath(path))
 
 
+def finite(value: Any) -> Any:
+    """The value with None for numbers that JSON has not.
+
+    >>> finite({"loss": [float("nan"), 0.5]})
+    {'loss': [None, 0.5]}
+    """
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _check_depth(text: str, refuse: Any) -> None:
     depth = 0
     for token in _TOKEN.finditer(text):

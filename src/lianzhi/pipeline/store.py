@@ -69,12 +69,24 @@ class Store:
 
     def check(self, *, resume: bool, force: bool) -> None:
         """Refuse an output folder that holds something else. Writes nothing."""
+        begun = (self.work / "run.json").is_file()
+        if self.output.exists() and not self.output.is_dir():
+            files.require_empty(self.output)  # says that it is a file
         if resume:
-            known = self.finished() or (self.work / "run.json").is_file()
-            if not known and not force and self.output.exists() and any(self.output.iterdir()):
+            known = begun or self.finished()
+            if not known and not force and self._holds_more():
                 raise ArtifactError(f"{self.output}: nothing to resume here, and the folder is not empty")
         elif not force:
+            if begun:
+                raise ArtifactError(
+                    f"{self.output}: the folder is not empty: it holds a run that was stopped; nothing was written. "
+                    f"Go on with it (--resume), give another folder, or start again (--force)"
+                )
             files.require_empty(self.output)
+
+    def _holds_more(self) -> bool:
+        """Whether the output folder holds more than a work folder, whose run may not have begun when it was killed."""
+        return self.output.exists() and any(item.name != WORK for item in self.output.iterdir())
 
     def begin(self, record: dict[str, Any], *, resume: bool) -> bool:
         """Make the work folder, or compare it with `record`. True if a run is being continued."""
@@ -85,12 +97,7 @@ class Store:
             before = files.read_json(file)
             if not isinstance(before, dict):
                 raise ArtifactError(f"{file}: damaged; start again in another folder")
-            found = difference(before, json.loads(json.dumps({"format": FORMAT, **record})))
-            if found:
-                raise RecipeError(
-                    f"{self.output}: --resume needs the run as it was started, and this differs: {found}; "
-                    f"start a new run in another folder, or undo the change"
-                )
+            self.require_same(before, {"format": FORMAT, **record})
             return True
         if self.work.exists():
             shutil.rmtree(self.work)
@@ -99,6 +106,15 @@ class Store:
         self.lock.take(self.work)
         files.write_json(file, {"format": FORMAT, **record})
         return False
+
+    def require_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+        """Refuse to go on with a run that was started otherwise, naming the key."""
+        found = difference(before, json.loads(json.dumps(now)))
+        if found:
+            raise RecipeError(
+                f"{self.output}: --resume needs the run as it was started, and this differs: {found}; "
+                f"start a new run in another folder, or undo the change"
+            )
 
     def finished(self) -> bool:
         """True if the folder holds a finished run's report and no work folder."""
@@ -114,9 +130,9 @@ class Store:
         return files.read_json(file) if file.is_file() else None
 
     def save_row(self, name: str, row: dict[str, Any]) -> None:
-        """Write a row: the mark that this step is done."""
+        """Write a row: the mark that this step is done. A metric that is no number is null."""
         files.make_folder(self.work / name)
-        files.write_json(self.work / name / "row.json", row)
+        files.write_json(self.work / name / "row.json", files.finite(row))
 
     def save_state(self, name: str, model: nn.Module) -> None:
         """Write the model's tensors."""
