@@ -69,6 +69,8 @@ def command(
             raise RecipeError(f"{', '.join(unread)}: only --sensitivity reads these; add it")
         result = jobs.inspect(model, shape=shape, weights=weights)
     else:
+        if plot is not None and not Path(plot).parent.is_dir():
+            raise RecipeError(f"--plot {plot}: there is no such folder; make it first")
         if plot is not None and Path(plot).exists():
             raise RecipeError(f"--plot {plot}: is there already; name another file, or remove it")
         with _bar(shown=not (quiet or as_json)) as report:

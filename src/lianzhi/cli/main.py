@@ -5,6 +5,8 @@ Exit codes: 0 done, 1 the work failed, 2 the call was wrong, 130 interrupted.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 import traceback
@@ -42,6 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # a terminal of another encoding shows \u2212 and does not end the work
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
@@ -99,5 +107,6 @@ def _end(code: int, message: str, arguments: Sequence[str]) -> int:
         f"lianzhi: {message}", style="red", markup=False, highlight=False, soft_wrap=True
     )
     if common.wants("--json", arguments):
-        common.say_json({"error": message, "exit_code": code})
+        with contextlib.suppress(BrokenPipeError):  # nobody reads it any more
+            common.say_json({"error": message, "exit_code": code})
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,28 +35,39 @@ def measure_model(
     else:
         inputs = deploy.onnx_example_inputs(saved.path)
     names = [runtime] if runtime else ["pytorch", *deploy.onnx_runtimes()]
+    todo: list[tuple[str, Path, str, int]] = []
     for name in names:
         entry = deploy.registry.get(name).build
         file = path if name == "pytorch" else (path / "model.onnx" if path.is_dir() else path)
         usable = entry.installed() and file.exists() and not (name == "pytorch" and path.is_file())
         if not usable and runtime is None:
             continue
-        for kind in [precision] if precision else entry.precisions(file):
-            for batch in batches or [1]:
-                latency = measure.latency(
-                    file,
-                    batch_of(inputs, batch),
-                    runtime=name,
-                    precision=kind,
-                    threads=threads,
-                    repeats=repeats,
-                )
-                result["latencies"].append(latency.to_dict())
-    if not result["latencies"]:
-        raise RecipeError(f"{path}: no runtime here can take it")
+        offered = entry.precisions(file) if runtime is None or precision is None else [precision]
+        kinds = [kind for kind in offered if precision in (None, kind)]
+        todo += [(name, file, kind, batch) for kind in kinds for batch in batches or [1]]
+    if not todo:
+        wanted = f" in {precision}" if precision else ""
+        raise RecipeError(f"{path}: no runtime here can take it{wanted}")
+    for name, file, kind, batch in _shown(todo, progress):
+        latency = measure.latency(
+            file, batch_of(inputs, batch), runtime=name, precision=kind, threads=threads, repeats=repeats
+        )
+        result["latencies"].append(latency.to_dict())
     file = path / "model.onnx" if path.is_dir() and (path / "model.onnx").is_file() else path
     result["bytes"] = measure.size(file)
     return result
+
+
+def _shown(todo: list[tuple[str, Path, str, int]], progress: bool) -> Iterator[tuple[str, Path, str, int]]:
+    """The measurements to take, under a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    if not progress or not console.is_terminal:
+        yield from todo
+        return
+    yield from track(todo, description="measure", console=console, transient=True)
 
 
 def measure_text(result: dict[str, Any]) -> str:
