@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from lianzhi.cli import main
 
@@ -55,12 +56,31 @@ def test_resolved_recipe_runs_again_to_the_same_weights(finished, capsys, tmp_pa
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == first
 
 
+def test_a_model_for_pytorch_is_evaluated_measured_and_predicted_with(finished, capsys, tmp_path):
+    arguments = ["--set", "target=pytorch", "--set", "steps=[prune: {ratio: 0.5}]", "--quiet"]
+    assert main(["compress", str(finished / "tiny.yaml"), "-o", str(tmp_path / "out"), *arguments]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    result = run_json(capsys, "evaluate", str(tmp_path / "out"))
+    assert (result["runtime"], result["value"]) == ("pytorch", report["rows"][-1]["value"])
+    assert run_json(capsys, "measure", str(tmp_path / "out"), "--repeats", "2")["latencies"]
+    Image.new("RGB", (16, 16)).save(tmp_path / "x.png")
+    assert run_json(capsys, "predict", str(tmp_path / "out"), str(tmp_path / "x.png"))
+
+
 def test_measure(finished, capsys):
     result = run_json(
         capsys, "measure", str(finished / "out"), "--runtime", "onnxruntime", "--repeats", "3", "--batch", "2"
     )
     assert result["latencies"][0]["batch"] == 2
     assert result["latencies"][0]["median_ms"] > 0
+
+
+def test_measure_in_one_precision_takes_the_runtimes_that_have_it(finished, capsys):
+    result = run_json(capsys, "measure", str(finished / "out"), "--precision", "int8", "--repeats", "2")
+    assert {(entry["runtime"], entry["precision"]) for entry in result["latencies"]} == {
+        ("onnxruntime", "int8"),
+        ("openvino", "int8"),
+    }
 
 
 def test_predict(finished, capsys, tmp_path):
@@ -165,6 +185,26 @@ def test_wrong_calls_exit_with_2(finished, tmp_path, capsys, arguments, message)
     assert not (tmp_path / "new").exists()
 
 
+def run(arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "lianzhi", *arguments], capture_output=True, text=True, check=False, **options
+    )
+
+
+def test_a_terminal_of_another_encoding():
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    done = run(["--help"], env=environment, encoding="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u70bc" in done.stdout
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_output_that_nobody_reads(more):
+    command = f"{sys.executable} -m lianzhi list models {' '.join(more)} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
 def test_errors_in_json_too(capsys):
     assert main(["evaluate", "nowhere", "--json"]) == 2
     assert "no such artifact" in json.loads(capsys.readouterr().out)["error"]
@@ -233,7 +273,14 @@ def test_images_that_are_none(finished, tmp_path, capsys, make):
         (["compress", "{tiny}", "-o", "{new}", "--set", "steps.0.batch_size=1e30"], "batch_size"),
         (["compress", "{tiny}", "-o", "{new}", "--set", "measure.batches=[0,1]"], "batches"),
         (["compress", "{tiny}", "-o", "{new}", "--set", "task.samples=99999999999999"], "not enough memory"),
+        (
+            ["compress", "{tiny}", "-o", "{new}", "--dry-run", "--set", "steps.1.criterion=l3"],
+            "unknown criterion 'l3'",
+        ),
         (["evaluate", "{done}", "--set", "limit=["], "not valid YAML"),
+        (["evaluate", "{done}", "--set", "data=here"], "'data' is no option of the task's own.*--data"),
+        (["measure", "{done}", "--precision", "int4"], "no runtime here can take it in int4"),
+        (["inspect", "{done}", "--sensitivity", "--plot", "{new}/x.svg"], "no such folder"),
         (["evaluate", "{done}", "--set", "classes=10"], "3 outputs.*10 classes"),
         (["evaluate", "{done}", "--task", "synthetic", "--set", "classes=4"], "3 outputs.*4 classes"),
         (["measure", "{done}", "--batch", "99999999999"], "not enough memory"),

@@ -106,6 +106,36 @@ def test_finished_run_is_reopened(task, tmp_path):
     assert again.report.rows == first.report.rows
 
 
+def test_finished_run_of_another_recipe_is_not_reopened(task, tmp_path):
+    model, out = Net(), tmp_path / "o"
+    lz.compress(model, task, [lz.Prune(ratio=0.25)], output=out, measure=MEASURE, progress=False)
+    with pytest.raises(RecipeError, match=r"recipe\.steps\.0\.prune\.ratio \(0\.25 before, 0\.5 now\)"):
+        lz.compress(
+            model, task, [lz.Prune(ratio=0.5)], output=out, measure=MEASURE, progress=False, resume=True
+        )
+
+
+def test_nothing_stays_of_an_older_artifact(task, tmp_path):
+    """Its ONNX file would be taken for that of the new weights."""
+    model, out = Net(), tmp_path / "o"
+    options = {"output": out, "measure": MEASURE, "progress": False}
+    lz.compress(model, task, [lz.Prune(ratio=0.25)], **options)
+    assert (out / "model.onnx").exists()
+    (out / "mine.txt").write_text("precious")
+    lz.compress(model, task, [lz.Prune(ratio=0.5)], target="pytorch", force=True, **options)
+    names = {item.name for item in out.iterdir()}
+    assert not names & {"model.onnx", "predict.py"}
+    assert (out / "mine.txt").read_text() == "precious"
+
+
+def test_a_home_folder_is_found(task, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    lz.compress(Net(), task, [lz.Prune(ratio=0.25)], output="~/o", measure=MEASURE, progress=False)
+    assert (tmp_path / "o" / "report.json").is_file()
+    assert not (tmp_path / "~").exists()
+
+
 def test_wrong_before_anything_is_written(task, tmp_path):
     out = tmp_path / "out"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,9 @@ MEMBERS = frozenset(
     | {"recipe.yaml", "report.json", "report.md", "report.html"}
 )
 
+ALLOWED = "\t\u200c\u200d"  # joiners are part of the spelling of Persian and Indic words
 _KEYS = {"format", "lianzhi", "kind", "weights", "ties", "inputs", "outputs", "difference", "digest"}
+_CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")  # surrogates are what is left of a name that is no text
 _KINDS = {"zoo": {"zoo"}, "graph": {"graph", "reason"}}
 _MAGIC = {b"PK\x03\x04": "an archive", **{bytes((0x80, version)): "a pickle" for version in range(2, 8)}}
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".pt2", ".ckpt", ".joblib"}
@@ -68,6 +72,27 @@ def _check_file(path: Path) -> None:
             f"{path} is {found}, which can run code when it is opened; an artifact holds none. "
             f"It was not opened. Remove it if you put it there, else do not use this artifact"
         )
+
+
+def is_plain(label: str) -> bool:
+    """Whether a class's name is free of control characters, which could change what a terminal shows.
+
+    >>> is_plain("T-shirt/top"), is_plain("cat\\x1b[31m"), is_plain("two\\nlines")
+    (True, False, False)
+    """
+    return not any(unicodedata.category(letter) in _CONTROL and letter not in ALLOWED for letter in label)
+
+
+def checked_labels(labels: Iterable[Any]) -> list[str]:
+    """The names of the classes, of one line of plain text each, as ``labels.txt`` holds them."""
+    names = [str(label) for label in labels]
+    for name in names:
+        if not is_plain(name):
+            what = "several lines" if len(f"{name}.".splitlines()) > 1 else "control characters"
+            raise ArtifactError(
+                f"the label {name!r:.80} has {what}; give each class a name of one line of plain text"
+            )
+    return names
 
 
 def read_architecture(folder: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from lianzhi.artifact.layout import (
     PREPROCESS,
     TOKENIZER,
     WEIGHTS,
+    checked_labels,
     own_digest,
 )
 from lianzhi.artifact.reading import digest, load
@@ -72,7 +73,7 @@ def save(
             values = preprocess if isinstance(preprocess, dict) else preprocess.to_dict()
             files.write_json(folder / PREPROCESS, values)
         if labels is not None:
-            files.write_text(folder / LABELS, "".join(f"{_one_line(label)}\n" for label in labels))
+            files.write_text(folder / LABELS, "".join(f"{label}\n" for label in checked_labels(labels)))
         if tokenizer:
             inside = files.make_folder(folder / TOKENIZER)
             for name, text in tokenizer.items():
@@ -106,18 +107,25 @@ def _save_zoo(model: nn.Module, folder: Path, example_inputs: Any, expected: Any
 
 def _save_graph(model: nn.Module, folder: Path, example_inputs: Any, expected: Any, reason: str) -> None:
     """Save the captured graph, and prove that it computes the same."""
+    data, tensors, ties, inputs = described(model, example_inputs)
+    entry = {"kind": "graph", "graph": data, "reason": reason}
+    _write(folder, tensors, ties, inputs, entry, expected, from_json)
+    difference = _difference(expected, _outputs(load(folder), example_inputs))
+    if difference:
+        _write(folder, tensors, ties, inputs, entry, expected, from_json, difference)
+
+
+def described(
+    model: nn.Module, example_inputs: Any
+) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str], Any]:
+    """What a captured graph is saved as: the graph, its tensors, the other names that they have, its inputs."""
     graph = _captured(model, example_inputs)
     data = to_json(graph.module)
     own = tensor_kinds(model)
     data["tensors"] = {name: own.get(name, TEMPORARY) for name in data["tensors"]}
     tensors, ties = _tensors(graph.module, data["tensors"])
     free = {id(value) for value in _free_tensors(graph, example_inputs)}
-    inputs = input_tree(example_inputs, lambda value: id(value) in free)
-    entry = {"kind": "graph", "graph": data, "reason": reason}
-    _write(folder, tensors, ties, inputs, entry, expected, from_json)
-    difference = _difference(expected, _outputs(load(folder), example_inputs))
-    if difference:
-        _write(folder, tensors, ties, inputs, entry, expected, from_json, difference)
+    return data, tensors, ties, input_tree(example_inputs, lambda value: id(value) in free)
 
 
 def _captured(model: nn.Module, example_inputs: Any) -> Graph:
@@ -249,13 +257,6 @@ def _difference(expected: list[Any], found: list[Any]) -> float:
 
 def _bits(tensor: Tensor) -> Tensor:
     return tensor.contiguous().reshape(-1).view(torch.uint8)
-
-
-def _one_line(label: Any) -> str:
-    text = str(label)
-    if len(text.splitlines()) > 1 or text.endswith("\n"):
-        raise ArtifactError(f"the label {text!r:.80} has several lines; give each class a name of one line")
-    return text
 
 
 def _write_extra(path: Path, value: Any) -> None:

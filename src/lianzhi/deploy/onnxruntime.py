@@ -72,9 +72,13 @@ class OnnxRuntime(Runtime):
     package = "onnxruntime"
     extra = ""
 
+    def offers(self, *, quantized: bool) -> list[str]:
+        """Int8 for a model with quantizers, else float32."""
+        return ["int8"] if quantized else ["f32"]
+
     def precisions(self, path: Any) -> list[str]:
         """The file's own: int8 where it holds quantizers, else float32."""
-        return ["int8"] if is_quantized(model_file(path)) else ["f32"]
+        return self.offers(quantized=is_quantized(model_file(path)))
 
     def load(
         self, path: Any, *, precision: str | None = None, threads: int | None = None

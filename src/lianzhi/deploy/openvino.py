@@ -62,11 +62,15 @@ class OpenVino(Runtime):
     package = "openvino"
     extra = "openvino"
 
-    def precisions(self, path: Any) -> list[str]:
-        """Int8 for a file with quantizers (what stays float runs in float32); else float32, and bf16."""
-        if is_quantized(model_file(path)):
+    def offers(self, *, quantized: bool) -> list[str]:
+        """Int8 for a model with quantizers (what stays float runs in float32); else float32, and bf16."""
+        if quantized:
             return ["int8"]
         return ["f32", "bf16"] if self._has_bf16() else ["f32"]
+
+    def precisions(self, path: Any) -> list[str]:
+        """What is offered for a file, by whether it holds quantizers."""
+        return self.offers(quantized=is_quantized(model_file(path)))
 
     def _has_bf16(self) -> bool:
         if not self.installed():

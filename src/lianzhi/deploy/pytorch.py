@@ -82,6 +82,10 @@ class PyTorch(Runtime):
     extra = ""
     takes_onnx = False
 
+    def offers(self, *, quantized: bool) -> list[str]:
+        """Float32, whatever the model holds."""
+        return ["f32"]
+
     def precisions(self, path: Any) -> list[str]:
         """Float32; a module with quantizers computes them in float32 too."""
         return ["f32"]

@@ -44,6 +44,10 @@ class Runtime(ABC):
             raise TargetError(f"target '{self.name}' is not installed; run: pip install {what}")
 
     @abstractmethod
+    def offers(self, *, quantized: bool) -> list[str]:
+        """In which precisions this machine runs a model with quantizers, or without; the first one is the default."""
+
+    @abstractmethod
     def precisions(self, path: Any) -> list[str]:
         """In which precisions this machine runs this file; the first one is the default."""
 

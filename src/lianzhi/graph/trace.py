@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import itertools
+import keyword
 import logging
 import sysconfig
 import traceback
@@ -87,6 +89,12 @@ def capture(model: nn.Module, example_inputs: Inputs, *, dynamic_batch: bool = T
     cannot be captured.
     """
     args, kwargs = split_inputs(example_inputs)
+    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_meta:
+            raise GraphError(
+                f"the model's '{name}' has a shape and no values (device meta); give it its weights first, as with "
+                f"model.to_empty(device='cpu') and model.load_state_dict(…)"
+            )
     training = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -103,7 +111,10 @@ def capture(model: nn.Module, example_inputs: Inputs, *, dynamic_batch: bool = T
             module.training = mode
     if dynamic:
         args, kwargs = _of_two((args, kwargs))
-    root = program.module(check_guards=False)
+    try:
+        root = program.module(check_guards=False)
+    except SyntaxError:  # the tracer writes names into Python code
+        raise GraphError(_unspeakable(model)) from None
     for node in list(root.graph.nodes):
         checks = node.op == "call_module" or node.target is torch.ops.aten._assert_tensor_metadata.default
         if checks and not node.users:
@@ -203,6 +214,16 @@ def _explain(model: nn.Module, error: Exception) -> str:
             "or decide by a shape or an attribute"
         )
     return f"{type(model).__name__} cannot be captured{where} ({kind}: {reason}); {hint}"
+
+
+def _unspeakable(model: nn.Module) -> str:
+    """Which submodule has a name that Python keeps for itself."""
+    names = [name for name, _ in model.named_modules() if any(map(keyword.iskeyword, name.split(".")))]
+    found = f"'{names[0]}'" if names else "a submodule"
+    return (
+        f"{type(model).__name__} cannot be captured: {found} has a name that is a word of Python's own; "
+        f"rename the module"
+    )
 
 
 def _is_internal(filename: str) -> bool:

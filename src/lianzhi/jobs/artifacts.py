@@ -45,7 +45,7 @@ class Saved:
             return None
         report = self.json("report.json")
         decision = report.get("decision") if isinstance(report, dict) else None
-        if decision is None:
+        if decision in (None, {}):  # target: pytorch leaves nothing to decide
             return None
         if not isinstance(decision, dict) or not all(
             isinstance(decision.get(key), str) for key in ("runtime", "precision")

@@ -7,12 +7,16 @@ import statistics
 import time
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from lianzhi import graph, measure, train
 from lianzhi.jobs.prepare import Job
+from lianzhi.pipeline.checks import check
+from lianzhi.pipeline.state import Run
+from lianzhi.pipeline.store import Store
 from lianzhi.recipe import Distill, Prune, kind_of
 from lianzhi.train.options import TrainOptions
 
@@ -61,7 +65,11 @@ class DryRun:
 
 
 def dry_run(job: Job) -> DryRun:
-    """Describe a job and time training steps of its dense model. Changes and writes nothing."""
+    """Describe a job and time training steps of its dense model. Changes and writes nothing.
+
+    Raises what the run itself would raise before it begins.
+    """
+    check(Run(job.recipe, job.task, Store(Path())), job.model)
     captured = graph.capture(job.model, job.task.example_inputs)
     model = {
         "name": job.recipe.model.name or job.recipe.model.artifact if job.recipe.model else "",

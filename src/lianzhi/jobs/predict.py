@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lianzhi import deploy, files
+from lianzhi import artifact, deploy, files
 from lianzhi.errors import ArtifactError, DataError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.tasks import Preprocess, TextPreprocess
@@ -18,7 +17,6 @@ from lianzhi.tasks.outputs import logits_of
 
 MOST_BYTES = 1 << 28
 MOST_LABELS = 1 << 23
-ALLOWED = "\t\u200c\u200d"  # joiners are part of the spelling of Persian and Indic words
 
 
 def predict(
@@ -89,7 +87,7 @@ def _labels(file: Path) -> list[str]:
     """The names of the classes; none if there is no such file. Outputs beyond them are called by their number."""
     names = files.read_text(file, MOST_LABELS).splitlines() if file.exists() else []
     for line, name in enumerate(names, 1):
-        if any(unicodedata.category(letter) in ("Cc", "Cf") and letter not in ALLOWED for letter in name):
+        if not artifact.is_plain(name):
             raise ArtifactError(
                 f"{file}: line {line} holds control characters, which could change what a terminal shows; "
                 f"restore it"

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lianzhi import artifact, deploy, distill, graph, quantize, train
 from lianzhi.config import Config
-from lianzhi.errors import DataError, LianzhiError, RecipeError, did_you_mean
+from lianzhi.distill.methods.teacher import teacher_logits
+from lianzhi.errors import (
+    ArtifactError,
+    DataError,
+    GraphError,
+    LianzhiError,
+    RecipeError,
+    TargetError,
+    did_you_mean,
+)
 from lianzhi.pipeline.batches import require_calibration
 from lianzhi.pipeline.choose import runtimes
 from lianzhi.pipeline.pruning import evaluator, latency_target, make_plan
@@ -18,6 +27,7 @@ from lianzhi.pipeline.steps import quantization_targets
 from lianzhi.pipeline.training import penalty_of
 from lianzhi.prune import depth, latency, scoring
 from lianzhi.recipe import Distill, Prune, Quantize, Sparsify, kind_of
+from lianzhi.tasks import Task
 
 
 def check(run: Run, model: nn.Module) -> None:
@@ -25,7 +35,10 @@ def check(run: Run, model: nn.Module) -> None:
     train.check_device(run.recipe.device)
     runtimes(run)
     _check_precision(run)
+    _check_labels(run.task)
+    _check_values(model)
     _check_shapes(run, model)
+    artifact.check_savable(model, run.task.example_inputs)
     task, steps = run.task, run.recipe.steps
     if not task.has("train") and any(_trains(step) for step in steps):
         raise DataError(f"task '{task.name}' has no training split, and the recipe has steps that train")
@@ -44,6 +57,41 @@ def _check_precision(run: Run) -> None:
         raise RecipeError(f"precision '{wanted}' is not known{did_you_mean(wanted, deploy.PRECISIONS)}")
     if wanted == "int8" and not any(isinstance(step, Quantize) for step in steps):
         raise RecipeError("precision: int8, and no step quantizes; add '- quantize: {}', or drop 'precision'")
+    kinds = {False, any(isinstance(step, Quantize) for step in steps)}
+    offered = {
+        name: [
+            found
+            for kind in sorted(kinds)
+            for found in deploy.registry.get(name).build.offers(quantized=kind)
+        ]
+        for name in runtimes(run) or ["pytorch"]
+    }
+    if wanted is not None and not any(wanted in found for found in offered.values()):
+        shown = "; ".join(f"{name}: {', '.join(dict.fromkeys(found))}" for name, found in offered.items())
+        raise TargetError(
+            f"precision '{wanted}' is not offered on this machine by target '{run.recipe.target}' ({shown}); "
+            f"choose another, or drop 'precision' to let it be chosen"
+        )
+
+
+def _check_labels(task: Task) -> None:
+    """The artifact keeps the names of the classes."""
+    try:
+        artifact.checked_labels(task.labels or ())
+    except ArtifactError as error:
+        raise DataError(f"task '{task.name}': {error}") from None
+
+
+def _check_values(model: nn.Module) -> None:
+    """Weights that are no numbers come of a training that failed, and nothing good comes of them."""
+    named: dict[str, Tensor] = dict(model.named_parameters())
+    named.update((name, tensor) for name, tensor in model.named_buffers() if "running_" in name)
+    for name, tensor in named.items():
+        if not tensor.is_meta and not bool(tensor.isfinite().all()):
+            raise GraphError(
+                f"the model's '{name}' has NaN or infinite values, as after a training that went astray; "
+                f"give weights that are numbers"
+            )
 
 
 def _check_shapes(run: Run, model: nn.Module) -> None:
@@ -92,12 +140,31 @@ def _check_sparsify(run: Run, model: nn.Module, step: Sparsify) -> None:
 
 def _check_distill(run: Run, model: nn.Module, step: Distill) -> None:
     distill.methods.registry.get(step.method)
-    if step.teacher != ORIGINAL:
-        artifact.load(step.teacher)
+    if step.teacher == ORIGINAL:
+        return
+    teacher, inputs = artifact.load(step.teacher), run.task.example_inputs
+    try:
+        theirs, ours = (tuple(teacher_logits(one, inputs).shape) for one in (teacher, model))
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RecipeError(
+            f"the teacher {step.teacher} does not run on the inputs of task '{run.task.name}' ({reason}); give one "
+            f"that takes the same inputs"
+        ) from None
+    if theirs != ours:
+        raise RecipeError(
+            f"the teacher {step.teacher} gives {theirs[-1]} outputs, and the model {ours[-1]}; give a teacher of the "
+            f"same classes"
+        )
 
 
 def _check_quantize(run: Run, model: nn.Module, step: Quantize) -> None:
     require_calibration(run.task)
+    if run.recipe.target == "pytorch":
+        raise RecipeError(
+            "PyTorch computes in float32, where int8 is neither smaller nor faster; leave the step out, or set target: "
+            "auto, onnxruntime or openvino"
+        )
     if deploy.are_tokens(run.task.example_inputs):
         raise RecipeError(
             "int8 quantization of models that take tokens is not offered yet; leave the step out: the float model is "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lianzhi import deploy, measure
-from lianzhi.errors import TargetError
+from lianzhi.errors import DataError, TargetError
 from lianzhi.pipeline.rows import Latencies, fastest, time_file
 from lianzhi.pipeline.state import Run, State
 
@@ -70,8 +70,12 @@ def runtimes(run: Run) -> list[str]:
 
 
 def candidates(run: Run, state: State, folder: Path) -> list[Candidate]:
-    """Export and measure every candidate; the leader does, while other processes wait."""
-    found = []
+    """Export and measure every candidate; the leader does, while other processes wait.
+
+    Of several runtimes one that cannot run a file is left out, and the report says so.
+    """
+    found: list[Candidate] = []
+    failures: list[TargetError | DataError] = []
     float_file = folder / "float.onnx"
     deploy.export_onnx(state.model, run.task.example_inputs, float_file)
     for name in runtimes(run):
@@ -79,9 +83,16 @@ def candidates(run: Run, state: State, folder: Path) -> list[Candidate]:
         if name in state.quantized:
             files.append(Path(state.quantized[name].export(folder / f"{name}-int8.onnx")))
         for path in files:
-            for precision in deploy.registry.get(name).build.precisions(path):
-                if run.recipe.precision in (None, precision):
-                    found.append(_measured(run, path, name, precision))
+            try:
+                for precision in deploy.registry.get(name).build.precisions(path):
+                    if run.recipe.precision in (None, precision):
+                        found.append(_measured(run, path, name, precision))
+            except (TargetError, DataError) as error:
+                failures.append(error)
+    if not found and failures:
+        raise failures[0]
+    for failure in failures:
+        state.note(f"a candidate is left out: {failure}")
     return found
 
 

@@ -101,16 +101,35 @@ def _write_deployment(run: Run, decision: dict[str, Any] | None, folder: Path, l
 
 
 def publish(folder: Path, output: Path) -> None:
-    """Move every file of `folder` into `output`; the report last, as the mark that all is there."""
+    """Move every file of `folder` into `output`; the report last, as the mark that all is there.
+
+    Of an artifact that was there before nothing stays: its ONNX file would be taken for one of the new weights.
+    """
     names = sorted(os.listdir(folder), key=lambda name: (name == "report.json", name))
+    older = artifact.MEMBERS - set(names) if (output / "architecture.json").is_file() else set()
+    for name in sorted(older):
+        _remove(output / name)
     for name in names:
-        target = output / name
-        if target.is_dir():
-            shutil.rmtree(target)
-        os.replace(folder / name, target)
+        if (output / name).is_dir():
+            _remove(output / name)
+        os.replace(folder / name, output / name)
 
 
-def reopen(run: Run, model: nn.Module) -> Result:
-    """The result of a run that had finished before."""
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def reopen(run: Run) -> Result:
+    """The result of a run that had finished before, if it was of the same recipe."""
     report = Report.from_dict(files.read_json(run.store.output / "report.json"))
+    recipe = run.recipe.to_dict()
+    decided = {"versions"} | {key for key in ("target", "precision") if recipe[key] in ("auto", None)}
+    before, now = (
+        {key: value for key, value in recipes.items() if key not in decided}
+        for recipes in (report.recipe, recipe)
+    )
+    run.store.require_same({"recipe": before}, {"recipe": now})
     return Result(artifact.load(run.store.output), report, run.store.output)

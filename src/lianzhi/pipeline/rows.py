@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from lianzhi import deploy, measure
+from lianzhi import deploy, files, measure
+from lianzhi.errors import DataError, GraphError, TargetError
 from lianzhi.pipeline.state import Run
+from lianzhi.tasks import Task
 
 Latencies = list[dict[str, Any]]
 
@@ -61,28 +64,74 @@ def time_module(run: Run, model: nn.Module) -> Latencies:
 
 @dataclass
 class FloatMeter:
-    """Measures float models, and remembers the latencies of a structure that it has seen."""
+    """Measures float models, and remembers the latencies of a structure that it has seen.
+
+    `notes` say which runtimes could not take the model: only the one that it is made for has to.
+    """
 
     seen: dict[str, tuple[int, int, Latencies]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def __call__(self, run: Run, model: nn.Module, path: Path) -> tuple[int, int, Latencies]:
-        """Return (bytes, MACs, latencies) of the model as a float ONNX file, and in eager PyTorch."""
+        """Return (bytes, MACs, latencies) of the model as a float ONNX file, and in eager PyTorch.
+
+        For ``target: pytorch`` the bytes are those of its weights, and a model that ONNX cannot say is none the worse.
+        """
         key = structure(model)
         if key not in self.seen:
-            deploy.export_onnx(model, run.task.example_inputs, path)
             latencies = time_module(run, model)
-            for name in deploy.onnx_runtimes():
-                runtime = deploy.registry.get(name).build
-                if runtime.installed():
-                    for precision in runtime.precisions(path):
-                        latencies += time_file(run, path, name, precision)
+            try:
+                deploy.export_onnx(model, run.task.example_inputs, path)
+            except GraphError as error:
+                if run.recipe.target != "pytorch":
+                    raise
+                self.notes.append(f"timed in PyTorch alone: {error}")
+            else:
+                latencies += self._time_runtimes(run, path)
             macs = measure.macs(model, run.task.example_inputs)
-            self.seen[key] = (measure.size(path), macs, latencies)
-            path.unlink()
+            size = _weights_size(model, path) if run.recipe.target == "pytorch" else measure.size(path)
+            self.seen[key] = (size, macs, latencies)
+            path.unlink(missing_ok=True)
         return self.seen[key]
 
+    def _time_runtimes(self, run: Run, path: Path) -> Latencies:
+        """Latencies in every runtime that is installed; one that is not the target may fail."""
+        latencies: Latencies = []
+        for name in deploy.onnx_runtimes():
+            runtime = deploy.registry.get(name).build
+            if not runtime.installed():
+                continue
+            try:
+                for precision in runtime.precisions(path):
+                    latencies += time_file(run, path, name, precision)
+            except (TargetError, DataError) as error:
+                if name == run.recipe.target:
+                    raise
+                self.notes.append(f"{name} is left out of the float latencies: {error}")
+        return latencies
 
-def retimed(rows: list[dict[str, Any]], again: Latencies, batch: int) -> list[dict[str, Any]]:
+
+def _weights_size(model: nn.Module, path: Path) -> int:
+    """Bytes of the model's tensors as a file, tied ones once."""
+    unique = {id(tensor): (name, tensor) for name, tensor in model.state_dict(keep_vars=True).items()}
+    file = files.write_tensors(path.with_suffix(".safetensors"), dict(unique.values()))
+    size = measure.size(file)
+    file.unlink()
+    return size
+
+
+def of_target(latencies: Latencies, target: str) -> Latencies:
+    """The latencies in the runtime that the model is made for; all of them for ``auto``.
+
+    >>> of_target([{"runtime": "pytorch"}, {"runtime": "openvino"}], "openvino")
+    [{'runtime': 'openvino'}]
+    """
+    return [entry for entry in latencies if target in ("auto", entry["runtime"])]
+
+
+def retimed(
+    rows: list[dict[str, Any]], again: Latencies, batch: int, target: str = "auto"
+) -> list[dict[str, Any]]:
     """Rows with the original's structure take the shorter of two times, of the run's beginning and of its end.
 
     A run may take hours, and the machine may have been slow when it began: the original is timed again beside the
@@ -99,7 +148,7 @@ def retimed(rows: list[dict[str, Any]], again: Latencies, batch: int) -> list[di
     def updated(row: dict[str, Any]) -> dict[str, Any]:
         if row["latencies"] != before:
             return row
-        ranked = [entry for entry in best if entry["runtime"] == "pytorch"] if row is rows[0] else best
+        ranked = of_target(best, "pytorch" if row is rows[0] else target)
         return {**row, "latencies": best, **deployed_keys(fastest(ranked, batch))}
 
     return [updated(row) for row in rows]
@@ -121,12 +170,23 @@ def accuracy(run: Run, predict: Any, *, alone: bool = False) -> tuple[measure.Ev
     `alone`: this process evaluates by itself, while others wait.
     """
     reported = measure.evaluate(predict, run.task, progress=run.progress and run.leads, alone=alone)
+    _require_share(reported, run.task)
     if reported.split == "validation" or not run.task.has("validation"):
         return reported, reported.value if reported.split == "validation" else None
     chosen = measure.evaluate(
         predict, run.task, split="validation", progress=run.progress and run.leads, alone=alone
     )
     return reported, chosen.value
+
+
+def _require_share(found: measure.Evaluation, task: Task) -> None:
+    """Refuse a metric that a report cannot show, when it is first measured and not when all is done."""
+    if math.isfinite(found.value) and not -1 <= found.value <= 1:
+        raise DataError(
+            f"metric '{found.metric}' of task '{task.name}' is {found.value:g} on {found.split}; a metric is a share "
+            f"from -1 to 1, and more is better: give 93.4 % as 0.934, an error e as -e / (1 + e), and bound what has "
+            f"no bound, as in max(-1, r2)"
+        )
 
 
 def make_row(

@@ -19,12 +19,13 @@ from torch import nn
 
 from lianzhi import deploy, files, measure, models, train
 from lianzhi.config import Config
+from lianzhi.errors import GraphError, RecipeError
 from lianzhi.pipeline import finish
 from lianzhi.pipeline.checks import check
 from lianzhi.pipeline.choose import candidates, choose
 from lianzhi.pipeline.pruning import replay
 from lianzhi.pipeline.result import Result
-from lianzhi.pipeline.rows import FloatMeter, accuracy, fastest, make_row, retimed
+from lianzhi.pipeline.rows import FloatMeter, accuracy, fastest, make_row, of_target, retimed
 from lianzhi.pipeline.state import NOTES, ORIGINAL, Run, State
 from lianzhi.pipeline.steps import RUNNERS, requantize
 from lianzhi.pipeline.store import DONE, Store, fingerprint
@@ -82,18 +83,20 @@ def run(
     progress: bool = True,
 ) -> Result:
     """Run a parsed recipe on a model and a task. See `compress`."""
+    _require_kinds(model, task)
     train.check_device(recipe.device)
     rank, world = train.start_processes(recipe.device)
-    store = Store(Path(output))
+    store = Store(Path(output).expanduser())
     store.check(resume=resume, force=force)
     this = Run(recipe, task, store, progress=progress, rank=rank, world=world)
     check(this, model)
+    student = _copied(model)
     finished = resume and store.finished()
     train.barrier()  # every process has looked at the folder before the first one changes it
     if finished:
         if this.leads:
             shutil.rmtree(store.output / DONE, ignore_errors=True)  # a kill may have left it
-        return finish.reopen(this, model)
+        return finish.reopen(this)
     record = {
         "recipe": recipe.to_dict(),
         "model": fingerprint(model),
@@ -102,14 +105,38 @@ def run(
     }
     try:
         resumed = train.from_leader(store.begin(record, resume=resume) if this.leads else None)
-        return _carry_out(this, model, resumed=resumed)
+        return _carry_out(this, model, student, resumed=resumed)
     finally:
         store.lock.release()
 
 
-def _carry_out(run: Run, model: nn.Module, *, resumed: bool) -> Result:
-    """All steps that are not done, and the artifact."""
-    state = State(model=copy.deepcopy(model), teacher=model)
+def _require_kinds(model: Any, task: Any) -> None:
+    """A name in place of what it names is the likeliest mistake."""
+    if not isinstance(model, nn.Module):
+        raise RecipeError(
+            f"model is a {type(model).__name__}; give a torch.nn.Module, such as lz.model('resnet20')"
+        )
+    if not isinstance(task, Task):
+        raise RecipeError(
+            f"task is a {type(task).__name__}; give lz.task('cifar10', data=…), or lz.Task(train=loader, …)"
+        )
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A copy to be changed: what the caller gave stays as it is."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise GraphError(
+            f"{type(model).__name__} cannot be copied ({type(error).__name__}: {reason}); keep what forward or a hook "
+            f"computes out of the model's attributes"
+        ) from error
+
+
+def _carry_out(run: Run, model: nn.Module, student: nn.Module, *, resumed: bool) -> Result:
+    """All steps that are not done, on the student, and the artifact."""
+    state = State(model=student, teacher=model)
     for remark in models.remarks(model):
         state.note(remark)
     rows, index = _restore(run, state) if resumed else ([], 0)
@@ -117,13 +144,14 @@ def _carry_out(run: Run, model: nn.Module, *, resumed: bool) -> Result:
     if not rows:
         if run.leads:
             files.make_folder(run.store.work / "original")
-        rows.append(_row(run, state, meter, "original", 0.0, {}, run.store.work / "original"))
+        row = _row(run, state, meter, "original", 0.0, {}, run.store.work / "original")
+        rows.append({**row, NOTES: list(state.notes)})
         _save(run, "original", rows[-1])
     for position in range(index, len(run.recipe.steps)):
         rows.append(_step(run, state, meter, position, resumed=resumed and position == index))
     if run.leads:
         _, _, again = FloatMeter()(run, model, run.store.work / "float.onnx")
-        rows = retimed(rows, again, run.recipe.measure.choose_batch)
+        rows = retimed(rows, again, run.recipe.measure.choose_batch, run.recipe.target)
     train.barrier()
     return finish.finish(run, state, rows)
 
@@ -164,8 +192,10 @@ def _row(
     row: dict[str, Any] = {"step": name, "validation": validation}
     if run.leads:
         size, macs, latencies = meter(run, state.model, folder / "float.onnx")
-        eager = [entry for entry in latencies if entry["runtime"] == "pytorch"]
-        deployed = fastest(eager if name == "original" else latencies, run.recipe.measure.choose_batch)
+        for note in meter.notes:
+            state.note(note)
+        ranked = of_target(latencies, "pytorch" if name == "original" else run.recipe.target)
+        deployed = fastest(ranked, run.recipe.measure.choose_batch)
         row = make_row(
             name,
             reported=reported,
@@ -230,6 +260,7 @@ def _restore(run: Run, state: State) -> tuple[list[dict[str, Any]], int]:
     if original is None:
         return [], 0
     rows = [original]
+    state.notes = list(original.get(NOTES, state.notes))
     for position, step in enumerate(run.recipe.steps):
         row = run.store.row(f"step-{position}")
         if row is None:

@@ -51,7 +51,7 @@ def requantize(run: Run, state: State) -> Details:
 def quantization_targets(run: Run) -> list[str]:
     """The runtimes to quantize for: the recipe's target, or every installed one that runs ONNX files."""
     if run.recipe.target != "auto":
-        return [run.recipe.target] if run.recipe.target != "pytorch" else ["onnxruntime"]
+        return [run.recipe.target]
     return [name for name in deploy.onnx_runtimes() if deploy.registry.get(name).build.installed()]
 
 

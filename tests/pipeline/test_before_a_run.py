@@ -1,0 +1,194 @@
+"""What cannot work is said before anything is written: models, tasks and precisions that end badly hours later."""
+
+import os
+
+import pytest
+import torch
+from torch import nn
+
+import lianzhi as lz
+from lianzhi import deploy
+from lianzhi.errors import DataError, GraphError, LianzhiError, RecipeError, TargetError
+
+PRUNE = [lz.Prune(ratio=0.5)]
+
+
+@pytest.fixture(scope="module")
+def task():
+    return lz.task("synthetic", samples=64, classes=3, shape=(3, 8, 8))
+
+
+def small(inner=None):
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), inner or nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 3)
+    )
+
+
+def refused(model, task, tmp_path, error, message, steps=PRUNE, **options):
+    with pytest.raises(error, match=message):
+        lz.compress(model, task, steps, output=tmp_path / "out", progress=False, **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["0.weight", "1.running_var"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(task, tmp_path, name, value):
+    model = small()
+    with torch.no_grad():
+        model.state_dict()[name].view(-1)[1] = value
+    refused(model, task, tmp_path, GraphError, f"'{name}' has NaN or infinite values")
+
+
+def test_a_buffer_may_be_infinite(task):
+    """Masks of attention are."""
+
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = small()
+            self.register_buffer("mask", torch.tensor([0.0, 0.0, -torch.inf]))
+
+        def forward(self, x):
+            return self.body(x) + self.mask
+
+    from lianzhi.pipeline.checks import _check_values
+
+    _check_values(Masked())
+
+
+def test_a_model_without_values(task, tmp_path):
+    with torch.device("meta"):
+        model = small()
+    refused(model, task, tmp_path, GraphError, "'0.weight' has a shape and no values.*meta.*to_empty")
+    with pytest.raises(GraphError, match="meta"):
+        lz.prune.plan(model, task.example_inputs, ratio=0.5)
+
+
+def test_a_model_that_cannot_be_copied(task, tmp_path):
+    """A tensor with a history cannot: what a forward pass left in an attribute, say."""
+    model = small()
+    model.seen = model(task.example_inputs)
+    refused(model, task, tmp_path, GraphError, "Sequential cannot be copied.*hook")
+
+
+@pytest.mark.parametrize("model", ["resnet20", None, nn.Linear])
+def test_a_name_is_no_model(task, tmp_path, model):
+    refused(model, task, tmp_path, RecipeError, r"model is a .*lz\.model\('resnet20'\)")
+
+
+def test_a_name_is_no_task(tmp_path):
+    refused(small(), "cifar10", tmp_path, RecipeError, r"task is a str; give lz\.task")
+
+
+class Bessel(nn.Module):
+    def forward(self, x):
+        return torch.special.bessel_j0(x)
+
+
+def test_an_op_that_an_artifact_may_not_hold(task, tmp_path):
+    refused(small(Bessel()), task, tmp_path, GraphError, r"Sequential could not be saved.*special_bessel_j0")
+
+
+def test_a_name_that_is_a_word_of_python(task, tmp_path):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = nn.ModuleDict({"in": small(), "class": nn.Linear(3, 3)})
+
+        def forward(self, x):
+            return self.parts["class"](self.parts["in"](x))
+
+    refused(
+        Named(), task, tmp_path, GraphError, "'parts.in' has a name that is a word of Python's own; rename"
+    )
+
+
+@pytest.mark.parametrize(
+    "label", ["two\nlines", "red\x1b[31m", "left\u202eright", os.fsdecode(b"caf\xe9"), "a\u2028b"]
+)
+def test_names_of_classes_that_cannot_be_kept(tmp_path, label):
+    batch = (torch.randn(6, 3, 8, 8), torch.arange(6) % 3)
+    task = lz.Task(train=[batch], validation=[batch], test=[batch], labels=["a", "b", label])
+    refused(small(), task, tmp_path, DataError, "the label .* name of one line of plain text")
+
+
+@pytest.mark.parametrize(
+    ("target", "precision"), [("onnxruntime", "bf16"), ("pytorch", "bf16"), ("pytorch", "int8")]
+)
+def test_a_precision_that_the_target_has_not(task, tmp_path, target, precision):
+    steps = [lz.Quantize(calibration=8)] if precision == "int8" else PRUNE
+    refused(
+        small(), task, tmp_path, LianzhiError, "not offered on this machine|PyTorch computes", steps,
+        target=target, precision=precision,
+    )  # fmt: skip
+
+
+def test_bf16_where_the_processor_has_none(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(deploy.registry.get("openvino").build), "_has_bf16", lambda self: False)
+    message = r"'bf16' is not offered on this machine by target 'auto' \(onnxruntime: f32; openvino: f32\)"
+    refused(small(), task, tmp_path, TargetError, message, precision="bf16")
+
+
+def test_int8_is_nothing_for_pytorch(task, tmp_path):
+    steps = [lz.Prune(ratio=0.5), lz.Quantize(calibration=8)]
+    refused(
+        small(),
+        task,
+        tmp_path,
+        RecipeError,
+        r"steps\.1 \(quantize\): PyTorch computes",
+        steps,
+        target="pytorch",
+    )
+
+
+@pytest.mark.parametrize(
+    ("teacher", "shape", "message"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), (3, 8, 8), "gives 5 outputs, and the model 3"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(48, 3)), (3, 4, 4), "does not run on the inputs of task"),
+    ],
+)
+def test_a_teacher_of_something_else(task, tmp_path, teacher, shape, message):
+    """The step that needs it may be hours away."""
+    lz.save(teacher, tmp_path / "teacher", example_inputs=torch.zeros(1, *shape))
+    steps = [lz.Train(epochs=1), lz.Distill(teacher=str(tmp_path / "teacher"))]
+    refused(small(), task, tmp_path, RecipeError, rf"steps\.1 \(distill\): the teacher .* {message}", steps)
+
+
+def test_labels_beyond_the_outputs(tmp_path):
+    batch = (torch.randn(6, 3, 8, 8), torch.arange(6))
+    task = lz.Task(train=[batch], validation=[batch], test=[batch])
+    with pytest.raises(DataError, match="labels go from 0 to 5, and the model has 3 outputs"):
+        lz.compress(small(), task, [lz.Train(epochs=1)], output=tmp_path / "out", progress=False)
+
+
+def with_metric(values):
+    """A task of which the metric gives these values in turn, the last one ever after."""
+    batch = (torch.randn(8, 3, 8, 8), torch.arange(8) % 3)
+    left = list(values)
+    metric = lambda outputs, labels: left.pop(0) if len(left) > 1 else left[0]  # noqa: E731
+    return lz.Task(
+        train=[batch], validation=[batch], calibration=[batch], test=[batch], metrics={"own": metric}
+    )
+
+
+def test_a_metric_that_is_no_share_is_told_before_any_step(tmp_path):
+    with pytest.raises(
+        DataError, match=r"metric 'own' of task 'custom' is -3\.5 on test; a metric is a share"
+    ):
+        lz.compress(small(), with_metric([-3.5]), PRUNE, output=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out" / ".work" / "step-0").exists()
+
+
+def test_a_metric_that_is_no_number_does_not_end_a_run(tmp_path):
+    """A correlation of constant outputs is none; it is a dash in the report, and never the best."""
+    nan = float("nan")
+    steps = [lz.Train(epochs=2, batch_size=8), lz.Prune(ratio=0.5)]
+    result = lz.compress(
+        small(), with_metric([0.5, 0.5, nan, nan, 0.4]), steps, output=tmp_path / "out", progress=False,
+        target="onnxruntime", measure=lz.Measure(batches=(1,), repeats=2),
+    )  # fmt: skip
+    history = result.report.rows[1]["details"]["history"]
+    assert [epoch["metric"] for epoch in history["epochs"]] == [None, None]
+    assert history["best_epoch"] is None
