@@ -64,6 +64,27 @@ def test_a_model_without_values(task, tmp_path):
         lz.prune.plan(model, task.example_inputs, ratio=0.5)
 
 
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (nn.DataParallel, r"DataParallel is a wrapper .*model\.module"),
+        (torch.compile, r"OptimizedModule is a wrapper .*model\._orig_mod"),
+        (
+            lambda model: nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.Linear(288, 3)),
+            "has no shape yet",
+        ),
+    ],
+)
+def test_a_model_in_something_else(task, tmp_path, wrap, message):
+    refused(wrap(small()), task, tmp_path, GraphError, message)
+
+
+def test_a_model_that_is_quantized(task, tmp_path):
+    model = lz.quantize.quantize(small().eval(), task.example_inputs, [torch.randn(8, 3, 8, 8)]).model
+    for step in (lz.Train(epochs=1), lz.Quantize(calibration=8)):
+        refused(model, task, tmp_path, GraphError, "the model is quantized already", [step])
+
+
 def test_a_model_that_cannot_be_copied(task, tmp_path):
     """A tensor with a history cannot: what a forward pass left in an attribute, say."""
     model = small()

@@ -335,3 +335,20 @@ def test_names_that_differ_by_a_dot_have_scales_of_their_own():
     report = quantize(Alike().eval(), inputs[:1], [inputs]).report
     assert [row["name"] for row in report["layers"]] == ["conv.0", "conv.1", "conv_1"]
     assert min(row["weight_sqnr_db"] for row in report["layers"]) > 30
+
+
+def test_a_model_may_have_quantizers_of_its_own():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.quantizers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+
+        def forward(self, x):
+            return self.quantizers(x)
+
+    inputs = torch.randn(16, 3, 12, 12)
+    model = Named().eval()
+    quantized = quantize(model, inputs[:1], [inputs])
+    assert [row["name"] for row in quantized.report["layers"]] == ["quantizers.0"]
+    with torch.no_grad():
+        assert (quantized.model(inputs) - model(inputs)).abs().max() < 0.1

@@ -28,6 +28,7 @@ from lianzhi.graph.module import TracedModule, adopt, get_tensor, put_constant
 Inputs = Any  # a tensor, a tuple of tensors, or a dict of keyword tensors
 _OURS = Path(__file__).resolve().parent.parent
 _STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
+_WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
 _TORCH = Path(torch.__file__).resolve().parent
 
 
@@ -89,7 +90,16 @@ def capture(model: nn.Module, example_inputs: Inputs, *, dynamic_batch: bool = T
     cannot be captured.
     """
     args, kwargs = split_inputs(example_inputs)
+    inside = _WRAPPERS.get(type(model).__name__)
+    if inside is not None and isinstance(getattr(model, inside, None), nn.Module):
+        raise GraphError(
+            f"a {type(model).__name__} is a wrapper of a model; give the model itself: model.{inside}"
+        )
     for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise GraphError(
+                f"the model's '{name}' has no shape yet; call the model once on example inputs, which gives it one"
+            )
         if tensor.is_meta:
             raise GraphError(
                 f"the model's '{name}' has a shape and no values (device meta); give it its weights first, as with "

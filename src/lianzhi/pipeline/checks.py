@@ -87,7 +87,7 @@ def _check_values(model: nn.Module) -> None:
     named: dict[str, Tensor] = dict(model.named_parameters())
     named.update((name, tensor) for name, tensor in model.named_buffers() if "running_" in name)
     for name, tensor in named.items():
-        if not tensor.is_meta and not bool(tensor.isfinite().all()):
+        if not nn.parameter.is_lazy(tensor) and not tensor.is_meta and not bool(tensor.isfinite().all()):
             raise GraphError(
                 f"the model's '{name}' has NaN or infinite values, as after a training that went astray; "
                 f"give weights that are numbers"
@@ -95,7 +95,13 @@ def _check_values(model: nn.Module) -> None:
 
 
 def _check_shapes(run: Run, model: nn.Module) -> None:
-    outputs = graph.capture(model, run.task.example_inputs).output_shape
+    captured = graph.capture(model, run.task.example_inputs)
+    if any("fake_quantize" in str(node.target) for node in captured.nodes):
+        raise GraphError(
+            "the model is quantized already: it computes with the roundings of int8, and its weights cannot be pruned, "
+            "trained or quantized again; begin with the float model that it came from"
+        )
+    outputs = captured.output_shape
     classes = run.task.num_classes
     if classes is not None and outputs is not None and len(outputs) == 2 and outputs[1] < classes:
         raise DataError(

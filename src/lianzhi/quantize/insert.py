@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from itertools import chain, count
 from typing import Any
 
@@ -24,22 +25,23 @@ def insert(
     module: TracedModule, placement: Placement, ranges: dict[fx.Node, tuple[float, float]], schemes: Schemes
 ) -> None:
     """Quantize the values and weights of a placement, in place."""
-    module.add_module(HOME, nn.Module())
+    home = _free(module._modules, HOME)
+    module.add_module(home, nn.Module())
     scales: dict[fx.Node, Tensor] = {}
     for node in placement.values:
         root = placement.shares.get(node, node)
         if root not in scales:
             low, high = ranges[root]
             scale, zero_point = qparams(torch.tensor(low), torch.tensor(high), schemes.activations)
-            _store(module, root.name, scale, zero_point)
+            _store(module, home, root.name, scale, zero_point)
             scales[root] = scale
         scales[node] = scales[root]
-        _after(module, node, root.name, schemes.activations)
+        _after(module, node, f"{home}.{root.name}", schemes.activations)
     for name, nodes in _by_weight(placement.weights).items():
         scale = weight_scale(module, name, nodes, scales, schemes.weights)
-        key = _free_key(module, name.replace(".", "_"))
-        _store(module, key, scale, torch.zeros_like(scale, dtype=torch.int32))
-        _before(module, nodes, key, schemes.weights)
+        key = _free(module.get_submodule(home)._modules, name.replace(".", "_"))
+        _store(module, home, key, scale, torch.zeros_like(scale, dtype=torch.int32))
+        _before(module, nodes, f"{home}.{key}", schemes.weights)
         for node in nodes:
             _round_bias(module, node)
     module.recompile()
@@ -115,26 +117,25 @@ def _by_weight(nodes: list[fx.Node]) -> dict[str, list[fx.Node]]:
     return groups
 
 
-def _free_key(module: TracedModule, key: str) -> str:
-    """The key, unless another tensor has it: ``conv.1.weight`` and ``conv_1.weight`` would share one."""
-    taken = module.get_submodule(HOME)._modules
+def _free(taken: Container[str], key: str) -> str:
+    """The key, unless another has it: ``conv.1.weight`` and ``conv_1.weight`` would share one."""
     keys = chain([key], (f"{key}_{number}" for number in count(2)))
     return next(free for free in keys if free not in taken)
 
 
-def _store(module: TracedModule, key: str, scale: Tensor, zero_point: Tensor) -> None:
+def _store(module: TracedModule, home: str, key: str, scale: Tensor, zero_point: Tensor) -> None:
     holder = nn.Module()
     holder.register_buffer("scale", scale)
     holder.register_buffer("zero_point", zero_point)
-    module.get_submodule(HOME).add_module(key, holder)
+    module.get_submodule(home).add_module(key, holder)
 
 
 def _read(module: TracedModule, key: str) -> tuple[fx.Node, fx.Node]:
     """Nodes that read a quantizer's scale and zero point."""
     nodes = []
     for leaf in ("scale", "zero_point"):
-        node = module.graph.get_attr(f"{HOME}.{key}.{leaf}")
-        node.meta["val"] = get_tensor(module, f"{HOME}.{key}.{leaf}").to("meta")
+        node = module.graph.get_attr(f"{key}.{leaf}")
+        node.meta["val"] = get_tensor(module, f"{key}.{leaf}").to("meta")
         nodes.append(node)
     return nodes[0], nodes[1]
 

@@ -10,7 +10,6 @@ from torch import Tensor, fx
 from lianzhi.graph import TracedModule, get_tensor
 from lianzhi.quantize.affine import FAKE_CHANNEL, FAKE_TENSOR, decibels, sqnr
 from lianzhi.quantize.calibrate import watch
-from lianzhi.quantize.insert import HOME
 from lianzhi.quantize.observers import Statistics
 from lianzhi.quantize.placement import Placement, layer_name, tail
 from lianzhi.quantize.scheme import Schemes
@@ -126,8 +125,8 @@ def _activations(
     return [
         {
             "name": node.name,
-            "scale": float(get_tensor(module, f"{HOME}.{node.name}.scale")),
-            "zero_point": int(get_tensor(module, f"{HOME}.{node.name}.zero_point")),
+            "scale": float(get_tensor(module, str(quantizers[node.name].args[1].target))),  # type: ignore[union-attr]
+            "zero_point": int(get_tensor(module, str(quantizers[node.name].args[2].target))),  # type: ignore[union-attr]
             "low": ranges[node][0],
             "high": ranges[node][1],
             "seen": [seen[node].low, seen[node].high],
