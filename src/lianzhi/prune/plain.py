@@ -28,7 +28,7 @@ def run_with(model: nn.Module, tensors: dict[str, Tensor], args: Any, kwargs: An
     try:
         return model(*args, **kwargs)
     finally:
-        for store, leaf, value in before:
+        for store, leaf, value in reversed(before):  # one layer may have several names
             store[leaf] = value
         refresh_recurrent(model)
 
