@@ -135,6 +135,13 @@ def test_wrong_folders(tmp_path):
         task("image_folder", data=tmp_path)
 
 
+def test_parts_without_a_training_part_are_no_classes(tmp_path):
+    for name in ("val", "test"):
+        write_folder(tmp_path / name, 8)
+    with pytest.raises(DataError, match="has test, val with class folders, and no train"):
+        task("image_folder", data=tmp_path)
+
+
 def test_an_unknown_class_in_the_test_part(tmp_path):
     write_folder(tmp_path / "train", 10)
     write_folder(tmp_path / "test", 3, classes=("cat", "dgo"))

@@ -50,6 +50,11 @@ def find_parts(folder: Path) -> dict[str, Path]:
     found = {
         part: folder / name for part, names in PARTS.items() for name in names if (folder / name).is_dir()
     }
+    if "train" not in found and any(classes_of(place) for place in found.values()):
+        raise DataError(
+            f"{folder}: has {', '.join(sorted(place.name for place in found.values()))} with class folders, and no train "
+            f"beside it; add train, or give the folder that holds the classes"
+        )
     return found if "train" in found else {}
 
 
