@@ -8,9 +8,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
+from lianzhi import deploy
 from lianzhi.cli import main
+from lianzhi.errors import TargetError
 
 RECIPE = """
 model: {name: resnet20, num_classes: 3}
@@ -342,3 +346,34 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr(jobs, "prepare", interrupted)
     assert main(["compress", "recipe.yaml"]) == 130
     assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", ["compress", "train", "evaluate", "measure", "inspect", "predict", "list"]
+)
+def test_every_command_has_the_common_options_and_an_example(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    for option in ("--json", "--device", "--seed", "--quiet", "--verbose", "Example: "):
+        assert option in text, option
+
+
+def test_a_device_is_looked_for_and_is_of_pytorch_alone(finished, capsys):
+    out = str(finished / "out")
+    assert run_json(capsys, "measure", out, "--device", "cpu", "--repeats", "2")["device"] == "cpu"
+    for command in (["evaluate", out], ["measure", out], ["inspect", "resnet20"], ["list", "tasks"]):
+        assert main([*command, "--device", "tpu"]) == 2
+        assert "device 'tpu' is not known" in capsys.readouterr().err
+    with pytest.raises(TargetError, match="onnxruntime computes on the CPU; device 'cuda'"):
+        deploy.load(f"{out}/model.onnx", runtime="onnxruntime", device="cuda")
+
+
+def test_a_session_on_a_device_takes_inputs_there_and_brings_outputs_back():
+    linear = nn.Linear(3, 2)
+    session = deploy.load(linear, runtime="pytorch", device="cpu")
+    inputs = torch.randn(4, 3)
+    assert torch.equal(session(inputs), linear(inputs))
+    away = deploy.load(nn.Linear(3, 2), runtime="pytorch", device="meta")
+    with pytest.raises(NotImplementedError, match="meta tensor"):  # inputs went there, and nothing comes back
+        away(inputs)

@@ -22,7 +22,8 @@ Seed = Annotated[
     typer.Option("--seed", min=0, help="Seed of everything random (default: the recipe's, else 0)."),
 ]
 Device = Annotated[
-    str | None, typer.Option("--device", help="Where to train: cpu, cuda, cuda:0, mps (default: cpu).")
+    str | None,
+    typer.Option("--device", help="Where PyTorch computes: cpu, cuda, cuda:0, mps (default: cpu)."),
 ]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads of the runtime (default: all cores).")
@@ -46,6 +47,14 @@ Options = Annotated[list[str] | None, typer.Option("--set", help="An option of t
 Output = Annotated[
     str | None, typer.Option("--output", "-o", help="Folder for the result (default: out/<recipe>-<time>).")
 ]
+
+
+def begin(seed: int | None) -> None:
+    """Let everything random that follows start from a seed, if one is given."""
+    if seed is not None:
+        import torch
+
+        torch.manual_seed(seed)
 
 
 def wants(flag: str, arguments: Sequence[str]) -> bool:

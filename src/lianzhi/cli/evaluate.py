@@ -24,6 +24,8 @@ def command(
     threads: common.Threads = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Samples a batch.")] = 256,
     options: common.Options = None,
+    seed: common.Seed = None,
+    device: common.Device = None,
     as_json: common.Json = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
@@ -34,6 +36,7 @@ def command(
     """
     from lianzhi import jobs
 
+    common.begin(seed)
     result = jobs.evaluate(
         common.model_path(model),
         task=task,
@@ -42,6 +45,7 @@ def command(
         runtime=runtime,
         precision=precision,
         threads=threads,
+        device=device,
         batch=batch,
         options=common.key_values(options),
         progress=not (quiet or as_json),

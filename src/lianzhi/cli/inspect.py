@@ -39,6 +39,8 @@ def command(
     ] = None,
     plot: Annotated[str | None, typer.Option("--plot", help="Write the curves to this SVG file.")] = None,
     options: common.Options = None,
+    seed: common.Seed = None,
+    device: common.Device = None,
     as_json: common.Json = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
@@ -55,6 +57,7 @@ def command(
     from lianzhi import jobs
     from lianzhi.errors import RecipeError
 
+    common.begin(seed)
     given = {
         "--task": task,
         "--data": data,
@@ -67,7 +70,7 @@ def command(
         unread = [name for name, value in given.items() if value]
         if unread:
             raise RecipeError(f"{', '.join(unread)}: only --sensitivity reads these; add it")
-        result = jobs.inspect(model, shape=shape, weights=weights)
+        result = jobs.inspect(model, shape=shape, weights=weights, device=device)
     else:
         if plot is not None and not Path(plot).parent.is_dir():
             raise RecipeError(f"--plot {plot}: there is no such folder; make it first")
@@ -82,7 +85,7 @@ def command(
                 report=report,
                 **({} if ratios is None else {"ratios": _shares(ratios)}),
             )
-            result = jobs.inspect(model, shape=shape, weights=weights, question=question)
+            result = jobs.inspect(model, shape=shape, weights=weights, device=device, question=question)
         if plot is not None and result.sensitivity is not None:
             result.sensitivity.plot(plot)
     common.say_json(result.to_dict()) if as_json else common.say(str(result))

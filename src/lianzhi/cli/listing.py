@@ -15,6 +15,8 @@ def command(
     kind: Annotated[
         str, typer.Argument(help="criteria, losses, methods, models, tasks, targets or recipes.")
     ],
+    seed: common.Seed = None,
+    device: common.Device = None,
     as_json: common.Json = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
@@ -25,6 +27,8 @@ def command(
     """
     from lianzhi import jobs
 
+    common.begin(seed)
+    jobs.checked_device(device)
     rows = jobs.names(kind)
     if as_json:
         common.say_json(rows)

@@ -21,6 +21,8 @@ def command(
     ] = None,
     threads: common.Threads = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs.")] = 50,
+    seed: common.Seed = None,
+    device: common.Device = None,
     as_json: common.Json = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
@@ -31,12 +33,14 @@ def command(
     """
     from lianzhi import jobs
 
+    common.begin(seed)
     result = jobs.measure_model(
         common.model_path(model),
         runtime=runtime,
         precision=precision,
         batches=batch or [1],
         threads=threads,
+        device=device,
         repeats=repeats,
         progress=not (quiet or as_json),
     )

@@ -18,6 +18,8 @@ def command(
     runtime: common.Runtime = None,
     precision: common.Precision = None,
     threads: common.Threads = None,
+    seed: common.Seed = None,
+    device: common.Device = None,
     as_json: common.Json = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
@@ -29,8 +31,15 @@ def command(
     """
     from lianzhi import jobs
 
+    common.begin(seed)
     predictions = jobs.predict(
-        common.model_path(model), inputs, top=top, runtime=runtime, precision=precision, threads=threads
+        common.model_path(model),
+        inputs,
+        top=top,
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        device=device,
     )
     if as_json:
         common.say_json(predictions)

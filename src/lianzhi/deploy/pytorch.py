@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from lianzhi.deploy.runtime import Runtime, available_threads, path_name, registry
 from lianzhi.deploy.session import Session
@@ -35,11 +36,15 @@ def thread_count(threads: int) -> Iterator[None]:
 
 
 class PyTorchSession(Session):
-    """A module in eval mode, without gradients; its own mode is restored after each call."""
+    """A module in eval mode, without gradients; its own mode is restored after each call.
 
-    def __init__(self, module: nn.Module, *, threads: int) -> None:
+    On a `device` inputs are taken there, and outputs are brought back: a call ends when they are there.
+    """
+
+    def __init__(self, module: nn.Module, *, threads: int, device: str | None = None) -> None:
         super().__init__(runtime="pytorch", precision="f32", threads=threads, inputs=(), outputs=())
-        self.module = module
+        self.module = module if device is None else module.to(device)
+        self.device = device
 
     def run(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Arrays by name, as for the other runtimes."""
@@ -53,7 +58,9 @@ class PyTorchSession(Session):
             self.module.eval()
         try:
             with thread_count(self.threads), torch.inference_mode():
-                return call(self.module, inputs)
+                if self.device is None:
+                    return call(self.module, inputs)
+                return _to(call(self.module, _to(inputs, self.device)), "cpu")
         finally:
             if self.module.training != modes[0][1]:
                 self.module.train()
@@ -68,6 +75,10 @@ def call(module: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, (tuple, list)):
         return module(*(_tensor(value) for value in inputs))
     return module(_tensor(inputs))
+
+
+def _to(values: Any, device: str) -> Any:
+    return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, values)
 
 
 def _tensor(value: Any) -> Any:
@@ -90,11 +101,18 @@ class PyTorch(Runtime):
         """Float32; a module with quantizers computes them in float32 too."""
         return ["f32"]
 
-    def load(self, path: Any, *, precision: str | None = None, threads: int | None = None) -> PyTorchSession:
+    def load(
+        self,
+        path: Any,
+        *,
+        precision: str | None = None,
+        threads: int | None = None,
+        device: str | None = None,
+    ) -> PyTorchSession:
         """Take a module, or load the one of an artifact folder."""
         self.chosen_precision(path, precision)
         if isinstance(path, nn.Module):
-            return PyTorchSession(path, threads=available_threads(threads))
+            return PyTorchSession(path, threads=available_threads(threads), device=device)
         if not os.path.isdir(path):
             raise TargetError(
                 f"{path_name(path)}: pytorch loads a module or an artifact folder; "
@@ -102,7 +120,7 @@ class PyTorch(Runtime):
             )
         from lianzhi import artifact
 
-        return PyTorchSession(artifact.load(path), threads=available_threads(threads))
+        return PyTorchSession(artifact.load(path), threads=available_threads(threads), device=device)
 
 
 registry.register("pytorch", "the module itself, eager, float32")(PyTorch())

@@ -107,7 +107,14 @@ def onnx_runtimes() -> list[str]:
     return [name for name in registry.names() if registry.get(name).build.takes_onnx]
 
 
-def load(path: Any, *, runtime: str, precision: str | None = None, threads: int | None = None) -> Session:
+def load(
+    path: Any,
+    *,
+    runtime: str,
+    precision: str | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+) -> Session:
     """Load a file to be called like a function.
 
     ```python
@@ -116,9 +123,14 @@ def load(path: Any, *, runtime: str, precision: str | None = None, threads: int 
     ```
 
     `path` is an ONNX file or an artifact folder; for ``pytorch`` an artifact folder or a module.
-    `precision` is one of the runtime's `precisions` for this file. Raises `TargetError` that names the
+    `precision` is one of the runtime's `precisions` for this file. `device` is where PyTorch computes; the other runtimes
+    stay on the CPU (default: there, or where a given module is). Raises `TargetError` that names the
     extra to install, or the precisions there are.
     """
     target: Runtime = registry.get(runtime).build
     target.require()
+    if device is not None and runtime == "pytorch":
+        return target.load(path, precision=precision, threads=threads, device=device)  # type: ignore[call-arg]
+    if device is not None and device != "cpu":
+        raise TargetError(f"{runtime} computes on the CPU; device '{device}' is for the runtime pytorch")
     return target.load(path, precision=precision, threads=threads)

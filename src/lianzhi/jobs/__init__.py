@@ -1,7 +1,7 @@
 """The work behind each command, callable from Python as well: paths and names in, results out."""
 
 from lianzhi.jobs.dry_run import dry_run
-from lianzhi.jobs.evaluate import evaluate
+from lianzhi.jobs.evaluate import checked_device, evaluate
 from lianzhi.jobs.inspect import Question, inspect
 from lianzhi.jobs.listing import names
 from lianzhi.jobs.measuring import measure_model, measure_text
@@ -11,6 +11,7 @@ from lianzhi.jobs.prepare import Job, prepare, require_training_only, run
 __all__ = [
     "Job",
     "Question",
+    "checked_device",
     "dry_run",
     "evaluate",
     "inspect",

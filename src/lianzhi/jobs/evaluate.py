@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lianzhi import deploy, measure, tasks
+from lianzhi import deploy, measure, tasks, train
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.jobs.prepare import open_task
@@ -23,6 +23,7 @@ def evaluate(
     precision: str | None = None,
     threads: int | None = None,
     batch: int = 256,
+    device: str | None = None,
     options: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -31,7 +32,11 @@ def evaluate(
     source, own_task = task_for(saved, task=task, data=data, options=options)
     where = saved.where(runtime, precision)
     session = deploy.load(
-        saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads
+        saved.model_file(where.runtime),
+        runtime=where.runtime,
+        precision=where.precision,
+        threads=threads,
+        device=checked_device(device),
     )
     _check_classes(path, session(source.example_inputs), source, own_task=own_task)
     result = measure.evaluate(session, source, split=split, batch_size=batch, progress=progress)
@@ -46,6 +51,11 @@ def evaluate(
         "metrics": result.metrics,
         "samples": result.samples,
     }
+
+
+def checked_device(device: str | None) -> str | None:
+    """A device that this machine has; None stays None."""
+    return None if device is None else str(train.check_device(device))
 
 
 def task_for(

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from lianzhi import artifact, graph, measure, models
+from lianzhi import artifact, graph, measure, models, train
 from lianzhi.errors import ArtifactError, RecipeError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.jobs.evaluate import task_for
@@ -81,13 +82,19 @@ class Question:
 
 
 def inspect(
-    source: str, *, shape: str | None = None, weights: str | None = None, question: Question | None = None
+    source: str,
+    *,
+    shape: str | None = None,
+    weights: str | None = None,
+    device: str | None = None,
+    question: Question | None = None,
 ) -> Inspection:
-    """Inspect an artifact folder, a zoo model's name, or a recipe's model."""
+    """Inspect an artifact folder, a zoo model's name, or a recipe's model; sensitivities are measured on `device`."""
+    place = train.check_device(device or "cpu")
     model, inputs, task = _open(source, shape, weights, question)
     captured = graph.capture(model, inputs)
     groups = graph.channel_groups(captured)
-    found = None if question is None or task is None else _sensitivity(model, task, question)
+    found = None if question is None or task is None else _sensitivity(model.to(place), task, question, place)
     return Inspection(
         name=source,
         parameters=measure.parameters(model),
@@ -99,18 +106,25 @@ def inspect(
     )
 
 
-def _sensitivity(model: nn.Module, task: Task, question: Question) -> Sensitivity:
+def _sensitivity(model: nn.Module, task: Task, question: Question, device: torch.device) -> Sensitivity:
     """The metric on the validation cut, never on the reported split, group by group."""
     step = Prune(ratio=question.ratios[0], ratios=question.ratios, criterion=question.criterion)
     return measure_sensitivity(
         model,
-        task.example_inputs,
+        train.move(task.example_inputs, device),
         evaluator(task),
         ratios=step.ratios,
         criterion=step.criterion,
         report=question.report,
-        **data_for(step.criterion, step, task),
+        **_moved(data_for(step.criterion, step, task), device),
     )
+
+
+def _moved(data: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Calibration batches where the model is; the loss stays what it is."""
+    return {
+        name: train.move(value, device) if name == "calibration" else value for name, value in data.items()
+    }
 
 
 def _open(

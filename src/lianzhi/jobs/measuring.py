@@ -11,6 +11,7 @@ import torch
 from lianzhi import artifact, deploy, graph, measure
 from lianzhi.errors import RecipeError
 from lianzhi.jobs.artifacts import Saved
+from lianzhi.jobs.evaluate import checked_device
 from lianzhi.pipeline.rows import batch_of
 
 
@@ -22,11 +23,13 @@ def measure_model(
     batches: list[int] | None = None,
     threads: int | None = None,
     repeats: int = 50,
+    device: str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Time the model on `runtime`, or on every one installed that can take it."""
+    """Time the model on `runtime`, or on every one installed that can take it (on a device but the CPU: PyTorch)."""
+    device = checked_device(device) or "cpu"
     saved = Saved(path)
-    result: dict[str, Any] = {"model": str(path), "latencies": []}
+    result: dict[str, Any] = {"model": str(path), "device": device, "latencies": []}
     if saved.path.is_dir():
         module = artifact.load(path)
         inputs = artifact.example_inputs(path)
@@ -34,7 +37,8 @@ def measure_model(
         result["macs"] = graph.macs(graph.capture(module, inputs))
     else:
         inputs = deploy.onnx_example_inputs(saved.path)
-    names = [runtime] if runtime else ["pytorch", *deploy.onnx_runtimes()]
+    everyone = ["pytorch", *(deploy.onnx_runtimes() if device == "cpu" else ())]
+    names = [runtime] if runtime else everyone
     todo: list[tuple[str, Path, str, int]] = []
     for name in names:
         entry = deploy.registry.get(name).build
@@ -50,7 +54,13 @@ def measure_model(
         raise RecipeError(f"{path}: no runtime here can take it{wanted}")
     for name, file, kind, batch in _shown(todo, progress):
         latency = measure.latency(
-            file, batch_of(inputs, batch), runtime=name, precision=kind, threads=threads, repeats=repeats
+            file,
+            batch_of(inputs, batch),
+            runtime=name,
+            precision=kind,
+            threads=threads,
+            repeats=repeats,
+            device=device,
         )
         result["latencies"].append(latency.to_dict())
     file = path / "model.onnx" if path.is_dir() and (path / "model.onnx").is_file() else path

@@ -12,6 +12,7 @@ import torch
 from lianzhi import artifact, deploy, files
 from lianzhi.errors import ArtifactError, DataError
 from lianzhi.jobs.artifacts import Saved
+from lianzhi.jobs.evaluate import checked_device
 from lianzhi.tasks import Preprocess, TextPreprocess
 from lianzhi.tasks.outputs import logits_of
 
@@ -27,6 +28,7 @@ def predict(
     runtime: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
+    device: str | None = None,
 ) -> list[dict[str, Any]]:
     """Return, for each image file or sentence, the `top` classes with their probabilities, best first."""
     saved = Saved(path)
@@ -37,7 +39,11 @@ def predict(
         )
     where = saved.where(runtime, precision)
     session = deploy.load(
-        saved.model_file(where.runtime), runtime=where.runtime, precision=where.precision, threads=threads
+        saved.model_file(where.runtime),
+        runtime=where.runtime,
+        precision=where.precision,
+        threads=threads,
+        device=checked_device(device),
     )
     make = _maker(saved, preprocess)
     labels = _labels(files.member(saved.folder, "labels.txt"))

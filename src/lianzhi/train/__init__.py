@@ -6,6 +6,7 @@ from lianzhi.train.history import History
 from lianzhi.train.loop import fit
 from lianzhi.train.options import TrainOptions
 from lianzhi.train.processes import barrier, from_leader, process, start_processes
+from lianzhi.train.validation import move
 
 __all__ = [
     "History",
@@ -16,6 +17,7 @@ __all__ = [
     "default_step",
     "fit",
     "from_leader",
+    "move",
     "process",
     "start_processes",
 ]
