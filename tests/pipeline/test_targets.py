@@ -93,3 +93,12 @@ def test_auto_with_no_runtime_left_says_why(task, tmp_path, monkeypatch):
     failing(monkeypatch, "onnxruntime")
     with pytest.raises(TargetError, match="no such operator"):
         compress(small(), task, [lz.Prune(ratio=0.5)], tmp_path / "out")
+
+
+def test_a_model_too_large_for_one_onnx_file_ships_with_its_data(task, tmp_path, monkeypatch):
+    monkeypatch.setattr("lianzhi.deploy.onnx.ONE_FILE", 1000)
+    result = compress(small(), task, [lz.Prune(ratio=0.5)], tmp_path / "out", target="onnxruntime")
+    assert (tmp_path / "out" / "model.onnx.data").is_file()
+    inputs = torch.randn(2, 3, 8, 8)
+    found = deploy.load(tmp_path / "out" / "model.onnx", runtime="onnxruntime")(inputs)
+    assert torch.allclose(torch.as_tensor(found), result.model.eval()(inputs), atol=1e-5)

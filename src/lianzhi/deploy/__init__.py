@@ -3,7 +3,7 @@
 from lianzhi.deploy import onnxruntime, openvino, pytorch
 from lianzhi.deploy.inspection import is_quantized, onnx_example_inputs
 from lianzhi.deploy.lengths import are_tokens
-from lianzhi.deploy.onnx import export_onnx, write_onnx
+from lianzhi.deploy.onnx import copy_onnx, export_onnx, write_onnx
 from lianzhi.deploy.runtime import PRECISIONS, Runtime, load, onnx_runtimes, registry
 from lianzhi.deploy.session import Port, Session
 
@@ -13,6 +13,7 @@ __all__ = [
     "Runtime",
     "Session",
     "are_tokens",
+    "copy_onnx",
     "export_onnx",
     "is_quantized",
     "load",

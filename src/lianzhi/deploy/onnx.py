@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -185,6 +186,16 @@ def write_onnx(proto: Any, path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise ArtifactError(f"{target}: cannot be written ({error.strerror or error})") from error
     return target
+
+
+def copy_onnx(source: Path, target: Path) -> None:
+    """Copy an ONNX file under another name, with the data of a large one, which it names."""
+    import onnx
+
+    if source.with_name(f"{source.name}.data").is_file():
+        write_onnx(onnx.load(source), target)
+    else:
+        shutil.copyfile(source, target)
 
 
 def _move(files: Sequence[Path], folder: Path) -> None:

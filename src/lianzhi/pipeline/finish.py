@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from lianzhi import __version__, artifact, files, measure, train
+from lianzhi import __version__, artifact, deploy, files, measure, train
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.state import NOTES, Run, State
 from lianzhi.report import Report
@@ -96,7 +96,7 @@ def _write_deployment(run: Run, decision: dict[str, Any] | None, folder: Path, l
     if decision is None:
         return
     source = run.store.step(last) / decision["source"]
-    shutil.copyfile(source, folder / "model.onnx")
+    deploy.copy_onnx(source, folder / "model.onnx")
     artifact.write_predict(folder, runtime=decision["runtime"], precision=decision["precision"])
 
 
