@@ -213,3 +213,20 @@ def test_a_metric_that_is_no_number_does_not_end_a_run(tmp_path):
     history = result.report.rows[1]["details"]["history"]
     assert [epoch["metric"] for epoch in history["epochs"]] == [None, None]
     assert history["best_epoch"] is None
+
+
+class One(nn.Module):
+    """Its code counts on one sample a call."""
+
+    def __init__(self, mixes):
+        super().__init__()
+        self.mixes, self.body, self.head = mixes, nn.Linear(192, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = x.reshape(-1, 192).mean(0, keepdim=True) if self.mixes else x.reshape(1, 192)
+        return self.head(torch.relu(self.body(x)))
+
+
+def test_a_model_of_one_sample_a_call(task, tmp_path):
+    refused(One(False), task, tmp_path, GraphError, "takes one sample at a time .shape")
+    refused(One(True), task, tmp_path, GraphError, r"two samples give an output of shape \(1, 3\)")

@@ -246,3 +246,13 @@ def test_a_quantized_model_is_not_pruned_and_says_what_to_do():
     quantized = lz.quantize.quantize(wide(8), IMAGE, [IMAGE]).model
     with pytest.raises(GraphError, match="before it is quantized"):
         plan(quantized, IMAGE, ratio=0.5)
+
+
+def test_weights_that_are_computed_are_told_with_the_mend():
+    net = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3)), nn.Conv2d(8, 4, 3))
+    nn.utils.parametrizations.weight_norm(net[1])
+    with pytest.raises(GraphError, match=r"weights of 0, 1 are computed .*remove_parametrizations"):
+        plan(net, IMAGE, ratio=0.5)
+    for layer in net:
+        nn.utils.parametrize.remove_parametrizations(layer, "weight")
+    assert plan(net, IMAGE, ratio=0.5).apply()[0].out_channels == 4

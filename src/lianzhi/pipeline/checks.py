@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from lianzhi import artifact, deploy, distill, graph, quantize, train
 from lianzhi.config import Config
@@ -22,6 +23,7 @@ from lianzhi.errors import (
 from lianzhi.pipeline.batches import require_calibration
 from lianzhi.pipeline.choose import runtimes
 from lianzhi.pipeline.pruning import evaluator, latency_target, make_plan
+from lianzhi.pipeline.rows import batch_of
 from lianzhi.pipeline.state import ORIGINAL, Run
 from lianzhi.pipeline.steps import quantization_targets
 from lianzhi.pipeline.training import penalty_of
@@ -39,6 +41,7 @@ def check(run: Run, model: nn.Module) -> None:
     _check_values(model)
     _check_shapes(run, model)
     artifact.check_savable(model, run.task.example_inputs)
+    _check_batch(run, model)
     task, steps = run.task, run.recipe.steps
     if not task.has("train") and any(_trains(step) for step in steps):
         raise DataError(f"task '{task.name}' has no training split, and the recipe has steps that train")
@@ -107,6 +110,25 @@ def _check_shapes(run: Run, model: nn.Module) -> None:
         raise DataError(
             f"the model gives {outputs[1]} outputs, and the task '{run.task.name}' has {classes} classes; "
             f"make the model with num_classes={classes}"
+        )
+
+
+def _check_batch(run: Run, model: nn.Module) -> None:
+    """Evaluation and timing call the model with many samples at once."""
+    if any(tensor.device.type != "cpu" for tensor in model.state_dict().values()):
+        return
+    session = deploy.load(model, runtime="pytorch")
+    try:
+        outputs = pytree.tree_leaves(session(batch_of(run.task.example_inputs, 2)))
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise GraphError(
+            f"the model takes one sample at a time ({reason}); let its forward keep the first dimension, of any size"
+        ) from None
+    first = next((leaf for leaf in outputs if isinstance(leaf, Tensor) and leaf.dim()), None)
+    if first is not None and len(first) != 2:
+        raise GraphError(
+            f"two samples give an output of shape {tuple(first.shape)}; let the model's forward keep the first dimension"
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from lianzhi.errors import GraphError, RecipeError
 from lianzhi.graph import Graph, Group, capture, get_tensor
@@ -64,10 +65,20 @@ def score_groups(
         if not reasons and decided.groups.groups:
             reasons = "all are ignored"
         raise GraphError(
-            f"{type(model).__name__} has no channels that can be pruned "
-            f"({reasons or 'none of its weights is read as it is; prune a quantized model before it is quantized'})"
+            f"{type(model).__name__} has no channels that can be pruned ({reasons or _computed(model)})"
         )
     return Scored(decided, groups, scores)
+
+
+def _computed(model: nn.Module) -> str:
+    """Why no weight is read as it is."""
+    found = [name for name, module in model.named_modules() if parametrize.is_parametrized(module)]
+    if found:
+        return (
+            f"the weights of {', '.join(found[:3])} are computed by a parametrization; make them plain first, with "
+            f"torch.nn.utils.parametrize.remove_parametrizations"
+        )
+    return "none of its weights is read as it is; prune a quantized model before it is quantized"
 
 
 def resolve(
