@@ -175,6 +175,9 @@ class TestDebian:
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(DataError, match="apt-get and dpkg-deb not found: not a Debian machine"):
             debian.fetch("package", "/usr/share", tmp_path / "target")
+        (tmp_path / "empty").mkdir()  # nothing was unpacked into it
+        with pytest.raises(DataError, match="not a Debian machine"):
+            debian.fetch("package", "/usr/share", tmp_path / "empty")
 
     def test_apt_fails(self, monkeypatch, tmp_path):
         for tool in ("apt-get", "dpkg-deb"):

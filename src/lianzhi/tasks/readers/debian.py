@@ -24,7 +24,7 @@ def fetch(package: str, inside: str, destination: Path) -> Path:
     Raises:
         DataError: there is no apt here, or it cannot get the package; the message holds its own words.
     """
-    if destination.is_dir():
+    if destination.is_dir() and any(destination.iterdir()):
         return destination
     missing = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
     if missing:
