@@ -1,0 +1,200 @@
+"""The steps of a recipe, as frozen options: what each does, its defaults, and what does not go together."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_serializer, field_validator, model_validator
+
+from lianzhi.config import Config
+from lianzhi.errors import RecipeError, did_you_mean
+from lianzhi.train.options import TrainOptions
+
+BUDGETS = ("ratio", "macs", "parameters", "bytes", "latency")
+
+
+class Train(TrainOptions):
+    """Train on the task's own loss.
+
+    >>> Train(epochs=2, lr=0.05).kind
+    'train'
+    """
+
+    kind: ClassVar[str] = "train"
+
+
+class Sparsify(TrainOptions):
+    """Train with a penalty that drives whole channels to zero.
+
+    `bn_l1` is L1 on the BatchNorm scales (Network Slimming, 1708.06519), `group_lasso` the norm of everything that
+    goes with a channel (2301.12900), for models without BatchNorm too.
+    """
+
+    kind: ClassVar[str] = "sparsify"
+    method: Literal["bn_l1", "group_lasso"] = "bn_l1"
+    coefficient: float = Field(default=1e-4, ge=0)
+
+
+class Distill(TrainOptions):
+    """Train with a teacher: the model as it was before it was first compressed, or another artifact's folder."""
+
+    kind: ClassVar[str] = "distill"
+    method: str = "kd"
+    temperature: float = Field(default=4.0, gt=0)
+    alpha: float = Field(default=0.9, ge=0, le=1)
+    teacher: str = "original"
+
+
+class Prune(Config):
+    """Remove channels. Exactly one of `ratio`, `macs`, `parameters`, `bytes`, `latency` says how many.
+
+    >>> Prune(ratio=0.5).criterion
+    'l1'
+    >>> Prune(ratio=0.5, macs=0.5)
+    Traceback (most recent call last):
+        ...
+    lianzhi.errors.RecipeError: Prune: give exactly one of ratio, macs, parameters, bytes, latency (got ratio, macs)
+
+    In several `iterations` the `schedule` says how much is gone after each, and the step `refine` runs between them:
+
+    >>> Prune(macs=0.5, iterations=3, refine=Train(epochs=1)).to_dict()["refine"]["train"]["epochs"]
+    1.0
+    """
+
+    kind: ClassVar[str] = "prune"
+    criterion: str = "l1"
+    criterion_options: dict[str, Any] = Field(default_factory=dict)
+    ratio: float | None = Field(default=None, gt=0, lt=1)
+    macs: float | None = Field(default=None, gt=0, lt=1)
+    parameters: float | None = Field(default=None, gt=0, lt=1)
+    bytes: float | None = Field(default=None, gt=0, lt=1)
+    latency: float | None = Field(default=None, gt=0, lt=1)
+    target: str | None = Field(
+        default=None, description="of latency: the runtime; null: the recipe's, or onnxruntime"
+    )
+    batch: int = Field(default=1, ge=1, description="of latency: samples a call")
+    granularity: str | tuple[str, ...] = "channel"
+    scope: Literal["global", "layer", "isomorphic", "sensitivity"] = "global"
+    ratios: tuple[float, ...] = Field(
+        default=(0.25, 0.5, 0.75), description="of scope sensitivity: the shares that are tried on each group"
+    )
+    aggregate: str = "mean"
+    normalize: str = "none"
+    calibration: int = Field(
+        default=512, ge=1, description="calibration samples, for a criterion that reads data"
+    )
+    batch_size: int = Field(default=64, ge=1, description="of the calibration samples")
+    round_to: int = Field(default=1, ge=1)
+    min_channels: int = Field(default=1, ge=1)
+    max_layer_ratio: float = Field(default=0.9, gt=0, le=1)
+    ignore: tuple[str, ...] = ()
+    reestimate: int = Field(default=0, ge=0, description="training batches for new BatchNorm statistics")
+    iterations: int = Field(default=1, ge=1, le=1000)
+    schedule: Literal["cubic", "linear"] = "cubic"
+    refine: Config | None = Field(default=None, description="a train or distill step, run between iterations")
+
+    @field_validator("refine", mode="before")
+    @classmethod
+    def _parse_refine(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        step = parse_step(value, "refine")
+        if type(step) not in (Train, Distill):
+            raise ValueError(
+                f"is a 'train' or a 'distill' step, such as {{train: {{epochs: 1}}}}, not '{kind_of(step)}'"
+            )
+        return step
+
+    @field_serializer("refine")
+    def _dump_refine(self, step: Config | None) -> dict[str, Any] | None:
+        return None if step is None else {kind_of(step): step.to_dict()}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Prune:
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give exactly one of {', '.join(BUDGETS)} (got {', '.join(given) if given else 'none'})"
+            )
+        if self.removes_layers and (self.ratio is None or self.scope not in ("global", "layer")):
+            raise ValueError(
+                "granularity 'layers' takes a 'ratio' of the blocks, and no other budget or scope"
+            )
+        if self.normalize == "cost" and (self.ratio is not None or self.latency is not None):
+            raise ValueError("normalize 'cost' goes with a budget that is counted: macs, parameters or bytes")
+        if self.refine is not None and self.iterations == 1:
+            raise ValueError("'refine' runs between iterations: set 'iterations' to 2 or more, or add a step")
+        if not self.ratios or any(
+            not left < right for left, right in zip((0.0, *self.ratios), (*self.ratios, 1.0), strict=True)
+        ):
+            raise ValueError(f"'ratios' {list(self.ratios)}: shares between 0 and 1, the smallest first")
+        if self.scope == "sensitivity" and self.latency is not None:
+            raise ValueError("scope 'sensitivity' meets ratio, macs, parameters or bytes; not latency")
+        if self.scope == "sensitivity" and (self.ratio or 0.0) > self.ratios[-1]:
+            raise ValueError(
+                f"'ratio' {self.ratio} is above the largest of 'ratios' that sensitivity is measured at"
+            )
+        return self
+
+    @property
+    def removes_layers(self) -> bool:
+        """Whether whole blocks go, not channels."""
+        return self.granularity in ("layers", ("layers",))
+
+    def budget(self) -> dict[str, Any]:
+        """The one budget that was given, as a keyword argument."""
+        return {name: getattr(self, name) for name in BUDGETS if getattr(self, name) is not None}
+
+
+class Quantize(Config):
+    """Quantize weights and activations; `calibration` samples set the activations' ranges."""
+
+    kind: ClassVar[str] = "quantize"
+    method: Literal["ptq"] = "ptq"
+    calibration: int = Field(default=512, ge=1)
+    batch_size: int = Field(default=64, ge=1, le=2**24)
+    weights: str = "int8"
+    activations: str = "int8"
+    techniques: tuple[str, ...] = ()
+
+
+STEPS: dict[str, type[Config]] = {
+    "train": Train,
+    "sparsify": Sparsify,
+    "prune": Prune,
+    "distill": Distill,
+    "quantize": Quantize,
+}
+
+
+def kind_of(step: Config) -> str:
+    """The recipe name of a step's class.
+
+    >>> kind_of(Quantize())
+    'quantize'
+    """
+    for kind, cls in STEPS.items():
+        if type(step) is cls:
+            return kind
+    known = ", ".join(cls.__name__ for cls in STEPS.values())
+    raise RecipeError(f"{type(step).__name__} is not a step; steps are {known}")
+
+
+def parse_step(value: Any, where: str) -> Config:
+    """Make the step from ``{"prune": {...}}``, a bare name, or a step object."""
+    if isinstance(value, Config):
+        kind_of(value)
+        return value
+    if isinstance(value, str):
+        value = {value: {}}
+    if not isinstance(value, dict) or len(value) != 1:
+        raise RecipeError(f"{where}: write one step an item, such as '- prune: {{ratio: 0.5}}'")
+    kind, options = next(iter(value.items()))
+    if kind not in STEPS:
+        raise RecipeError(f"{where}: unknown step '{kind}'{did_you_mean(str(kind), STEPS)}")
+    if options is not None and not isinstance(options, dict):
+        raise RecipeError(f"{where}.{kind}: options must be a mapping, got {type(options).__name__}")
+    try:
+        return STEPS[kind](**{str(key): option for key, option in (options or {}).items()})
+    except RecipeError as error:
+        raise RecipeError(f"{where} ({kind}): {error}") from None
