@@ -10,7 +10,7 @@ from small_cnn import IMAGE, Stream, batches, captured, loss, scores_of, small_c
 from torch import nn
 
 from lianzhi.errors import DataError, RecipeError
-from lianzhi.prune import plan
+from lianzhi.prune import needs, plan
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +188,57 @@ def test_an_error_reads_as_a_sentence(nets):
     with pytest.raises(DataError) as caught:
         plan(nets[0], IMAGE, ratio=0.5, criterion="apoz", calibration=[WRONG[0][0]])
     assert "['" not in str(caught.value)
+
+
+class Tokens(nn.Module):
+    """Tokens with positions: its capture is of the length of its example."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.places = nn.Embedding(20, 12), nn.Parameter(torch.randn(1, 16, 12))
+        self.up, self.down, self.head = nn.Linear(12, 10), nn.Linear(10, 12), nn.Linear(12, 3)
+
+    def hidden(self, tokens):
+        return torch.relu(self.up(self.words(tokens) + self.places[:, : tokens.shape[1]]))
+
+    def forward(self, tokens):
+        return self.head(self.down(self.hidden(tokens)).mean(1))
+
+
+def sentences():
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (
+            torch.randint(0, 20, (count, length), generator=generator),
+            torch.randint(0, 3, (count,), generator=generator),
+        )
+        for count, length in ((4, 5), (2, 9), (4, 6), (3, 9))
+    ]
+
+
+def test_batches_of_other_lengths_than_the_example():
+    """A text task pads each batch to its own length."""
+    torch.manual_seed(0)
+    net, given = Tokens().eval(), {}
+
+    def keep(view):
+        found = view.activations if name == "activations" else view.gradients()
+        given.setdefault(name, {})[view.group.name] = found
+        return torch.ones(len(view))
+
+    for name, more in (("activations", {}), ("gradients", {"loss": F.cross_entropy})):
+        data = [tokens for tokens, _ in sentences()] if name == "activations" else sentences()
+        criterion = needs(name)(keep)
+        plan(net, sentences()[2][0], ratio=0.3, criterion=criterion, calibration=data, **more)
+
+    with torch.no_grad():
+        means = [net.hidden(tokens).mean((0, 1)) * len(tokens) for tokens, _ in sentences()]
+    (seen,) = given["activations"]["up"]
+    assert torch.allclose(seen.magnitude.float(), sum(means) / 13, atol=1e-6)
+    products = []
+    for tokens, labels in sentences():
+        net.zero_grad()
+        F.cross_entropy(net(tokens), labels).backward()
+        unit = (net.up.weight * net.up.weight.grad).sum(1) + net.up.bias * net.up.bias.grad
+        products.append((unit + (net.down.weight * net.down.weight.grad).sum(0)).detach())
+    assert torch.allclose(sum(given["gradients"]["up"]).float(), torch.stack(products), atol=1e-6)

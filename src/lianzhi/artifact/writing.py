@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from lianzhi.artifact.layout import (
 )
 from lianzhi.artifact.reading import digest, load
 from lianzhi.errors import ArtifactError, GraphError
-from lianzhi.graph import Graph, TracedModule, capture, get_tensor
+from lianzhi.graph import Graph, TracedModule, capture, get_tensor, in_eval
 from lianzhi.graph.deserialize import TEMPORARY
 from lianzhi.graph.serialize import from_json, tensor_kinds, to_json
 
@@ -64,7 +63,7 @@ def save(
     """
     model, example_inputs = _on_cpu(model, example_inputs)
     with files.whole_folder(path, overwrite=overwrite, owned=MEMBERS) as folder:
-        with _evaluating(model):
+        with in_eval(model):
             expected = _outputs(model, example_inputs)
             reason = _save_zoo(model, folder, example_inputs, expected)
             if reason is not None:
@@ -189,21 +188,6 @@ def _tensors(module: nn.Module, kinds: dict[str, str]) -> tuple[dict[str, Tensor
             first[id(tensor)] = name
             tensors[name] = tensor
     return tensors, ties
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode; each submodule's own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            if isinstance(module, TracedModule):
-                module.train(mode)
-        for module, mode in modes:
-            module.training = mode
 
 
 def _on_cpu(model: nn.Module, example_inputs: Any) -> tuple[nn.Module, Any]:

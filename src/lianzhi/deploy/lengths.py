@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lianzhi.errors import GraphError
+from lianzhi.graph import in_eval
 from lianzhi.graph.trace import quiet
 
 
@@ -33,12 +34,10 @@ def export(model: nn.Module, example_inputs: dict[str, Tensor]) -> tuple[Any, An
     Raises:
         GraphError: the model fixes one of the two, or cannot be captured.
     """
-    modes = [(module, module.training) for module in model.modules()]
     inputs = {name: _of_two(value) for name, value in example_inputs.items()}
     free = {name: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for name in inputs}
-    model.eval()
     try:
-        with quiet(), torch.no_grad():
+        with in_eval(model), quiet(), torch.no_grad():
             returned = model(**inputs)
             program = torch.export.export(model, (), inputs, dynamic_shapes=free, strict=False)
     except Exception as error:
@@ -48,10 +47,6 @@ def export(model: nn.Module, example_inputs: dict[str, Tensor]) -> tuple[Any, An
             f"({type(error).__name__}: {reason}); a graph that was captured at one length has no other, so save "
             f"and export the model itself, or keep target: pytorch"
         ) from error
-    finally:
-        model.train(modes[0][1])
-        for module, mode in modes[1:]:
-            module.training = mode
     return program, returned
 
 

@@ -2,6 +2,7 @@
 
 from lianzhi.graph.groups import Group, Groups, channel_groups
 from lianzhi.graph.macs import layers, macs, node_macs
+from lianzhi.graph.mode import in_eval
 from lianzhi.graph.module import TracedModule, get_tensor, replace_tensor
 from lianzhi.graph.trace import Graph, capture, shape_of, split_inputs
 
@@ -13,6 +14,7 @@ __all__ = [
     "capture",
     "channel_groups",
     "get_tensor",
+    "in_eval",
     "layers",
     "macs",
     "node_macs",

@@ -23,6 +23,7 @@ import torch
 from torch import fx, nn
 
 from lianzhi.errors import GraphError
+from lianzhi.graph.mode import in_eval
 from lianzhi.graph.module import TracedModule, adopt, get_tensor, put_constant
 
 Inputs = Any  # a tensor, a tuple of tensors, or a dict of keyword tensors
@@ -105,20 +106,13 @@ def capture(model: nn.Module, example_inputs: Inputs, *, dynamic_batch: bool = T
                 f"the model's '{name}' has a shape and no values (device meta); give it its weights first, as with "
                 f"model.to_empty(device='cpu') and model.load_state_dict(…)"
             )
-    training = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with in_eval(model):
         if isinstance(model, TracedModule) and dynamic_batch:
             program, dynamic = _export(model, *_of_two((args, kwargs)), dynamic=True), True
         elif dynamic_batch:
             program, dynamic = _export_dynamic(model, args, kwargs)
         else:
             program, dynamic = _export(model, args, kwargs, dynamic=False), False
-    finally:
-        for module, mode in training:
-            if isinstance(module, TracedModule):
-                module.train(mode)
-            module.training = mode
     if dynamic:
         args, kwargs = _of_two((args, kwargs))
     try:

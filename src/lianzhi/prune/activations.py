@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
-from lianzhi.errors import DataError
-from lianzhi.graph import Graph, Group, Groups, shape_of, split_inputs
+from lianzhi.errors import DataError, GraphError
+from lianzhi.graph import Graph, Group, Groups, capture, shape_of, split_inputs
 from lianzhi.graph.labels import core, varying_dims
 from lianzhi.graph.rules import OUT
 from lianzhi.prune import calibration
@@ -94,17 +95,45 @@ def _units_along(groups: Groups, group: Group, node: fx.Node) -> tuple[list[int]
 
 
 class _Recorder(fx.Interpreter):
-    """Runs the graph and hands the watched values to `see`."""
+    """Runs a graph and hands the watched values to `see`, by the names of their nodes."""
 
-    def __init__(self, graph: Graph, see: Any, watched: set[fx.Node]) -> None:
+    def __init__(self, graph: Graph, see: Any, watched: set[str]) -> None:
         super().__init__(graph.module)
         self.see, self.watched = see, watched
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        if n in self.watched:
-            self.see(n, value)
+        if n.name in self.watched:
+            self.see(n.name, value)
         return value
+
+
+class _Captures:
+    """The graph for batches of each shape: a model of tokens is captured anew for another length.
+
+    The ops of a model are the same at every length, and so are the names of their nodes.
+    """
+
+    def __init__(self, graph: Graph, example_inputs: Any) -> None:
+        self.first = graph
+        self.by_shape = {_sizes(example_inputs): graph}
+
+    def __call__(self, inputs: Any) -> Graph:
+        sizes = _sizes(inputs)
+        if sizes not in self.by_shape:
+            try:
+                found = capture(self.first.source, inputs)
+            except GraphError:
+                return self.first  # which says why these inputs do not run
+            same = [node.name for node in found.nodes] == [node.name for node in self.first.nodes]
+            self.by_shape[sizes] = found if same else self.first
+        return self.by_shape[sizes]
+
+
+def _sizes(inputs: Any) -> tuple[tuple[int, ...], ...]:
+    """Every size but that of the batch."""
+    leaves = pytree.tree_leaves(inputs)
+    return tuple(tuple(leaf.shape[1:]) for leaf in leaves if isinstance(leaf, Tensor))
 
 
 def collect(
@@ -112,17 +141,17 @@ def collect(
 ) -> dict[str, list[Activity]]:
     """Run the calibration data through the model in eval mode; the activities of each group by its name."""
     watched = {group.name: activation_nodes(graph, groups, group) for group in groups.groups}
-    everything = {node for nodes in watched.values() for node in nodes}
+    everything = {node.name for nodes in watched.values() for node in nodes}
     dims = {
-        (group.name, node): _units_along(groups, group, node) for group in groups.groups for node in watched[group.name]
+        (group.name, node.name): _units_along(groups, group, node) for group in groups.groups for node in watched[group.name]
     }  # fmt: skip
-    sums: dict[tuple[str, fx.Node], list[Tensor]] = {}
+    sums: dict[tuple[str, str], list[Tensor]] = {}
     by_node = {node: [key for key in dims if key[1] is node] for node in everything}
     index = size = 0
 
-    def see(node: fx.Node, value: Tensor) -> None:
+    def see(node: str, value: Tensor) -> None:
         if not bool(torch.isfinite(value).all()):
-            raise DataError(f"calibration batch {index}: '{node.name}' gives values that are not finite")
+            raise DataError(f"calibration batch {index}: '{node}' gives values that are not finite")
         for key in by_node[node]:
             others, _ = dims[key]  # type: ignore[misc]
             parts = []
@@ -133,11 +162,12 @@ def collect(
                 [old + new for old, new in zip(sums[key], parts, strict=True)] if key in sums else parts
             )
 
-    samples, device = 0, calibration.device_of(graph)
+    samples, device, graphs = 0, calibration.device_of(graph), _Captures(graph, example_inputs)
     for index, inputs, _ in calibration.read(batches, example_inputs):
-        args, kwargs = split_inputs(calibration.on_device(inputs, device))
+        placed = calibration.on_device(inputs, device)
+        args, kwargs = split_inputs(placed)
         size = calibration.batch_size(inputs)
-        runner = _Recorder(graph, see, everything)
+        runner = _Recorder(graphs(placed), see, everything)
         with torch.no_grad():
             try:
                 runner.run(*args, *(kwargs[key] for key in graph.kwargs))
@@ -147,9 +177,9 @@ def collect(
     result: dict[str, list[Activity]] = {}
     for group in groups.groups:
         for node in watched[group.name]:
-            _, units = dims[group.name, node]  # type: ignore[misc]
+            _, units = dims[group.name, node.name]  # type: ignore[misc]
             zeros, magnitude = (
-                _by_unit(total / samples, units, len(group)) for total in sums[group.name, node]
+                _by_unit(total / samples, units, len(group)) for total in sums[group.name, node.name]
             )
             result.setdefault(group.name, []).append(Activity(node.name, zeros, magnitude))
     return result

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lianzhi.graph import split_inputs
+from lianzhi.graph import in_eval, split_inputs
 
 
 class Skip(nn.Module):
@@ -94,14 +94,8 @@ def _first(value: Any) -> Tensor | None:
 def outputs(model: nn.Module, example_inputs: Any) -> list[Tensor]:
     """Every tensor that the model gives, in eval mode."""
     args, kwargs = split_inputs(example_inputs)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            return [leaf for leaf in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(leaf, Tensor)]
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with in_eval(model), torch.no_grad():
+        return [leaf for leaf in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(leaf, Tensor)]
 
 
 def output_kind(model: nn.Module, name: str, example_inputs: Any) -> Any:

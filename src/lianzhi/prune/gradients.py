@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lianzhi.errors import DataError, RecipeError
-from lianzhi.graph import Graph, Group, Groups, split_inputs
+from lianzhi.graph import Graph, Group, Groups, in_eval, split_inputs
 from lianzhi.graph.labels import Slot
 from lianzhi.prune import calibration
 
@@ -33,13 +33,20 @@ class _Derivative:
             name: own[name] for name in groups.aliases if name in own and own[name].is_floating_point()
         }
         self.tensors = {name: tensor.detach().requires_grad_() for name, tensor in floating.items()}
-        self.every = {alias: self.tensors[name] for name in self.tensors for alias in groups.aliases[name]}
+        there = {name for name, _ in graph.source.named_parameters(remove_duplicate=False)}
+        self.every = {
+            alias: self.tensors[name]
+            for name in self.tensors
+            for alias in groups.aliases[name]
+            if alias in there
+        }
 
     def __call__(self, index: int, inputs: Any, labels: Any) -> dict[str, Tensor]:
         args, kwargs = split_inputs(inputs)
         with torch.enable_grad():
             try:
-                outputs = functional_call(self.graph.module, self.every, args, kwargs)
+                with in_eval(self.graph.source):  # not the graph, which is of the length of its example
+                    outputs = functional_call(self.graph.source, self.every, args, kwargs)
             except (RuntimeError, TypeError) as error:
                 fixed = "" if self.graph.dynamic_batch else " (it fixes the batch size)"
                 raise DataError(

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lianzhi.errors import DataError
+from lianzhi.graph import in_eval
 from lianzhi.train.default_step import call
-
-
-@contextmanager
-def in_eval(model: nn.Module) -> Iterator[nn.Module]:
-    """Put a model in eval mode, and every module of it back in its own mode at the end.
-
-    >>> layer = nn.Dropout()
-    >>> with in_eval(layer):
-    ...     print(layer.training)
-    False
-    >>> layer.training
-    True
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    if not any(training for _, training in modes):
-        yield model
-        return
-    model.eval()
-    try:
-        yield model
-    finally:
-        for module, training in modes:  # a module comes before those in it, which its own switch changes too
-            if module.training != training:
-                module.train(training)
 
 
 def placed(teacher: nn.Module, device: torch.device) -> nn.Module:
