@@ -40,6 +40,7 @@ def command(
         precision=precision,
         threads=threads,
         device=device,
+        progress=not (quiet or as_json),
     )
     if as_json:
         common.say_json(predictions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from lianzhi import artifact, deploy, graph, measure
 from lianzhi.errors import RecipeError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.jobs.evaluate import checked_device
+from lianzhi.jobs.progress import tracked
 from lianzhi.pipeline.rows import batch_of
 
 
@@ -52,7 +52,7 @@ def measure_model(
     if not todo:
         wanted = f" in {precision}" if precision else ""
         raise RecipeError(f"{path}: no runtime here can take it{wanted}")
-    for name, file, kind, batch in _shown(todo, progress):
+    for name, file, kind, batch in tracked(todo, "measure", shown=progress):
         latency = measure.latency(
             file,
             batch_of(inputs, batch),
@@ -66,18 +66,6 @@ def measure_model(
     file = path / "model.onnx" if path.is_dir() and (path / "model.onnx").is_file() else path
     result["bytes"] = measure.size(file)
     return result
-
-
-def _shown(todo: list[tuple[str, Path, str, int]], progress: bool) -> Iterator[tuple[str, Path, str, int]]:
-    """The measurements to take, under a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    if not progress or not console.is_terminal:
-        yield from todo
-        return
-    yield from track(todo, description="measure", console=console, transient=True)
 
 
 def measure_text(result: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from lianzhi import artifact, deploy, files
 from lianzhi.errors import ArtifactError, DataError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.jobs.evaluate import checked_device
+from lianzhi.jobs.progress import tracked
 from lianzhi.tasks import Preprocess, TextPreprocess
 from lianzhi.tasks.outputs import logits_of
 
@@ -29,6 +30,7 @@ def predict(
     precision: str | None = None,
     threads: int | None = None,
     device: str | None = None,
+    progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Return, for each image file or sentence, the `top` classes with their probabilities, best first."""
     saved = Saved(path)
@@ -48,7 +50,7 @@ def predict(
     make = _maker(saved, preprocess)
     labels = _labels(files.member(saved.folder, "labels.txt"))
     results = []
-    for name in inputs:
+    for name in tracked(inputs, "predict", shown=progress and len(inputs) > 1):
         logits = logits_of(session(make(name)))
         if logits.dim() != 2 or not logits.shape[1]:
             raise ArtifactError(

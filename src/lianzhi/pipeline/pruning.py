@@ -19,6 +19,7 @@ from lianzhi.errors import ArtifactError, DataError, GraphError
 from lianzhi.pipeline.batches import calibration_batches, training_inputs
 from lianzhi.pipeline.state import Run, State
 from lianzhi.pipeline.training import run_distill, run_train
+from lianzhi.pipeline.working import working
 from lianzhi.recipe import Distill, Prune
 from lianzhi.tasks import Task
 
@@ -34,22 +35,17 @@ def run_prune(run: Run, state: State, step: Prune, folder: Path, *, resume: bool
     layers: dict[str, Details] = {}
     verified, kind = 0.0, ""
     for index, share in enumerate(prune.shares(step.iterations, step.schedule)):
-        plan, remarks = _plan_of_round(run, state, step, folder, index, share, progress, resume=resume)
-        for remark in remarks:
-            state.note(remark)
-        error = plan.verify()
-        if error > EXACT:
-            raise GraphError(
-                f"prune: the pruned model would differ from the original with its channels silenced by {error:.2g} of "
-                f"the output's size; nothing was removed. Leave out the layers concerned with ignore=[…], and please "
-                f"report the model"
-            )
-        verified = max(verified, error)
-        state.model = plan.apply()
-        kind = plan.result_kind
-        progress.follow(plan)
-        if step.reestimate:
-            prune.reestimate(state.model, training_inputs(run, step.reestimate))
+        of = f" (round {index + 1} of {step.iterations})" if step.iterations > 1 else ""
+        with working(run, f"prune: score, plan, prove, remove{of}"):
+            plan, remarks = _plan_of_round(run, state, step, folder, index, share, progress, resume=resume)
+            for remark in remarks:
+                state.note(remark)
+            verified = max(verified, _proved(plan))
+            state.model = plan.apply()
+            kind = plan.result_kind
+            progress.follow(plan)
+            if step.reestimate:
+                prune.reestimate(state.model, training_inputs(run, step.reestimate))
         state.add_layers(plan.layers)
         for layer in plan.layers:
             first = layers.setdefault(layer["name"], dict(layer))
@@ -68,6 +64,18 @@ def run_prune(run: Run, state: State, step: Prune, folder: Path, *, resume: bool
         "layers": list(layers.values()),
         **({"rounds": rounds} if step.iterations > 1 else {}),
     }
+
+
+def _proved(plan: prune.Plan | prune.DepthPlan) -> float:
+    """How far the pruned model is from the original with its channels silenced; a difference ends the step."""
+    error = plan.verify()
+    if error > EXACT:
+        raise GraphError(
+            f"prune: the pruned model would differ from the original with its channels silenced by {error:.2g} of "
+            f"the output's size; nothing was removed. Leave out the layers concerned with ignore=[…], and please "
+            f"report the model"
+        )
+    return error
 
 
 def replay(run: Run, state: State, step: Prune, folder: Path) -> None:

@@ -17,6 +17,7 @@ from lianzhi.pipeline.batches import calibration_batches
 from lianzhi.pipeline.pruning import run_prune
 from lianzhi.pipeline.state import Run, State
 from lianzhi.pipeline.training import run_distill, run_sparsify, run_train
+from lianzhi.pipeline.working import working
 from lianzhi.recipe import Distill, Prune, Quantize, Sparsify, Train
 
 Details = dict[str, Any]
@@ -35,15 +36,16 @@ def requantize(run: Run, state: State) -> Details:
     state.quantized = {}
     reports = {}
     for name in quantization_targets(run):
-        state.quantized[name] = quantize.quantize(
-            state.model,
-            run.task.example_inputs,
-            [inputs for inputs, _ in calibration_batches(run.task, step.calibration, step.batch_size)],
-            target=name,
-            weights=step.weights,
-            activations=step.activations,
-            techniques=step.techniques,
-        )
+        with working(run, f"quantize for {name}"):
+            state.quantized[name] = quantize.quantize(
+                state.model,
+                run.task.example_inputs,
+                [inputs for inputs, _ in calibration_batches(run.task, step.calibration, step.batch_size)],
+                target=name,
+                weights=step.weights,
+                activations=step.activations,
+                techniques=step.techniques,
+            )
         reports[name] = state.quantized[name].report
     return {"quantization": reports}
 

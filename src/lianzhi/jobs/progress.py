@@ -1,0 +1,24 @@
+"""A bar on a terminal over things that are done one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def tracked(items: Sequence[T], title: str, *, shown: bool) -> Iterator[T]:
+    """The items, under a bar on stderr if that is a terminal.
+
+    >>> list(tracked([1, 2], "count", shown=True))
+    [1, 2]
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    if not shown or not console.is_terminal:
+        yield from items
+        return
+    yield from track(items, description=title, console=console, transient=True)
