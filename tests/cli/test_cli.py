@@ -17,9 +17,10 @@ from lianzhi.cli import main
 from lianzhi.errors import TargetError
 
 RECIPE = """
-model: {name: resnet20, num_classes: 3}
+model: {name: lenet5_classic, in_channels: 3, image_size: 16, num_classes: 3}
 task: {name: synthetic, samples: 192, classes: 3, shape: [3, 16, 16]}
 target: onnxruntime
+precision: int8
 measure: {batches: [1], repeats: 3}
 steps:
   - train: {epochs: 1, batch_size: 32, lr: 0.05}

@@ -13,7 +13,7 @@ from typing import Any
 
 from lianzhi import deploy, measure
 from lianzhi.errors import DataError, TargetError
-from lianzhi.pipeline.rows import Latencies, fastest, time_file
+from lianzhi.pipeline.rows import FLOAT, Latencies, fastest, time_file
 from lianzhi.pipeline.state import Run, State
 
 TIE = 1.05
@@ -76,7 +76,7 @@ def candidates(run: Run, state: State, folder: Path) -> list[Candidate]:
     """
     found: list[Candidate] = []
     failures: list[TargetError | DataError] = []
-    float_file = folder / "float.onnx"
+    float_file = folder / FLOAT
     deploy.export_onnx(state.model, run.task.example_inputs, float_file)
     for name in runtimes(run):
         files = [float_file]

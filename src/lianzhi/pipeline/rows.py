@@ -15,6 +15,7 @@ from lianzhi.pipeline.state import Run
 from lianzhi.tasks import Task
 
 Latencies = list[dict[str, Any]]
+FLOAT = "float.onnx"  # the model of a step, in its folder
 
 
 def batch_of(inputs: Any, count: int) -> Any:
@@ -72,10 +73,12 @@ class FloatMeter:
     seen: dict[str, tuple[int, int, Latencies]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def __call__(self, run: Run, model: nn.Module, path: Path) -> tuple[int, int, Latencies]:
+    def __call__(
+        self, run: Run, model: nn.Module, path: Path, *, keep: bool = False
+    ) -> tuple[int, int, Latencies]:
         """Return (bytes, MACs, latencies) of the model as a float ONNX file, and in eager PyTorch.
 
-        For ``target: pytorch`` the bytes are those of its weights, and a model that ONNX cannot say is none the worse.
+        The file is removed unless it is to be kept, for `again`. For ``target: pytorch`` the bytes are those of its weights, and a model that ONNX cannot say is none the worse.
         """
         key = structure(model)
         if key not in self.seen:
@@ -91,8 +94,15 @@ class FloatMeter:
             macs = measure.macs(model, run.task.example_inputs)
             size = _weights_size(model, path) if run.recipe.target == "pytorch" else measure.size(path)
             self.seen[key] = (size, macs, latencies)
-            path.unlink(missing_ok=True)
+            if not keep:
+                path.unlink(missing_ok=True)
         return self.seen[key]
+
+    def again(self, run: Run, model: nn.Module, path: Path) -> Latencies:
+        """Latencies of a model that was measured before, whose file may still be there."""
+        if path.is_file():
+            return time_module(run, model) + self._time_runtimes(run, path)
+        return FloatMeter()(run, model, path)[2]
 
     def _time_runtimes(self, run: Run, path: Path) -> Latencies:
         """Latencies in every runtime that is installed; one that is not the target may fail."""

@@ -25,7 +25,7 @@ from lianzhi.pipeline.checks import check
 from lianzhi.pipeline.choose import candidates, choose
 from lianzhi.pipeline.pruning import replay
 from lianzhi.pipeline.result import Result
-from lianzhi.pipeline.rows import FloatMeter, accuracy, fastest, make_row, of_target, retimed
+from lianzhi.pipeline.rows import FLOAT, FloatMeter, accuracy, fastest, make_row, of_target, retimed
 from lianzhi.pipeline.state import NOTES, ORIGINAL, Run, State
 from lianzhi.pipeline.steps import RUNNERS, requantize
 from lianzhi.pipeline.store import DONE, Store, fingerprint
@@ -150,7 +150,7 @@ def _carry_out(run: Run, model: nn.Module, student: nn.Module, *, resumed: bool)
     for position in range(index, len(run.recipe.steps)):
         rows.append(_step(run, state, meter, position, resumed=resumed and position == index))
     if run.leads:
-        _, _, again = FloatMeter()(run, model, run.store.work / "float.onnx")
+        again = meter.again(run, model, run.store.work / "original" / FLOAT)
         rows = retimed(rows, again, run.recipe.measure.choose_batch, run.recipe.target)
     train.barrier()
     return finish.finish(run, state, rows)
@@ -191,7 +191,7 @@ def _row(
     reported, validation = accuracy(run, state.model)
     row: dict[str, Any] = {"step": name, "validation": validation}
     if run.leads:
-        size, macs, latencies = meter(run, state.model, folder / "float.onnx")
+        size, macs, latencies = meter(run, state.model, folder / FLOAT, keep=name == "original")
         for note in meter.notes:
             state.note(note)
         ranked = of_target(latencies, "pytorch" if name == "original" else run.recipe.target)
