@@ -11,8 +11,17 @@ from pathlib import Path
 import pytest
 from killing import run_small, summary, weights
 
+NET = """
+from torch import nn
+
+def net():
+    return nn.Sequential(
+        nn.Conv2d(3, 12, 3, 2), nn.BatchNorm2d(12), nn.ReLU(), nn.Conv2d(12, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3),
+    )
+"""
 RECIPE = """
-model: {name: resnet20, num_classes: 3}
+model: {name: net, file: NET}
 task: {name: synthetic, samples: 512, classes: 3, shape: [3, 16, 16]}
 target: onnxruntime
 precision: int8
@@ -43,7 +52,8 @@ def start(recipe: Path, out: Path) -> subprocess.Popen:
 
 def kill_and_resume(tmp_path: Path, kills: int, seed: int) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(RECIPE)
+    (tmp_path / "net.py").write_text(NET)
+    recipe.write_text(RECIPE.replace("NET", str(tmp_path / "net.py")))
     begin = time.monotonic()
     assert start(recipe, tmp_path / "whole").wait() == 0
     duration = time.monotonic() - begin
