@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lianzhi.deploy import lengths
+from lianzhi.deploy.exporter import parse_functions_once
 from lianzhi.deploy.simplify import pool_globally
 from lianzhi.errors import ArtifactError, GraphError
 from lianzhi.graph import Graph, capture
@@ -74,6 +75,7 @@ def to_proto(graph: Graph, *, translations: dict[Any, Any] | None = None) -> Any
         for value in (*graph.args, *graph.kwargs.values())
     ]
     names = _placeholders(graph)
+    parse_functions_once()
     try:
         with quiet(), torch.no_grad():
             program: Any = torch.onnx.export(
