@@ -62,7 +62,15 @@ def test_resolved_recipe_runs_again_to_the_same_weights(finished, capsys, tmp_pa
 
 
 def test_a_model_for_pytorch_is_evaluated_measured_and_predicted_with(finished, capsys, tmp_path):
-    arguments = ["--set", "target=pytorch", "--set", "steps=[prune: {ratio: 0.5}]", "--quiet"]
+    arguments = [
+        "--set",
+        "target=pytorch",
+        "--set",
+        "precision=null",
+        "--set",
+        "steps=[prune: {ratio: 0.5}]",
+        "-q",
+    ]
     assert main(["compress", str(finished / "tiny.yaml"), "-o", str(tmp_path / "out"), *arguments]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     result = run_json(capsys, "evaluate", str(tmp_path / "out"))
