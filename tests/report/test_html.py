@@ -205,3 +205,25 @@ def test_axes_hold_their_values(values: list[float]) -> None:
 
 def test_escape_leaves_no_markup() -> None:
     assert not re.search(r"[<>\"']", escape("<a href='x' title=\"y\">"))
+
+
+def test_ticks_are_written_inside_the_picture() -> None:
+    points = [charts.Point(f"p{x}", x, y, "step") for x, y in ((70.0, 0.8), (100.0, 0.9))]
+    drawn = str(
+        charts.scatter(
+            points, name="x", write_x=lambda x: f"{x:.0f} megabytes", write_y=str, write_tick=str, least=0.01
+        )
+    )
+    written = re.findall(r'<text x="([\d.]+)"[^>]*tick middle[^>]*>([^<]+)<', drawn)
+    assert written[-1][1] == "150 megabytes"
+    for x, text in written:
+        assert float(x) + charts.text_width(text) / 2 <= charts.WIDTH + 0.1
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 thread"), (2, "2 threads")])
+def test_one_thread_is_one(content: dict[str, Any], count: int, said: str) -> None:
+    for row in content["rows"]:
+        for entry in row["latencies"]:
+            entry["threads"] = count
+    found = set(re.findall(r"\d+ threads?", Report.from_json(content).to_html()))
+    assert found == {said}

@@ -153,7 +153,10 @@ def _grid(
                 class_="axis",
             )
         )
-        parts.append(element("text", written, x=f"{x:.1f}", y=HEIGHT - BOTTOM + 19, class_="tick middle"))
+        inside = min(x, WIDTH - text_width(written) / 2)  # the last one ends where the picture does
+        parts.append(
+            element("text", written, x=f"{inside:.1f}", y=HEIGHT - BOTTOM + 19, class_="tick middle")
+        )
     base = HEIGHT - BOTTOM
     parts.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=base, y2=base, class_="axis"))
     return join(*parts)

@@ -33,7 +33,8 @@ def latencies(report: Report) -> Markup:
 def _latency_panel(
     batch: int, threads: int, items: list[compare.Measured], best: LatencyEntry | None
 ) -> Markup:
-    title = say("batch_with_threads", batch=batch, threads=threads) if threads else say("batch", batch=batch)
+    using = say("threads", threads=threads) if threads > 1 else say("one_thread")
+    title = say("batch_with_threads", batch=batch, threads=using) if threads else say("batch", batch=batch)
     name = f"b-{batch}-{threads}"
     longest = max(item.entry["median_ms"] or 0.0 for item in items) or 1.0
     quickest: dict[tuple[str, str | None], float] = {}

@@ -90,7 +90,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "单个批次用时的中位数。加速比以相同批大小与线程数下的原始模型为基准：PyTorch 即时执行、最快的浮点运行时、同一运行时的 float32。",
     ),
     "batch": ("Batch {batch}", "批大小 {batch}"),
-    "batch_with_threads": ("Batch {batch} · {threads} threads", "批大小 {batch} · {threads} 线程"),
+    "batch_with_threads": ("Batch {batch} · {threads}", "批大小 {batch} · {threads}"),
     "runtime": ("Runtime", "运行时"),
     "median": ("Median", "中位数"),
     "throughput": ("Samples/s", "样本/秒"),
