@@ -306,6 +306,8 @@ def test_a_depth_plan_counts_and_survives_json():
         ({"removed": ["blocks.0", "blocks.1", "blocks.2", "blocks.3"]}, "leaves at least one"),
         ({"removed": ["head"]}, "names some of its blocks"),
         ({"removed": 3}, "names some of its blocks"),
+        ({"removed": ["blocks.0", "blocks.0"]}, "each once"),
+        ({"blocks": {"blocks.1": 1.0}, "removed": ["blocks.0"]}, "names some of its blocks"),
         ({"blocks": {"blocks.0": "a lot"}}, "score"),
         ({"format": 9}, "format 9"),
         ({"notes": 1}, "not a list"),

@@ -138,12 +138,20 @@ class DepthPlan:
             raise ArtifactError(
                 f"pruning plan: its blocks are not the model's ({', '.join(found) or 'none'})"
             )
-        if not isinstance(removed, list) or not set(map(str, removed)) < set(found):
-            raise ArtifactError("pruning plan: 'removed' names some of its blocks, and leaves at least one")
         values = {name: score for name, score in scores.items() if type(score) in (int, float)}
         if len(values) < len(scores):
             raise ArtifactError("pruning plan: the score of each of its 'blocks' is a number")
-        return DepthPlan(model, example_inputs, values, [str(name) for name in removed], texts(data, "notes"))
+        gone = [str(name) for name in removed] if isinstance(removed, list) else None
+        if (
+            gone is None
+            or len(set(gone)) < len(gone)
+            or not set(gone) <= set(scores)
+            or set(gone) == set(found)
+        ):
+            raise ArtifactError(
+                "pruning plan: 'removed' names some of its blocks, each once, and leaves at least one"
+            )
+        return DepthPlan(model, example_inputs, values, gone, texts(data, "notes"))
 
     def table(self) -> str:
         """The plan as text."""
