@@ -1,15 +1,17 @@
 """ResNet-56 on CIFAR-10: structured pruning against Torch-Pruning, in one run, with the same fine-tuning.
 
     make bench-pruning                    # every seed; a run that is on record is not done again
-    python benchmarks/pruning_resnet56.py --seeds 1 --epochs 1
+    python benchmarks/pruning_resnet56.py --seeds 0 --epochs 1
+    python benchmarks/pruning_resnet56.py --choose      # ways of ranking, by the part cut off for validation
 
 The dense model (published weights) is fine-tuned once on the training part (see `--dense-epochs`). From it, a seed
 and a reduction at a time: Lianzhi's plan and Torch-Pruning's (group magnitude, global ranking) are fine-tuned by
 the same loop, with the same options, order and augmentation; then Lianzhi's once more with distillation. Torch-Pruning
-cannot follow the zero-padded shortcuts (its model does not run), so it may not touch the residual stream.
+cannot follow the zero-padded shortcuts (its model does not run), so it may not touch the residual stream; nor does
+Lianzhi here.
 
-Top-1 is of the test split, which nothing is chosen by. Speed-ups are of ONNX Runtime float32 at batch 64, original
-and pruned timed in turns.
+Top-1 is of the test split, which nothing is chosen by: how Lianzhi ranks was chosen by `--choose`. Speed-ups are of
+ONNX Runtime float32 at batch 64, original and pruned timed in turns, after all training: on a quiet machine.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ import copy
 import os
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from records import Records
@@ -32,6 +36,14 @@ from lianzhi import deploy, distill, files, train
 IMAGE = torch.zeros(1, 3, 32, 32)
 STREAM = ("conv1", "layer2.0.conv2", "layer3.0.conv2")
 METHODS = ("lianzhi", "torch-pruning", "lianzhi + kd")
+RANKINGS: dict[str, dict[str, Any]] = {
+    "taylor": {"criterion": "taylor"},
+    "taylor, a MAC": {"criterion": "taylor", "normalize": "cost"},
+    "hessian, a MAC": {"criterion": "hessian", "normalize": "cost"},
+    "l2, standardised": {"criterion": "l2", "normalize": "standard"},
+    "taylor, a MAC, residual stream too": {"criterion": "taylor", "normalize": "cost", "ignore": ()},
+}
+CHOSEN = "taylor"
 
 
 def fine_tuned(task: lz.Task, data: Path, epochs: float, work: Path) -> nn.Module:
@@ -54,25 +66,19 @@ def options(epochs: float, *, lr: float) -> train.TrainOptions:
     )
 
 
-def by_lianzhi(dense: nn.Module, reduction: float, task: lz.Task, seed: int) -> nn.Module:
-    """The channels inside blocks, ranked together by the first-order Taylor term on training images."""
-    batches = task.batches("calibration", 128)
+def by_lianzhi(dense: nn.Module, reduction: float, task: lz.Task, ranking: str = CHOSEN) -> nn.Module:
+    """Channels are ranked together over 1,024 training images."""
+    batches = [(batch.inputs, batch.labels) for batch in task.batches("calibration", 128)]
+    options = {"ignore": STREAM, **RANKINGS[ranking]}
     plan = lz.prune.plan(
-        dense,
-        IMAGE,
-        macs=1 / reduction,
-        criterion="taylor",
-        scope="global",
-        calibration=[(batch.inputs, batch.labels) for batch in batches],
-        loss=task.loss,
-        ignore=STREAM,
+        dense, IMAGE, macs=1 / reduction, scope="global", calibration=batches, loss=task.loss, **options
     )
     if plan.verify() > 1e-5:
         raise SystemExit("the surgery is not exact")
     return plan.apply()
 
 
-def by_torch_pruning(dense: nn.Module, reduction: float, task: lz.Task, seed: int) -> nn.Module:
+def by_torch_pruning(dense: nn.Module, reduction: float, task: lz.Task) -> nn.Module:
     """Group magnitude, ranked globally, in small steps until the reduction is reached: its own way."""
     import torch_pruning as tp
 
@@ -109,53 +115,70 @@ def speed_up(dense: Path, pruned: Path, batch: int = 64, rounds: int = 15) -> fl
     return statistics.median(once(sessions[0]) / once(sessions[1]) for _ in range(rounds))
 
 
-def run(
-    method: str, reduction: float, seed: int, dense: nn.Module, task: lz.Task, epochs: float, work: Path
-) -> dict:
-    """Prune, fine-tune, evaluate, time."""
-    start = time.perf_counter()
-    prune = by_torch_pruning if method == "torch-pruning" else by_lianzhi
-    model = prune(dense, reduction, task, seed)
+def recover(
+    model: nn.Module, dense: nn.Module | None, task: lz.Task, epochs: float, seed: int, title: str
+) -> None:
+    """Fine-tune in place, by the labels or, with a teacher, by distillation."""
     step = None
-    if method.endswith("kd"):
+    if dense is not None:
         step = distill.methods.registry.get("kd").build(dense, temperature=4.0, alpha=0.9, loss=task.loss)
+    train.fit(model, task, options(epochs, lr=0.05), step=step, seed=seed, title=title)
+
+
+def run(method: str, reduction: float, seed: int, dense: nn.Module, task: lz.Task, epochs: float) -> dict:
+    """Prune, fine-tune, evaluate."""
+    start = time.perf_counter()
+    model = (by_torch_pruning if method == "torch-pruning" else by_lianzhi)(dense, reduction, task)
     seconds = time.perf_counter() - start
-    train.fit(
-        model,
-        task,
-        options(epochs, lr=0.05),
-        step=step,
-        seed=seed,
-        title=f"{method} {reduction}x seed {seed}",
-    )
-    paths = [work / "dense.onnx", work / "pruned.onnx"]
-    for path, module in zip(paths, (dense, model), strict=True):
-        deploy.export_onnx(module, IMAGE, path)
+    teacher = dense if method.endswith("kd") else None
+    recover(model, teacher, task, epochs, seed, f"{method} {reduction:g}x seed {seed}")
     return {
         "top1": lz.measure.evaluate(model, task).value,
         "reduction": lz.measure.macs(dense, IMAGE) / lz.measure.macs(model, IMAGE),
         "parameters": lz.measure.parameters(model),
-        "speed_up": speed_up(*paths),
         "prune_seconds": seconds,
-        "epochs": epochs,
     }
 
 
-def table(records: Records) -> str:
+def timed(method: str, reduction: float, dense: nn.Module, task: lz.Task) -> dict:
+    """The speed-up of a method's widths; distillation changes none."""
+    model = (by_torch_pruning if method == "torch-pruning" else by_lianzhi)(dense, reduction, task)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{name}.onnx" for name in ("dense", "pruned")]
+        for path, module in zip(paths, (dense, model), strict=True):
+            deploy.export_onnx(module, IMAGE, path)
+        return {"speed_up": speed_up(*paths)}
+
+
+def choose(dense: nn.Module, task: lz.Task, records: Records, epochs: float, reduction: float) -> str:
+    """Every ranking, pruned and fine-tuned for a while, by the part cut off from the training data."""
+    lines = ["| ranking | validation top-1 |", "|---|---|"]
+    for ranking in RANKINGS:
+        key = f"choice: {ranking} | {reduction:g} | {epochs:g} epochs"
+        if key not in records:
+            model = by_lianzhi(dense, reduction, task, ranking)
+            recover(model, None, task, epochs, 0, ranking)
+            records.add(key, {"validation": lz.measure.evaluate(model, task, split="validation").value})
+        lines.append(f"| {ranking} | {records[key]['validation']:.2%} |")
+    return "\n".join(lines)
+
+
+def table(records: Records, reductions: list[float], epochs: float) -> str:
     """Mean ± deviation over the seeds on record."""
     lines = ["| method | MACs | top-1 | seeds | ONNX Runtime f32, batch 64 |", "|---|---|---|---|---|"]
-    if "dense" in records:
-        lines.append(f"| dense, fine-tuned | 1× | {records['dense']['top1']:.2%} | | 1× |")
-    for reduction in sorted({key.split(" | ")[1] for key, _ in records.items() if " | " in key}):
+    lines.append(f"| dense, fine-tuned | 1× | {records['dense']['top1']:.2%} | | 1× |")
+    for reduction in reductions:
         for method in METHODS:
-            found = [r for key, r in records.items() if key.startswith(f"{method} | {reduction} |")]
+            start, end = f"{method} | {reduction:g} | ", f" | {epochs:g} epochs"
+            found = [record for key, record in records.items() if key.startswith(start) and key.endswith(end)]
             if found:
                 top = [record["top1"] for record in found]
                 spread = f" ± {100 * statistics.stdev(top):.2f}" if len(top) > 1 else ""
-                fast = statistics.mean(record["speed_up"] for record in found)
+                speed = f"speed: {method.removesuffix(' + kd')} | {reduction:g}"
+                fast = f"{records[speed]['speed_up']:.2f}×" if speed in records else "not timed"
                 less = statistics.mean(record["reduction"] for record in found)
                 lines.append(
-                    f"| {method} | {less:.2f}× less | {100 * statistics.mean(top):.2f}{spread} | {len(top)} | {fast:.2f}× |"
+                    f"| {method} | {less:.2f}× less | {100 * statistics.mean(top):.2f}{spread} | {len(top)} | {fast} |"
                 )
     return "\n".join(lines)
 
@@ -166,25 +189,35 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("LIANZHI_DATA", "../shared/data")))
     parser.add_argument("--work", type=Path, default=Path("out/pruning_resnet56"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--dense-epochs", type=float, default=2)
     parser.add_argument("--reductions", type=float, nargs="+", default=[2.1, 2.57])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--choose", action="store_true", help="compare ways of ranking, by validation data")
+    parser.add_argument("--no-speed", action="store_true", help="time nothing (the machine is busy)")
     given = parser.parse_args()
     task = lz.task("cifar10", data=given.data / "cifar10")
     records = Records("pruning_resnet56")
     dense = fine_tuned(task, given.data, given.dense_epochs, given.work)
     if "dense" not in records:
         records.add("dense", {"top1": lz.measure.evaluate(dense, task).value})
-    for seed in range(given.seeds):
+    if given.choose:
+        print(choose(dense, task, records, given.epochs / 4, given.reductions[-1]))
+        return
+    for seed in given.seeds:
         for reduction in given.reductions:
             for method in given.methods:
                 key = f"{method} | {reduction:g} | {seed} | {given.epochs:g} epochs"
                 if key not in records:
-                    records.add(key, run(method, reduction, seed, dense, task, given.epochs, given.work))
+                    records.add(key, run(method, reduction, seed, dense, task, given.epochs))
                     print(key, records[key], file=sys.stderr)
-    print(table(records))
+    for reduction in [] if given.no_speed else given.reductions:
+        for method in ("lianzhi", "torch-pruning"):
+            key = f"speed: {method} | {reduction:g}"
+            if key not in records:
+                records.add(key, timed(method, reduction, dense, task))
+    print(table(records, given.reductions, given.epochs))
 
 
 if __name__ == "__main__":

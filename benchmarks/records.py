@@ -5,7 +5,9 @@ A run is known by its key; one that is on record is not done again, so that a be
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,9 +35,19 @@ class Records:
         return list(self.data["runs"].items())
 
     def add(self, key: str, record: dict[str, Any]) -> None:
-        """Keep the record of one run."""
+        """Keep the record of one run, and those that another process has added meanwhile."""
+        files.make_folder(self.file.parent)
+        folder = os.open(self.file.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            self._write(key, record)
+        finally:
+            os.close(folder)
+
+    def _write(self, key: str, record: dict[str, Any]) -> None:
+        if self.file.is_file():
+            self.data = json.loads(self.file.read_text())
         self.data["runs"][key] = record
         self.data["command"] = f"python {' '.join(sys.argv)}"
         self.data["environment"] = measure.environment()
-        files.make_folder(self.file.parent)
         files.write_text(self.file, json.dumps(self.data, indent=1) + "\n")
