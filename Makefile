@@ -41,10 +41,11 @@ bench-pruning: .venv-bench/.ready
 
 # which models can be pruned, exactly: the zoo and transformers; torchvision in an environment of its own (5.5 GB)
 coverage: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pruning_coverage.py --list zoo transformers
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pruning_coverage.py --list zoo
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pruning_coverage.py --list transformers
 
 coverage-vision: .venv-vision/.ready
-	OMP_NUM_THREADS=1 .venv-vision/bin/python benchmarks/pruning_coverage.py --list vision -o benchmarks/results/pruning_coverage_vision.json
+	OMP_NUM_THREADS=1 .venv-vision/bin/python benchmarks/pruning_coverage.py --list vision --workers $(WORKERS)
 
 .venv-vision/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-vision

@@ -47,10 +47,13 @@ def measure(folder: Path, target: str, batch: int) -> dict[str, Any]:
     for session in (original, pruned) * 3:
         once(session)
     calls = max(1, round(20 / once(original)))
-    pairs = [
-        tuple(statistics.median(once(session) for _ in range(calls)) for session in (original, pruned))
-        for _ in range(ROUNDS)
-    ]
+
+    def block(session: Any) -> float:
+        for _ in range(calls):  # until the threads of the other session sleep
+            once(session)
+        return statistics.median(once(session) for _ in range(calls))
+
+    pairs = [(block(original), block(pruned)) for _ in range(ROUNDS)]
     return {
         "original_ms": statistics.median(before for before, _ in pairs),
         "pruned_ms": statistics.median(after for _, after in pairs),

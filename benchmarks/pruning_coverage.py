@@ -1,26 +1,25 @@
 """Which models can be pruned, exactly: every one at 30 % and 50 % of channels, proved, run, exported, reloaded.
 
-    python benchmarks/pruning_coverage.py --list zoo transformers -o benchmarks/results/pruning_coverage.json
+    make coverage               # the zoo and transformers
     make coverage-vision        # torchvision's models, in an environment of their own
 
-Each model runs in a process of its own: a crash or a timeout is one row. What the JSON has already is skipped.
+Each model runs in a process of its own: a crash or a timeout is one row. What is on record is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib.metadata
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from records import Records
 
 LISTS = ("zoo", "transformers", "vision")
 RATIOS = (0.3, 0.5)
@@ -158,27 +157,12 @@ def run_one(which: str, name: str, limit: float) -> dict[str, Any]:
     }
 
 
-def environment() -> dict[str, Any]:
-    names = ("torch", "transformers", "torchvision", "onnx", "onnxruntime")
-    versions = {}
-    for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                cpu = line.partition(":")[2].strip()
-                break
-    return {"python": platform.python_version(), "cpu": cpu, "cores": os.cpu_count(), "versions": versions}
-
-
-def table(rows: dict[str, dict[str, Any]]) -> str:
+def table(records: Records) -> str:
     """The rows as text: seconds of capture, groups, plan and surgery, and the error of the proof."""
     lines = [
         f"{'model':<50}{'plan s':>8}{'surgery':>9}{'error 30%':>11}{'error 50%':>11}{'onnx':>10}  result"
     ]
-    for name, row in rows.items():
+    for name, row in records.items():
         if not row.get("ok"):
             lines.append(f"{name:<50}  FAILED: {row.get('why', '')[:120]}")
             continue
@@ -187,17 +171,21 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
             f"{name:<50}{second['plan_seconds']:>8.2f}{second['surgery_seconds']:>9.2f}{first['error']:>11.1e}"
             f"{second['error']:>11.1e}{second['onnx_error']:>10.1e}  {second['result']}"
         )
-    passed = sum(bool(row.get("ok")) for row in rows.values())
-    return "\n".join([*lines, f"{passed} of {len(rows)} models pruned, proved, run, exported and reloaded"])
+    passed = sum(bool(row.get("ok")) for _, row in records.items())
+    return "\n".join(
+        [*lines, f"{passed} of {len(records)} models pruned, proved, run, exported and reloaded"]
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--list", nargs="+", choices=LISTS, default=["zoo", "transformers"])
+    parser.add_argument("--list", choices=LISTS, default="zoo")
     parser.add_argument("--only", nargs="*", help="names of models")
     parser.add_argument("--again", action="store_true", help="run again what failed before")
     parser.add_argument("--limit", type=float, default=900, help="seconds a model")
-    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/pruning_coverage.json"))
+    parser.add_argument(
+        "--workers", type=int, default=1, help="models at a time; with more, times are of a busy machine"
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -209,21 +197,20 @@ def main() -> None:
             row = {"ok": False, "why": f"{type(error).__name__}: {str(error)[:600]}"}
         print(json.dumps(row))
         return
-    data: dict[str, Any] = {"rows": {}}
-    if options.output.exists():
-        data = json.loads(options.output.read_text())
-    data.update(command=" ".join(sys.argv), environment=environment())
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    for which in options.list:
-        for name in names_of(which):
-            key = f"{which}/{name}"
-            known = data["rows"].get(key)
-            if (options.only and name not in options.only) or (known and (known["ok"] or not options.again)):
-                continue
-            data["rows"][key] = row = run_one(which, name, options.limit)
-            print(f"{key}: {'ok' if row['ok'] else row['why'][:200]} ({row.get('seconds', 0)} s)", flush=True)
-            options.output.write_text(json.dumps(data, indent=1))
-    print(table(data["rows"]))
+    records = Records(f"pruning_coverage_{options.list}")
+
+    def cover(name: str) -> None:
+        row = run_one(options.list, name, options.limit)
+        records.add(name, row)
+        print(f"{name}: {'ok' if row['ok'] else row['why'][:200]} ({row.get('seconds', 0)} s)", flush=True)
+
+    def missing(name: str) -> bool:
+        return name not in records or (options.again and not records[name]["ok"])
+
+    names = [name for name in names_of(options.list) if not options.only or name in options.only]
+    with ThreadPoolExecutor(options.workers) as pool:
+        list(pool.map(cover, filter(missing, names)))
+    print(table(records))
 
 
 if __name__ == "__main__":

@@ -39,11 +39,14 @@ METHODS = ("lianzhi", "torch-pruning", "lianzhi + kd")
 RANKINGS: dict[str, dict[str, Any]] = {
     "taylor": {"criterion": "taylor"},
     "taylor, a MAC": {"criterion": "taylor", "normalize": "cost"},
+    "taylor, a MAC, widths of 4": {"criterion": "taylor", "normalize": "cost", "round_to": 4},
+    "taylor, a MAC, widths of 8": {"criterion": "taylor", "normalize": "cost", "round_to": 8},
     "hessian, a MAC": {"criterion": "hessian", "normalize": "cost"},
-    "l2, standardised": {"criterion": "l2", "normalize": "standard"},
+    "l2, a MAC": {"criterion": "l2", "normalize": "cost"},
+    "l2, over the layer's mean": {"criterion": "l2", "normalize": "mean"},
     "taylor, a MAC, residual stream too": {"criterion": "taylor", "normalize": "cost", "ignore": ()},
 }
-CHOSEN = "taylor"
+CHOSEN = "taylor, a MAC"
 
 
 def fine_tuned(task: lz.Task, data: Path, epochs: float, work: Path) -> nn.Module:
@@ -67,12 +70,12 @@ def options(epochs: float, *, lr: float) -> train.TrainOptions:
 
 
 def by_lianzhi(dense: nn.Module, reduction: float, task: lz.Task, ranking: str = CHOSEN) -> nn.Module:
-    """Channels are ranked together over 1,024 training images."""
-    batches = [(batch.inputs, batch.labels) for batch in task.batches("calibration", 128)]
-    options = {"ignore": STREAM, **RANKINGS[ranking]}
-    plan = lz.prune.plan(
-        dense, IMAGE, macs=1 / reduction, scope="global", calibration=batches, loss=task.loss, **options
-    )
+    """Channels are ranked together; criteria that read data see 1,024 training images."""
+    given = {"ignore": STREAM, **RANKINGS[ranking]}
+    if given["criterion"] != "l2":
+        batches = [(batch.inputs, batch.labels) for batch in task.batches("calibration", 128)]
+        given |= {"calibration": batches, "loss": task.loss}
+    plan = lz.prune.plan(dense, IMAGE, macs=1 / reduction, scope="global", **given)
     if plan.verify() > 1e-5:
         raise SystemExit("the surgery is not exact")
     return plan.apply()

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import sys
 import time
 import warnings
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from pruning_coverage import environment
+from records import Records
 from torch import nn
 
 import lianzhi as lz
@@ -101,28 +98,19 @@ def measure(name: str) -> dict[str, float]:
     return {
         "parameters": sum(p.numel() for p in model.parameters()), "groups": len(groups.groups), "capture": steps[0],
         "grouping": steps[1], "plan": steps[2], "surgery": steps[3], "total": round(steps[2] + steps[3], 2), "cpu_total": round(busy, 2), "error": error,
-        "result": decided.result_kind,
+        "result": decided.result_kind, "threads": torch.get_num_threads(),
     }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=["densenet121", "resnet50", "bert-base", "vit-b-16"])
-    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/pruning_speed.json"))
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    rows = {}
+    records = Records("pruning_speed")
     for name in options.names:
-        rows[name] = measure(name)
-        print(name, rows[name], flush=True)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    data = {
-        "command": " ".join(sys.argv),
-        "environment": environment(),
-        "threads": torch.get_num_threads(),
-        "rows": rows,
-    }
-    options.output.write_text(json.dumps(data, indent=1))
+        records.add(name, measure(name))
+        print(name, records[name], flush=True)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ class Records:
     def __getitem__(self, key: str) -> dict[str, Any]:
         return self.data["runs"][key]
 
+    def __len__(self) -> int:
+        return len(self.data["runs"])
+
     def items(self) -> list[tuple[str, dict[str, Any]]]:
         """Keys and records, in the order in which they were made."""
         return list(self.data["runs"].items())

@@ -15,7 +15,9 @@ import torch
 from lianzhi._version import __version__
 from lianzhi.deploy.runtime import available_threads
 
-_LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
+_LIBRARIES = (
+    "torch", "torchvision", "transformers", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from lianzhi.graph import Group
 from lianzhi.prune.planned import Plan
 from lianzhi.prune.selection import Limits, Selection
 
-ROUNDS, BLOCK_MS, TRIALS = 9, 20.0, 6
+ROUNDS, BLOCK_MS, SETTLE_MS, TRIALS = 9, 20.0, 20.0, 6
 STEPS = (8, 16)
 
 
@@ -161,16 +161,25 @@ def _session(model: Any, example_inputs: Any, target: str, folder: Path) -> Any:
 
 
 def in_turns(original: Callable[[], Any], trial: Callable[[], Any], rounds: int) -> float:
-    """Trial time over original time: the median, over rounds, of the quotient of two neighbouring blocks of calls."""
+    """Trial time over original time: the median, over rounds, of the quotient of two neighbouring blocks of calls.
+
+    A runtime's threads spin for some milliseconds after a call, in wait for the next one, and take the cores from
+    whoever runs then: so a block begins with calls that are not timed.
+    """
     for call in (original, trial):
         call()
     once = min(_block(original, 1), _block(original, 1))
     calls = max(3, int(BLOCK_MS / max(once, 1e-3)))
-    return float(np.median([_block(trial, calls) / _block(original, calls) for _ in range(rounds)]))
+    settle = int(np.ceil(SETTLE_MS / max(once, 1e-3)))
+    return float(
+        np.median([_block(trial, calls, settle) / _block(original, calls, settle) for _ in range(rounds)])
+    )
 
 
-def _block(call: Callable[[], Any], calls: int) -> float:
-    """The median of some calls, in milliseconds."""
+def _block(call: Callable[[], Any], calls: int, settle: int = 0) -> float:
+    """The median of some calls, in milliseconds, after some that do not count."""
+    for _ in range(settle):
+        call()
     times = []
     for _ in range(calls):
         start = time.perf_counter_ns()
