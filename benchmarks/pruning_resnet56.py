@@ -23,6 +23,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,25 @@ METHODS = ("lianzhi", "torch-pruning", "lianzhi + kd")
 RANKINGS: dict[str, dict[str, Any]] = {
     "taylor": {"criterion": "taylor"},
     "taylor, a MAC": {"criterion": "taylor", "normalize": "cost"},
+    "path norm, over the layer's mean, 12 rounds": {
+        "criterion": "path_norm",
+        "normalize": "mean",
+        "rounds": 12,
+    },
+    "taylor, a MAC, 4 rounds": {"criterion": "taylor", "normalize": "cost", "rounds": 4},
+    "taylor, a MAC, 12 rounds": {"criterion": "taylor", "normalize": "cost", "rounds": 12},
+    "l2, over the layer's mean, 12 rounds": {"criterion": "l2", "normalize": "mean", "rounds": 12},
+    "l2, a MAC, 12 rounds": {"criterion": "l2", "normalize": "cost", "rounds": 12},
+    "taylor, over the layer's mean": {"criterion": "taylor", "normalize": "mean"},
+    "taylor, layer by layer": {"criterion": "taylor", "scope": "layer"},
+    "taylor, a MAC, 70 % of a layer at most": {
+        "criterion": "taylor",
+        "normalize": "cost",
+        "max_layer_ratio": 0.7,
+    },
+    "hessian, over the layer's mean": {"criterion": "hessian", "normalize": "mean"},
+    "l2, layer by layer": {"criterion": "l2", "scope": "layer"},
+    "fpgm, layer by layer": {"criterion": "fpgm", "scope": "layer"},
     "taylor, a MAC, widths of 4": {"criterion": "taylor", "normalize": "cost", "round_to": 4},
     "taylor, a MAC, widths of 8": {"criterion": "taylor", "normalize": "cost", "round_to": 8},
     "hessian, a MAC": {"criterion": "hessian", "normalize": "cost"},
@@ -46,7 +66,7 @@ RANKINGS: dict[str, dict[str, Any]] = {
     "l2, over the layer's mean": {"criterion": "l2", "normalize": "mean"},
     "taylor, a MAC, residual stream too": {"criterion": "taylor", "normalize": "cost", "ignore": ()},
 }
-CHOSEN = "taylor, a MAC"
+CHOSEN = "path norm, over the layer's mean, 12 rounds"
 
 
 def fine_tuned(task: lz.Task, data: Path, epochs: float, work: Path) -> nn.Module:
@@ -70,15 +90,22 @@ def options(epochs: float, *, lr: float) -> train.TrainOptions:
 
 
 def by_lianzhi(dense: nn.Module, reduction: float, task: lz.Task, ranking: str = CHOSEN) -> nn.Module:
-    """Channels are ranked together; criteria that read data see 1,024 training images."""
-    given = {"ignore": STREAM, **RANKINGS[ranking]}
-    if given["criterion"] != "l2":
-        batches = [(batch.inputs, batch.labels) for batch in task.batches("calibration", 128)]
+    """Channels are ranked together, in rounds; criteria that read data see 1,024 training images."""
+    given = {"ignore": STREAM, "scope": "global", "rounds": 1, **RANKINGS[ranking]}
+    batches = [(batch.inputs, batch.labels) for batch in task.batches("calibration", 128)]
+    if given["criterion"] in ("taylor", "hessian"):
         given |= {"calibration": batches, "loss": task.loss}
-    plan = lz.prune.plan(dense, IMAGE, macs=1 / reduction, scope="global", **given)
-    if plan.verify() > 1e-5:
-        raise SystemExit("the surgery is not exact")
-    return plan.apply()
+    base, widths, model = lz.measure.macs(dense, IMAGE), None, dense
+    for share in lz.prune.shares(given.pop("rounds"), "linear"):
+        remain = 1 - (1 - 1 / reduction) * share
+        macs = remain * base / lz.measure.macs(model, IMAGE)
+        plan = lz.prune.plan(model, IMAGE, macs=macs, dense=widths, **given)
+        if plan.verify() > 1e-5:
+            raise SystemExit("the surgery is not exact")
+        widths = widths or {group.name: len(group) for group in plan.groups.groups}
+        model = plan.apply()
+        lz.prune.reestimate(model, [images for images, _ in batches])
+    return model
 
 
 def by_torch_pruning(dense: nn.Module, reduction: float, task: lz.Task) -> nn.Module:
@@ -160,13 +187,23 @@ def timed(method: str, reduction: float, dense: nn.Module, task: lz.Task) -> dic
         return {"speed_up": speed_up(*paths)}
 
 
-def choose(dense: nn.Module, task: lz.Task, records: Records, epochs: float, reduction: float) -> str:
-    """Every ranking, pruned and fine-tuned for a while, by the part cut off from the training data."""
+def choose(
+    dense: nn.Module,
+    task: lz.Task,
+    records: Records,
+    epochs: float,
+    reduction: float,
+    rankings: Sequence[str],
+) -> str:
+    """Every ranking, and Torch-Pruning's, pruned and fine-tuned for a while, by the part cut off from the training data."""
     lines = ["| ranking | validation top-1 |", "|---|---|"]
-    for ranking in RANKINGS:
+    for ranking in rankings:
         key = f"choice: {ranking} | {reduction:g} | {epochs:g} epochs"
         if key not in records:
-            model = by_lianzhi(dense, reduction, task, ranking)
+            if ranking == "torch-pruning":
+                model = by_torch_pruning(dense, reduction, task)
+            else:
+                model = by_lianzhi(dense, reduction, task, ranking)
             recover(model, None, task, epochs, 0, ranking)
             records.add(key, {"validation": lz.measure.evaluate(model, task, split="validation").value})
         lines.append(f"| {ranking} | {records[key]['validation']:.2%} |")
@@ -204,7 +241,9 @@ def main() -> None:
     parser.add_argument("--dense-epochs", type=float, default=2)
     parser.add_argument("--reductions", type=float, nargs="+", default=[2.1, 2.57])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("--choose", action="store_true", help="compare ways of ranking, by validation data")
+    parser.add_argument(
+        "--choose", nargs="*", help="compare ways of ranking (default: all), by validation data"
+    )
     parser.add_argument("--no-speed", action="store_true", help="time nothing (the machine is busy)")
     given = parser.parse_args()
     task = lz.task("cifar10", data=given.data / "cifar10")
@@ -212,8 +251,9 @@ def main() -> None:
     dense = fine_tuned(task, given.data, given.dense_epochs, given.work)
     if "dense" not in records:
         records.add("dense", {"top1": lz.measure.evaluate(dense, task).value})
-    if given.choose:
-        print(choose(dense, task, records, given.epochs / 4, given.reductions[-1]))
+    if given.choose is not None:
+        rankings = given.choose or [*RANKINGS, "torch-pruning"]
+        print(choose(dense, task, records, 0.5, given.reductions[-1], rankings))
         return
     for seed in given.seeds:
         for reduction in given.reductions:

@@ -206,3 +206,22 @@ def test_every_criterion_plans_and_its_surgery_is_exact(cnn, name):
     assert all(parameter.grad is None for parameter in net.parameters())
     assert get_tensor(small, "fc2.weight").requires_grad
     assert loss(small(torch.randn(2, 3, 8, 8)), torch.tensor([0, 1])).isfinite()
+
+
+def test_path_norm(cnn):
+    """γ² where a BatchNorm follows, the filter's own square where none does, times what reads the channel."""
+    own, found = arrays(cnn), scores_of(cnn, "path_norm")
+    square = {name: (value**2) for name, value in own.items()}
+    read = {"conv1": square["conv2.weight"].sum((0, 2, 3)), "fc1": square["fc2.weight"].sum(0)}
+    np.testing.assert_allclose(found["conv1"], square["bn1.weight"] * read["conv1"], rtol=1e-6)
+    np.testing.assert_allclose(found["fc1"], flat(square["fc1.weight"]).sum(1) * read["fc1"], rtol=1e-6)
+
+
+def test_path_norm_does_not_change_when_a_channel_is_rescaled(cnn):
+    before = scores_of(cnn, "path_norm")
+    with torch.no_grad():
+        cnn.bn1.weight[0], cnn.bn1.bias[0] = 8 * cnn.bn1.weight[0], 8 * cnn.bn1.bias[0]
+        cnn.conv2.weight[:, 0] /= 8
+        cnn.conv1.weight[1] *= 50  # BatchNorm takes it out again
+    after = scores_of(cnn, "path_norm")
+    np.testing.assert_allclose(after["conv1"], before["conv1"], rtol=1e-6)

@@ -15,6 +15,7 @@ from lianzhi.prune.criteria.l2 import l2
 from lianzhi.prune.criteria.lamp import lamp
 from lianzhi.prune.criteria.mean_activation import mean_activation
 from lianzhi.prune.criteria.neuron import neuron
+from lianzhi.prune.criteria.path_norm import path_norm
 from lianzhi.prune.criteria.random import random
 from lianzhi.prune.criteria.registry import needed_by, needs, registry
 from lianzhi.prune.criteria.taylor import taylor
@@ -37,6 +38,7 @@ __all__ = [
     "needed_by",
     "needs",
     "neuron",
+    "path_norm",
     "random",
     "registry",
     "taylor",
