@@ -21,7 +21,6 @@ import copy
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from records import Records
 from torch import nn
 
 import lianzhi as lz
-from lianzhi import deploy, distill, files, train
+from lianzhi import distill, files, train
 
 IMAGE = torch.zeros(1, 3, 32, 32)
 STREAM = ("conv1", "layer2.0.conv2", "layer3.0.conv2")
@@ -137,21 +136,6 @@ def _near(tp: Any, dense: nn.Module, model: nn.Module, reduction: float) -> bool
     return before / after > 0.9 * reduction
 
 
-def speed_up(dense: Path, pruned: Path, batch: int = 64, rounds: int = 15) -> float:
-    """Median, over rounds, of the time of the dense file over that of the pruned one, timed in turns."""
-    images = torch.zeros(batch, 3, 32, 32)
-    sessions = [deploy.load(file, runtime="onnxruntime", precision="f32") for file in (dense, pruned)]
-
-    def once(session: object) -> float:
-        start = time.perf_counter()
-        session(images)  # type: ignore[operator]
-        return time.perf_counter() - start
-
-    for session in sessions:
-        once(session)
-    return statistics.median(once(sessions[0]) / once(sessions[1]) for _ in range(rounds))
-
-
 def recover(
     model: nn.Module, dense: nn.Module | None, task: lz.Task, epochs: float, seed: int, title: str
 ) -> None:
@@ -180,11 +164,8 @@ def run(method: str, reduction: float, seed: int, dense: nn.Module, task: lz.Tas
 def timed(method: str, reduction: float, dense: nn.Module, task: lz.Task) -> dict:
     """The speed-up of a method's widths; distillation changes none."""
     model = (by_torch_pruning if method == "torch-pruning" else by_lianzhi)(dense, reduction, task)
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{name}.onnx" for name in ("dense", "pruned")]
-        for path, module in zip(paths, (dense, model), strict=True):
-            deploy.export_onnx(module, IMAGE, path)
-        return {"speed_up": speed_up(*paths)}
+    share = lz.prune.latency_share(dense, model, IMAGE, target="onnxruntime", batch=64)
+    return {"speed_up": 1 / share}
 
 
 def choose(
