@@ -194,6 +194,16 @@ def test_dimensions_inside_heads_go_in_every_head_and_keep_the_scale():
     assert torch.equal(again.apply()(x), small(x))
 
 
+@pytest.mark.parametrize("name", ["Attention", "Fused", "Packed", "Biased", "Einsum", "Rotary", "Grouped"])
+def test_every_projection_of_attention_loses_dimensions_inside_its_heads(name):
+    """Values as well as queries and keys; also where a bias a head is added to the scores."""
+    net, x = made(name)
+    decided = plan(net, x, ratio=0.4, granularity="head_dim", scope="layer")
+    assert decided.verify() < EXACT
+    layers = {layer.rpartition(".")[2] for group in decided.groups.groups for layer in group.layers()}
+    assert layers == ({"qkv"} if hasattr(net, "qkv") else {"q", "k", "v"})
+
+
 def test_a_granularity_that_is_not_there_is_refused():
     net, x = made("Recurrent")
     with pytest.raises(GraphError, match="no groups of granularity heads"):
@@ -217,6 +227,20 @@ def test_what_has_no_rule_freezes_and_says_so():
     decided = plan(Unknown(), torch.randn(1, TOKENS, WIDTH), ratio=0.5)
     assert [group.name for group in decided.groups.groups] == ["b"]
     assert ("a", "there is no rule for sort") in decided.unprunable
+
+
+def test_layers_that_an_op_without_a_rule_reads_are_told():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(WIDTH, 8), nn.Bilinear(8, 8, 8, bias=False), nn.Linear(8, 3)
+
+        def forward(self, x):
+            x = self.a(x)
+            return self.c(self.b(x, x))
+
+    with pytest.raises(GraphError, match="b: there is no rule for bilinear"):
+        plan(Both(), torch.randn(1, WIDTH), ratio=0.5)
 
 
 class Block(nn.Module):

@@ -6,7 +6,7 @@ indices of each. Numbers of atoms go into the hundreds of thousands for a model 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,8 +16,14 @@ from lianzhi.graph.labels import Components, Slot
 Family = tuple[Tensor, dict[Slot, Tensor]]  # units; for each axis, (units, k) indices
 
 
-def families(slots: Mapping[Slot, Tensor], components: Components) -> list[Family]:
-    """The families of units that are not frozen, in the order in which they are first met."""
+def families(
+    slots: Mapping[Slot, Tensor], components: Components, pieces: Sequence[Tensor] = ()
+) -> list[Family]:
+    """The families of units that are not frozen, in the order in which they are first met.
+
+    `pieces` are sets of labels that a slice cuts out: units of a piece are not alike with those beside it. A
+    family keeps at least one unit, so that no piece is ever empty.
+    """
     live_units = torch.ones(components.count, dtype=torch.bool)
     live_units[list(components.reasons)] = False
     kind = torch.zeros(components.count, dtype=torch.long)
@@ -36,6 +42,13 @@ def families(slots: Mapping[Slot, Tensor], components: Components) -> list[Famil
             rank.scatter_reduce_(0, units, met + indices, "amin")
             found.append((slot, indices, units))
         met += len(labels)
+    for labels in pieces:
+        own = components.of[labels].unique()
+        own = own[live_units[own]]
+        inverse = kind[own].unique(return_inverse=True)[1]
+        if len(own):
+            kind[own] = classes + inverse
+            classes += int(inverse.max()) + 1
     result: dict[int, Family] = {}
     for slot, indices, units in found:
         for one in kind[units].unique().tolist():

@@ -177,7 +177,7 @@ def _families(flow: Flow, components: Components, found: dict[str, Tensor]) -> l
     """Units with the same signature (how many indices of which axes) form one group."""
     groups: list[Group] = []
     seen: dict[str, int] = {}
-    for chosen, members in families(flow.labels.slots, components):
+    for chosen, members in families(flow.labels.slots, components, flow.pieces):
         if not any(slot.tensor in flow.trained for slot in members):
             continue  # constants alone: nothing to gain
         roles = {slot: frozenset(flow.roles.get(slot, ())) for slot in members}
@@ -201,4 +201,6 @@ def _frozen(flow: Flow, components: Components) -> list[tuple[str, str]]:
         units = components.of[labels].unique().tolist()
         if OUT in flow.roles.get(slot, ()) and all(unit in components.reasons for unit in units):
             result.setdefault(layer_of(slot), components.reasons[units[0]])
+    for layer, reason in flow.blocked.items():
+        result.setdefault(layer, reason)
     return list(result.items())

@@ -90,6 +90,11 @@ def capture(model: nn.Module, example_inputs: Inputs, *, dynamic_batch: bool = T
     with the batch of the example inputs. Raises `GraphError` that names the line of the model's code which
     cannot be captured.
     """
+    if not isinstance(model, nn.Module):
+        raise GraphError(
+            f"the model is a {type(model).__name__}, not a torch.nn.Module; lianzhi.model(name) makes one of the zoo, "
+            f"lianzhi.load(folder) that of an artifact"
+        )
     args, kwargs = split_inputs(example_inputs)
     inside = _WRAPPERS.get(type(model).__name__)
     if inside is not None and isinstance(getattr(model, inside, None), nn.Module):
@@ -212,6 +217,11 @@ def _explain(model: nn.Module, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     hint = "give example inputs of the shape and type that the model takes"
     kind = type(error).__name__
+    if "in output, which is not a known type" in str(error):
+        hint = (
+            "let the model give tensors in tuples, lists and dicts alone; a decoder of the transformers library gives its "
+            "cache of keys and values unless model.config.use_cache = False"
+        )
     if "DataDependent" in kind or "data-dependent" in str(error) or "GuardOn" in kind:
         hint = (
             "the line decides by the values of a tensor; write it with torch.where, "
@@ -261,3 +271,12 @@ def _size(size: Any) -> int:
         return size
     node = size.node
     return int(node.hint) if node.hint is not None else int(size)
+
+
+def owner_of(node: fx.Node) -> str:
+    """The path of the innermost module in whose forward the op was called."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = ""
+    for value in stack.values():
+        path = value[0] if isinstance(value, tuple) else ""
+    return path.removeprefix("L['self'].").removeprefix("L['self']")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import fx, nn
+from torch import nn
 
+from lianzhi.graph.trace import owner_of
 from lianzhi.prune.plain import refresh_recurrent
 from lianzhi.prune.rewrite import Change
 
@@ -41,15 +42,6 @@ def sync_leaf(module: nn.Module) -> None:
         module.num_embeddings, module.embedding_dim = weight.shape
     elif isinstance(module, nn.PReLU):
         module.num_parameters = weight.shape[0]
-
-
-def owner_of(node: fx.Node) -> str:
-    """The path of the innermost module in whose forward the op was called."""
-    stack = node.meta.get("nn_module_stack") or {}
-    path = ""
-    for value in stack.values():
-        path = value[0] if isinstance(value, tuple) else ""
-    return path.removeprefix("L['self'].").removeprefix("L['self']")
 
 
 def sync_attributes(model: nn.Module, changes: list[Change], *, every: bool = False) -> None:

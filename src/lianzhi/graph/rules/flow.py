@@ -48,6 +48,10 @@ class Flow:
             fx.Node, list[tuple[Tensor, str]]
         ] = {}  # ops that run over channels; reason "" if zeros do
         self.marks: dict[str, list[Tensor]] = {}  # labels by what they were seen to be
+        self.pieces: list[
+            Tensor
+        ] = []  # labels that a slice or split cuts out: none of these may be left empty
+        self.blocked: dict[str, str] = {}  # layers whose weights no rule reads, and why
 
     def layers(self, value: Any) -> Layers:
         """The layers of a node's value. A parameter that is read as a value has one layer an axis."""
@@ -95,6 +99,10 @@ class Flow:
     def mark(self, kind: str, layer: Tensor) -> None:
         """Note what these labels are, for the kind of their group."""
         self.marks.setdefault(kind, []).append(core(layer).reshape(-1).unique())
+
+    def piece(self, layers: Layers, dim: int) -> None:
+        """Note what is cut out of a dimension, which no later op may find empty."""
+        self.pieces += [core(layer).reshape(-1).unique() for layer in layers if dim in varying_dims(layer)]
 
     def tensor(self, node: Any) -> str | None:
         """The first name of the tensor that a get_attr node reads."""
@@ -231,8 +239,8 @@ class Flow:
                     self.freeze([*layers, *flat], f"{op_name(node)} meets channels in another arrangement")
                 else:
                     reason = f"{op_name(node)} meets values that are not channels"
-                    for layer in layers:
-                        self.restrict(layer, real, reason)
+                    left = [self.restrict(layer, real, reason) for layer in layers]
+                    covered |= {dims} if all(layer is None for layer in left) else set()
         return covered
 
     def _tie_lists(self, node: fx.Node, left: Layers, right: Layers) -> None:
@@ -292,9 +300,12 @@ def unknown(flow: Flow, node: fx.Node) -> None:
 
 
 def stop(flow: Flow, node: fx.Node, reason: str) -> None:
-    """Freeze everything that flows into an op."""
+    """Freeze everything that flows into an op. Layers whose weights it reads are told apart from what they freeze."""
     for value in node.all_input_nodes:
         flow.freeze(flow.layers(value), reason)
+        name = flow.tensor(value)
+        if name in flow.trained and len(flow.shapes[str(name)]) > 1:
+            flow.blocked.setdefault(str(name).rpartition(".")[0] or str(name), reason)
 
 
 def op_name(node: fx.Node) -> str:

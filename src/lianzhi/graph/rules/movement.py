@@ -68,7 +68,10 @@ def cut(flow: Flow, node: fx.Node) -> None:
     dim = int(literal(argument(node, "dim"))) % len(sizes_of(node.args[0]))
     if node.target is aten.slice.Tensor and literal(argument(node, "step")) != 1:
         layers = flow.restricted(layers, [dim], "slice takes every second or third of them")
-    flow.put(node, _executed(node, layers))
+    parts = [compact(part) for part in _executed(node, layers)]
+    if sizes_of(node)[dim] < sizes_of(node.args[0])[dim]:
+        flow.piece(parts, dim)
+    flow.put(node, parts)
 
 
 @rule(aten.select.int)
@@ -173,7 +176,11 @@ def split(flow: Flow, node: fx.Node) -> None:
     layers = flow.layers(node.args[0])
     cuts: list[tuple[Tensor, ...]] = [tuple(parts) for parts in _executed(node, layers)]
     count = len(node.meta["val"])
-    flow.put_parts(node, [[parts[index] for parts in cuts] for index in range(count)])
+    dim = int(literal(argument(node, "dim"))) % len(sizes_of(node.args[0]))
+    outputs = [[compact(parts[index]) for parts in cuts] for index in range(count)]
+    for layers in outputs if count > 1 else []:
+        flow.piece(layers, dim)
+    flow.put_parts(node, outputs)
 
 
 @rule(aten.unbind.int)

@@ -73,7 +73,9 @@ def contract(
                 flow.mark(INSIDE, left)
             continue
         if dims & shared and not weighted:
-            flow.mark(HEADS, left)
+            same = flow.restrict(left, shared, "") if flow.inner and not dims <= shared else None
+            left = left if same is None else same  # a dimension of every head, or a head
+            flow.mark(HEADS if same is None else INSIDE, left)
         for dim in sorted(inside, reverse=True):
             left = left.select(dim, 0)
         result.append(left)

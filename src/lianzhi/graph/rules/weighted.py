@@ -18,6 +18,7 @@ from lianzhi.graph.rules.flow import (
     sizes_of,
     stop,
 )
+from lianzhi.graph.trace import owner_of
 
 aten = torch.ops.aten
 
@@ -26,7 +27,10 @@ def _weight(flow: Flow, node: fx.Node, position: int = 1) -> str | None:
     """The name of the weight; if it is computed, everything that flows in is frozen."""
     name = flow.tensor(node.args[position])
     if name is None:
-        stop(flow, node, f"the weight of {op_name(node)} is computed, not a parameter")
+        reason = f"the weight of {op_name(node)} is computed, not a parameter"
+        stop(flow, node, reason)
+        if owner_of(node):
+            flow.blocked.setdefault(owner_of(node), reason)
     return name
 
 
