@@ -112,6 +112,10 @@ def test_editing_a_plan(decided):
         ({"conv1": [1, 1]}, "each named once"),
         ({"conv1": [True]}, "0 to 5"),
         ({"fc1": [0], "conv1": [-1]}, "0 to 5"),
+        ({"conv1": 3}, r"0 to 5, .*got 3"),
+        ({"conv1": None}, "0 to 5"),
+        ({0: [1]}, "no group '0'"),
+        ([("conv1", [1])], "a dict of group"),
     ],
 )
 def test_edits_that_do_not_fit_change_nothing(decided, changes, message):
@@ -137,3 +141,21 @@ def test_what_was_remarked_is_kept_with_the_plan():
     found = plan(net, IMAGE, ratio=0.5, criterion="neuron")
     assert ("conv1", "criterion 'neuron' gives it no score") in found.unprunable
     assert Plan.from_json(found.to_json(), net, IMAGE).unprunable == found.unprunable
+
+
+@pytest.mark.parametrize(
+    ("name", "keep"),
+    [
+        ("conv9", torch.ones(6, dtype=torch.bool)),
+        ("conv1", torch.zeros(6, dtype=torch.bool)),
+        ("conv1", torch.ones(5, dtype=torch.bool)),
+        ("conv1", torch.tensor([0, 1, 1, 1, 1, 1])),
+        ("conv1", [0, 1]),
+    ],
+)
+def test_keeps_that_are_set_by_hand_are_checked(name, keep):
+    decided = plan(small_cnn(), IMAGE, ratio=0.5, scope="layer")
+    decided.keeps[name] = keep
+    for use in (decided.apply, decided.verify, lambda: decided.count("macs")):
+        with pytest.raises(RecipeError, match=r"no group 'conv9'|keeps\['conv1'\] is a boolean tensor of 6"):
+            use()

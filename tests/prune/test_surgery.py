@@ -213,3 +213,72 @@ def test_example_inputs_of_zeros_do_not_hide_a_wrong_module():
     x = torch.randn(2, 3, 12, 12)
     assert torch.allclose(small.eval()(x), truth(x), atol=1e-6)
     assert decided.verify() < 1e-5
+
+
+def test_optimizer_state_that_cannot_be_sliced_leaves_a_model_that_is_pruned_in_place_alone():
+    net, image = made("Residual")
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    optimizer.state[net.stem.weight]["rows"] = torch.zeros(3)
+    held = list(net.parameters())
+    with pytest.raises(GraphError, match=r"'rows' of 'stem\.weight'"):
+        plan(net, image, ratio=0.5).apply(in_place=True, optimizer=optimizer)
+    assert all(one is other for one, other in zip(net.parameters(), held, strict=True))
+
+
+def test_a_plan_is_applied_in_place_once():
+    net, image = made("Residual")
+    decided = plan(net, image, ratio=0.5)
+    decided.apply(in_place=True)
+    before = values(net)
+    for in_place in (True, False):
+        with pytest.raises(GraphError, match=r"has shape .* and had .* when the plan was made"):
+            decided.apply(in_place=in_place)
+    assert all(torch.equal(before[key], tensor) for key, tensor in net.state_dict().items())
+
+
+class HalvesApart(nn.Module):
+    """One half of the channels is pooled by the largest value, the other by the mean: no pool runs on none."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.mix, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = torch.cat([F.max_pool2d(x[:, :4], 2), F.avg_pool2d(x[:, 4:], 2)], 1)
+        return self.last(F.relu(self.mix(x)))
+
+
+class SplitApart(HalvesApart):
+    def forward(self, x):
+        one, two = self.stem(x).split([3, 5], 1)
+        return self.last(F.relu(self.mix(torch.cat([F.max_pool2d(one, 2), F.avg_pool2d(two, 2)], 1))))
+
+
+@pytest.mark.parametrize(("kind", "cut"), [(HalvesApart, 4), (SplitApart, 3)])
+def test_a_part_that_is_cut_out_is_never_left_empty(kind, cut):
+    net, image = kind(), torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        net.stem.weight[:cut] *= 1e-3  # the whole first part is the weakest
+    decided = plan(net, image, ratio=0.5, max_layer_ratio=1.0, ignore="mix")
+    assert decided.verify() < 1e-5
+    assert decided.apply()(image).shape == net(image).shape
+    stem = next(row for row in decided.layers if row["name"] == "stem")
+    assert stem["after"] < stem["before"]
+
+
+def test_weights_that_a_hook_computes_stay_so():
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        normed = nn.utils.weight_norm(nn.Conv2d(8, 8, 3))
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), normed, nn.Conv2d(8, 6, 1), nn.ReLU(), nn.Conv2d(6, 2, 1)
+    )
+    image = torch.randn(1, 3, 8, 8)
+    net(image).sum().backward()
+    decided = plan(net, image, ratio=0.5)
+    assert ("2", "there is no rule for _weight_norm") in decided.unprunable
+    assert decided.verify() < 1e-5
+    small = decided.apply()
+    small.train()(image).sum().backward()
+    assert small[3].out_channels < 6
+    assert small[2].weight_g.grad is not None

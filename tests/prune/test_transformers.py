@@ -10,6 +10,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 import lianzhi as lz
+from lianzhi.errors import GraphError
 from lianzhi.graph import capture, channel_groups
 from lianzhi.prune import Plan, plan_layers
 
@@ -85,6 +86,26 @@ def test_an_even_plan_is_said_by_the_config(name, tmp_path):
     again = type(small).from_pretrained(tmp_path).eval()
     for a, b in zip(outputs(small, inputs), outputs(again, inputs), strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_config_is_found_for_weights_of_any_type_and_is_one_for_all_submodules(dtype):
+    torch.manual_seed(0)
+    model, inputs = architectures.ENTRIES["bert"]()
+    model.to(dtype).eval()
+    decided = lz.prune.plan(model, inputs, ratio=0.5, scope="layer")
+    small = decided.apply(in_place=True)
+    assert (small is model, decided.result_reason) == (True, "")
+    configs = {id(module.config): module.config for module in small.modules() if hasattr(module, "config")}
+    assert [config.hidden_size for config in configs.values()] == [24]
+
+
+def test_a_cache_in_the_output_is_told_with_the_mend():
+    torch.manual_seed(0)
+    model, inputs = architectures.ENTRIES["gpt2"]()
+    model.config.use_cache = True
+    with pytest.raises(GraphError, match=r"model\.config\.use_cache = False"):
+        capture(model.eval(), inputs)
 
 
 def test_an_uneven_plan_is_said_by_the_artifact(tmp_path):

@@ -104,7 +104,10 @@ def _computes(model: nn.Module, config: Any, args: Any, kwargs: Any) -> bool:
     """Whether a model made by the config computes the same with the same weights."""
     with torch.random.fork_rng(devices=[]):
         fresh = type(model)(config)
-    fresh.load_state_dict(model.state_dict())
+    fresh.load_state_dict(model.state_dict(), assign=True)  # of its types, and where it is
+    theirs = dict(model.named_buffers())
+    for name, buffer in fresh.named_buffers():
+        buffer.data = buffer.data.to(theirs[name]) if name in theirs else buffer.data
     with torch.no_grad():
         outputs = [pytree.tree_leaves(one.eval()(*args, **kwargs)) for one in (model, fresh)]
     pairs = [(a, b) for a, b in zip(*outputs, strict=True) if isinstance(a, Tensor)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,17 @@ class Plan:
     result_reason: str = ""
 
     def removed(self) -> Tensor:
-        """What goes: a boolean a component of the labels."""
+        """What goes: a boolean a component of the labels. Raises `RecipeError` for `keeps` that do not fit the groups."""
+        known = self.units
+        for name, keep in self.keeps.items():
+            if name not in known:
+                raise RecipeError(f"plan: there is no group '{name}'{did_you_mean(name, known)}")
+            fits = isinstance(keep, Tensor) and keep.dtype == torch.bool and keep.shape == (known[name],)
+            if not fits or not bool(keep.any()):
+                raise RecipeError(
+                    f"plan: keeps['{name}'] is a boolean tensor of {known[name]} channels, of which at least one stays; "
+                    f"plan.edit({{'{name}': […]}}) takes the indices that stay"
+                )
         return self._removed(self.keeps)
 
     def _removed(self, keeps: dict[str, Tensor]) -> Tensor:
@@ -60,17 +70,22 @@ class Plan:
         """
         known = {group.name: group for group in self.groups.groups}
         masks = {}
+        if not isinstance(changes, Mapping):
+            raise RecipeError(
+                f"plan: edits are a dict of group → channels that stay, not a {type(changes).__name__}"
+            )
         for name, kept in changes.items():
             if name not in known:
                 frozen = dict(self.groups.frozen).get(name)
-                why = f"; it cannot be pruned: {frozen}" if frozen else did_you_mean(name, known)
+                why = f"; it cannot be pruned: {frozen}" if frozen else did_you_mean(str(name), known)
                 raise RecipeError(f"plan: there is no group '{name}'{why}")
-            indices = kept.tolist() if isinstance(kept, Tensor) else list(kept)
-            mask = _mask(indices, len(known[name]))
+            indices = kept.tolist() if isinstance(kept, Tensor) else kept
+            listed = list(indices) if isinstance(indices, Iterable) else None
+            mask = _mask(listed, len(known[name]))
             if mask is None:
                 raise RecipeError(
                     f"plan: group '{name}' keeps at least one of its channels 0 to {len(known[name]) - 1}, "
-                    f"each named once by its index (got {str(indices)[:80]})"
+                    f"each named once by its index (got {str(kept)[:80]})"
                 )
             masks[name] = mask
         self.keeps.update(masks)
@@ -99,7 +114,7 @@ class Plan:
 
     def count(self, quantity: str, keeps: dict[str, Tensor] | None = None) -> int:
         """`macs` (one sample), `parameters` or `bytes` (of all tensors) that are left."""
-        removed = self._removed(self.keeps if keeps is None else keeps)
+        removed = self.removed() if keeps is None else self._removed(keeps)
         return count_left(quantity, self.graph, self.groups, removed)
 
     def share_left(self, quantity: str, groups: Sequence[Group], keeps: Sequence[Tensor]) -> float:

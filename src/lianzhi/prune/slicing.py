@@ -25,14 +25,15 @@ def sliced(tensor: Tensor, axes: dict[int, Tensor]) -> Tensor:
     return tensor.contiguous()
 
 
-def slice_optimizer(
-    optimizer: torch.optim.Optimizer, names: dict[int, str], model: nn.Module, keep: Keep
-) -> None:
-    """Point an optimizer at the parameters of the pruned `model`, and slice its state as they were sliced.
+States = dict[nn.Parameter, dict[str, Any]]
+
+
+def sliced_states(optimizer: torch.optim.Optimizer, names: dict[int, str], keep: Keep) -> States:
+    """The state of each parameter as surgery leaves it; nothing is changed, and what cannot be sliced is refused.
 
     `names` gives the name of each parameter of the model before surgery, by identity.
     """
-    states: dict[nn.Parameter, dict[str, Any]] = {}
+    states: States = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             name = names.get(id(parameter))
@@ -41,6 +42,13 @@ def slice_optimizer(
                     key: _sliced_state(name, key, value, parameter, keep.get(name, {}))
                     for key, value in optimizer.state.get(parameter, {}).items()
                 }
+    return states
+
+
+def point_optimizer(
+    optimizer: torch.optim.Optimizer, names: dict[int, str], model: nn.Module, states: States
+) -> None:
+    """Point an optimizer at the parameters of the pruned `model`, and give it the states that `sliced_states` made."""
     for group in optimizer.param_groups:
         for index, parameter in enumerate(group["params"]):
             if parameter in states:

@@ -21,7 +21,7 @@ from lianzhi.graph.module import adopt, put_constant
 from lianzhi.prune import proof, rewrite
 from lianzhi.prune.config import has_config, sync_config
 from lianzhi.prune.plain import run_with
-from lianzhi.prune.slicing import Keep, slice_optimizer, sliced
+from lianzhi.prune.slicing import Keep, point_optimizer, sliced, sliced_states
 from lianzhi.prune.sync import sync_attributes
 
 
@@ -40,9 +40,11 @@ def operate(
 ) -> Operated:
     """Remove components (a boolean a component) from the graph's source model, or from a copy of it."""
     source = graph.source
+    _check_sizes(graph, groups)
     keep = groups.keep(removed)
     first = {alias: leader for leader, aliases in groups.aliases.items() for alias in aliases}
     names = {id(parameter): first.get(name, name) for name, parameter in source.named_parameters()}
+    states = {} if optimizer is None else sliced_states(optimizer, names, keep)
     found = rewrite.changes(graph, groups, removed)
     model = _copied(source, keep)
     _slice_tensors(model, source, keep, groups)
@@ -52,14 +54,25 @@ def operate(
         changed = operated.module
         _slice_tensors(source, changed, {}, groups, onto=keep)
         sync_attributes(source, found, every=operated.every)
-        if has_config(source):
-            source.config = changed.config
+        if has_config(source):  # its submodules hold the same object
+            vars(source.config).update(vars(changed.config))
         operated = dataclasses.replace(operated, module=source)
     if optimizer is not None:
-        slice_optimizer(optimizer, names, operated.module, keep)
+        point_optimizer(optimizer, names, operated.module, states)
     for module, mode in _modes(source):
         _set_mode(operated.module, module, mode)
     return operated
+
+
+def _check_sizes(graph: Graph, groups: Groups) -> None:
+    """Refuse a model that is no longer of the sizes that the plan was made for."""
+    named = _tensors(graph.source)
+    for name, shape in groups.flow.shapes.items():
+        if name in named and tuple(named[name].shape) != shape:
+            raise GraphError(
+                f"the model's '{name}' has shape {tuple(named[name].shape)}, and had {shape} when the plan was made: a plan "
+                "that was applied in place has done its work; make a new one of the model as it is"
+            )
 
 
 def _modes(source: nn.Module) -> list[tuple[str, bool]]:
@@ -82,6 +95,9 @@ def _copied(source: nn.Module, keep: Keep) -> nn.Module:
     """A deep copy that does not copy what will be replaced anyway."""
     named = _tensors(source)
     memo: dict[int, Any] = {id(named[name]): named[name] for name in keep if name in named}
+    for module in source.modules():  # what a hook computes anew for each call, as weight_norm does
+        loose = [value for value in vars(module).values() if isinstance(value, Tensor) and not value.is_leaf]
+        memo |= {id(value): value.detach().clone() for value in loose}
     try:
         return copy.deepcopy(source, memo)
     except Exception as error:
