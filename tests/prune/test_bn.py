@@ -81,3 +81,18 @@ def test_no_batch_or_a_bad_one_leaves_the_statistics_alone(fail):
     assert torch.equal(net.norm.running_mean, before["norm.running_mean"])
     assert torch.equal(net.norm.running_var, before["norm.running_var"])
     assert net.norm.momentum == 0.1
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        (
+            [(torch.randn(2, 3, 12, 12), torch.tensor([0, 1]))],
+            "batch 0 does not fit the model .*without labels",
+        ),
+        (torch.randn(2, 3, 12, 12), "batches is a Tensor"),
+    ],
+)
+def test_batches_with_labels_are_told(batches, message):
+    with pytest.raises(DataError, match=message):
+        reestimate(made("Residual")[0], batches)

@@ -12,7 +12,7 @@ from small_cnn import IMAGE, small_cnn
 from torch import nn
 
 import lianzhi as lz
-from lianzhi.errors import RecipeError
+from lianzhi.errors import GraphError, RecipeError
 from lianzhi.prune import latency as timing
 from lianzhi.prune import plan
 from lianzhi.prune.selection import Limits, Selection, Size, select, select_to_budget
@@ -203,6 +203,26 @@ def test_the_ratio_a_layer_is_counted_from_its_dense_width():
 def test_ignored_layers(ignore, left):
     decided = plan(small_cnn(), IMAGE, ratio=0.5, scope="layer", ignore=ignore)
     assert set(decided.keeps) == left
+
+
+class Twice(nn.Module):
+    """Two layers of one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.one, self.two = (nn.Linear(8, 8, bias=False) for _ in range(2))
+        self.two.weight = self.one.weight
+
+    def forward(self, x):
+        return self.last(self.two(self.one(self.first(x).relu()).relu()).relu())
+
+
+@pytest.mark.parametrize("name", ["one", "two", "one.weight", "two.weight"])
+def test_a_tied_weight_is_ignored_under_any_of_its_names(name):
+    assert set(plan(Twice(), torch.randn(1, 3), ratio=0.5).keeps) == {"first"}
+    with pytest.raises(GraphError, match="all are ignored"):
+        plan(Twice(), torch.randn(1, 3), ratio=0.5, ignore=name)
 
 
 @pytest.mark.parametrize("ignore", ["conv9", ["conv1", "cnv*"], "LSTM", nn.LSTM, ["conv1", 3]])

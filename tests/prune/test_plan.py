@@ -151,11 +151,29 @@ def test_by_cost_what_is_dear_and_of_equal_use_goes_first(budget, dear):
         ({"ratio": 0.5, "min_channels": 1.5}, "min_channels=1.5"),
         ({"ratio": 0.5, "max_layer_ratio": 0}, "max_layer_ratio=0"),
         ({"ratio": 0.5, "calibration": [IMAGE]}, "leave out calibration"),
+        ({"ratio": "0.5"}, r"ratio='0\.5': the share"),
+        ({"ratio": 0.5, "max_layer_ratio": "most"}, "max_layer_ratio='most'"),
+        ({"ratio": 0.5, "ignore": None}, "ignore=None: a name, glob or type"),
+        ({"ratio": 0.5, "criterion": None}, r"criterion=None: a name \(apoz, "),
+        ({"ratio": 0.5, "criterion_options": 3}, "criterion_options=3"),
+        ({"ratio": 0.5, "scope": None}, "unknown scope 'None'"),
+        ({"ratio": 0.5, "granularity": None}, "granularity=None: one or several of channel"),
+        ({"ratio": 0.5, "scope": "sensitivity", "sensitivity": 3}, "sensitivity is a int"),
+        (
+            {"macs": 0.5, "normalize": "cost", "criterion": lambda view: -torch.ones(len(view))},
+            "gives '0' one below zero",
+        ),
     ],
 )
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(RecipeError, match=message):
         plan(wide(8), IMAGE, **options)
+
+
+@pytest.mark.parametrize("model", ["resnet20", lambda x: x, None])
+def test_what_is_no_model_is_refused(model):
+    with pytest.raises(GraphError, match=r"not a torch\.nn\.Module"):
+        plan(model, IMAGE, ratio=0.5)
 
 
 def test_a_model_without_anything_to_prune_says_why():

@@ -154,10 +154,14 @@ def plan(
 def _check_scope(scope: str, sensitivity: Sensitivity | None, budget: str) -> None:
     known = [*SCOPES, BY_SENSITIVITY]
     if scope not in known:
-        raise RecipeError(f"unknown scope '{scope}'{did_you_mean(scope, known)}")
+        raise RecipeError(f"unknown scope '{scope}'{did_you_mean(str(scope), known)}")
     if (scope == BY_SENSITIVITY) != (sensitivity is not None):
         raise RecipeError(
             "scope='sensitivity' and sensitivity=… (made by lz.prune.sensitivity) are given together"
+        )
+    if not isinstance(sensitivity, (Sensitivity, type(None))):
+        raise RecipeError(
+            f"sensitivity is a {type(sensitivity).__name__}; give what lz.prune.sensitivity measured"
         )
     if scope == BY_SENSITIVITY and budget == "latency":
         raise RecipeError("scope='sensitivity' meets ratio, macs, parameters or bytes; not latency")
@@ -172,6 +176,11 @@ def _per_cost(decided: Plan, groups: list[Group], scores: list[Tensor], budget: 
     whole = decided.count(budget, {})
     result = []
     for group, score in zip(groups, scores, strict=True):
+        if bool((score < 0).any()):
+            raise RecipeError(
+                f"normalize='cost' divides scores by what a unit costs, and the criterion gives '{group.name}' one below "
+                "zero; let it give numbers of at least 0"
+            )
         keep = torch.ones(len(group), dtype=torch.bool)
         keep[0] = False
         result.append(score * (whole / max(1, whole - decided.count(budget, {group.name: keep}))))
@@ -196,9 +205,9 @@ def _one_budget(given: dict[str, float | None]) -> tuple[str, float]:
         found = ", ".join(name for name, _ in named) or "none"
         raise RecipeError(f"give exactly one of {', '.join(given)} (got {found})")
     name, amount = named[0]
-    if not 0 < amount < 1:
+    if not isinstance(amount, (int, float)) or not 0 < amount < 1:
         meaning = (
             "the share of channels to remove" if name == "ratio" else f"the share of {name} that is to remain"
         )
-        raise RecipeError(f"{name}={amount}: {meaning}, above 0 and below 1")
+        raise RecipeError(f"{name}={amount!r}: {meaning}, above 0 and below 1")
     return name, amount

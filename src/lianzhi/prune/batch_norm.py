@@ -27,6 +27,10 @@ def reestimate(model: nn.Module, batches: Iterable[Any]) -> None:
     Works on modules and on captured graphs; training modes are left as they were, dropout is off.
     Raises `DataError` if there is no batch; whatever fails, the statistics are then as they were.
     """
+    if isinstance(batches, (Tensor, dict, str)):
+        raise DataError(
+            f"reestimate: batches is a {type(batches).__name__}; give an iterable of batches, such as [batch]"
+        )
     statistics = _statistics(model)
     if not statistics:
         return
@@ -37,7 +41,13 @@ def reestimate(model: nn.Module, batches: Iterable[Any]) -> None:
         with _only_norms_training(model), torch.no_grad():
             for inputs in batches:
                 args, kwargs = split_inputs(inputs)
-                model(*args, **kwargs)
+                try:
+                    model(*args, **kwargs)
+                except TypeError as error:
+                    raise DataError(
+                        f"reestimate: batch {count} does not fit the model ({error}); a batch is what the model takes, without "
+                        "labels: [inputs for inputs, labels in loader]"
+                    ) from error
                 count += 1
                 for total, tensor in zip(totals, statistics, strict=True):
                     total.add_(tensor)

@@ -22,7 +22,7 @@ def read(calibration: Iterable[Any], example_inputs: Any) -> Iterator[tuple[int,
 
     Raises `DataError` if there is no batch, or one that does not look like `example_inputs`.
     """
-    if isinstance(calibration, (Tensor, dict, str)):
+    if isinstance(calibration, (Tensor, dict, str)) or not _iterates(calibration):
         raise RecipeError(
             f"calibration is a {type(calibration).__name__}; give an iterable of batches, such as [batch]"
         )
@@ -41,6 +41,11 @@ def read(calibration: Iterable[Any], example_inputs: Any) -> Iterator[tuple[int,
         count += 1
     if not count:
         raise DataError("calibration has no batches; an iterator can be read once only: give a list")
+
+
+def _iterates(value: Any) -> bool:
+    """By `__iter__`, or by `__getitem__` as a data set does."""
+    return hasattr(value, "__iter__") or hasattr(value, "__getitem__")
 
 
 def _kind(value: Any) -> str:

@@ -37,8 +37,9 @@ def check(what: str | None, criterion: str, calibration: Any, loss: Any) -> None
         raise RecipeError(f"criterion '{criterion}' needs calibration=…, an iterable of {kind}")
     if what == ACTIVATIONS and loss is not None:
         raise RecipeError(f"criterion '{criterion}' reads activations only: leave out loss")
-    if what in (GRADIENTS, FISHER) and loss is None:
-        raise RecipeError(f"criterion '{criterion}' needs loss=…, a function of (outputs, labels)")
+    if what in (GRADIENTS, FISHER) and not callable(loss):
+        got = "" if loss is None else f", not a {type(loss).__name__}"
+        raise RecipeError(f"criterion '{criterion}' needs loss=…, a function of (outputs, labels){got}")
 
 
 def collect(

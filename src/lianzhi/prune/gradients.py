@@ -52,7 +52,14 @@ class _Derivative:
                 raise DataError(
                     f"calibration batch {index} does not run through the model{fixed}: {str(error).splitlines()[0]}"
                 ) from error
-            value = self.loss(outputs, labels)
+            try:
+                value = self.loss(outputs, labels)
+            except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise DataError(
+                    f"calibration batch {index}: loss(outputs, labels) fails on what the model gives and the batch's "
+                    f"labels ({type(error).__name__}: {reason})"
+                ) from error
             if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
                 raise RecipeError("loss(outputs, labels) must give one number that depends on the outputs")
             if not bool(torch.isfinite(value)):

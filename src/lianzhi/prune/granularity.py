@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lianzhi.errors import GraphError, RecipeError, did_you_mean
 from lianzhi.graph import Graph, Groups, channel_groups
@@ -20,6 +20,8 @@ def names_of(granularity: str | Sequence[str]) -> list[str]:
     >>> names_of("heads"), names_of(["heads", "ffn"])
     (['heads'], ['heads', 'ffn'])
     """
+    if not isinstance(granularity, Iterable):
+        raise RecipeError(f"granularity={granularity!r}: one or several of {', '.join(GRANULARITIES)}")
     names = [granularity] if isinstance(granularity, str) else list(granularity)
     for name in names:
         if name not in GRANULARITIES:

@@ -21,9 +21,11 @@ class Ignored:
     """
 
     def __init__(self, model: nn.Module, ignore: Ignore) -> None:
+        if not isinstance(ignore, (str, type, Iterable)):
+            raise RecipeError(f"ignore={ignore!r}: a name, glob or type of layers, or a list of them")
         self.patterns = [ignore] if isinstance(ignore, (str, type)) else list(ignore)
-        self.modules = {name: module for name, module in model.named_modules() if name}
-        names = [*self.modules, *(name for name, _ in model.named_parameters())]
+        self.modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
+        names = [*self.modules, *(name for name, _ in model.named_parameters(remove_duplicate=False))]
         types = {
             cls.__name__
             for module in self.modules.values()

@@ -26,8 +26,8 @@ class Limits:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise RecipeError(f"{name}={value!r}: a whole number of at least 1")
-        if not 0 < self.max_layer_ratio <= 1:
-            raise RecipeError(f"max_layer_ratio={self.max_layer_ratio}: a share above 0 and at most 1")
+        if not isinstance(self.max_layer_ratio, (int, float)) or not 0 < self.max_layer_ratio <= 1:
+            raise RecipeError(f"max_layer_ratio={self.max_layer_ratio!r}: a share above 0 and at most 1")
 
 
 @dataclass(frozen=True)
