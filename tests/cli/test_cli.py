@@ -118,6 +118,13 @@ def test_inspect(capsys):
     assert any("output" in item["reason"] for item in result["unprunable"])
 
 
+def test_inspect_prints_the_names_that_plans_use(capsys):
+    assert main(["inspect", "resnet20"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    named = [line.split()[:3] for line in lines if "layer1.0.conv1.weight[0]" in line]
+    assert named == [["layer1.0.conv1", "16", "channels"]]
+
+
 def test_inspect_measures_sensitivities_of_an_artifact(finished, capsys, tmp_path):
     """The base is the metric on the validation cut; every group that can be pruned has a value a ratio."""
     plot, floats = tmp_path / "curves.svg", str(tmp_path / "float")

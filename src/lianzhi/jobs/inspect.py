@@ -23,6 +23,14 @@ from lianzhi.prune.sensitivity import RATIOS
 from lianzhi.recipe import Prune, TaskSpec
 from lianzhi.tasks import Task
 
+_UNITS = {
+    "channel": "channels",
+    "heads": "heads",
+    "head_dim": "dimensions of every head",
+    "ffn": "channels (ffn)",
+    "hidden": "channels (hidden)",
+}
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -58,9 +66,13 @@ class Inspection:
                 f"{layer['parameters']:>12,}{layer['macs']:>16,}"
             )
         lines += ["", f"{len(self.groups)} prunable groups of channels"]
-        lines += [
-            f"  {group['channels']:>5} channels  {', '.join(group['members'])}" for group in self.groups
-        ]
+        width = max((len(group["name"]) for group in self.groups), default=5)
+        for group in self.groups:
+            flags = f" ({'; '.join(group['flags'])})" if group["flags"] else ""
+            lines.append(
+                f"  {group['name']:<{width}}  {group['channels']:>5} {_UNITS[group['kind']]}  "
+                f"{', '.join(group['members'])}{flags}"
+            )
         lines += ["", f"{len(self.frozen)} that cannot be pruned"]
         lines += [f"  {name}: {reason}" for name, reason in self.frozen]
         if self.sensitivity is not None:
