@@ -344,6 +344,24 @@ def test_a_damaged_depth_plan_is_refused(change, message):
         Plan.from_json(json.dumps({**data, **change}), net, x)
 
 
+@pytest.mark.parametrize("counts", [False, True])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_an_optimizer_follows_a_shorter_model(counts, in_place):
+    net, x = Deep(counts), torch.randn(2, TOKENS, WIDTH)
+    optimizer = torch.optim.AdamW([{"params": [p], "lr": 1e-3} for p in net.parameters()])
+    net(x).square().sum().backward()
+    optimizer.step()
+    state = {name: optimizer.state[p]["exp_avg"].clone() for name, p in net.named_parameters()}
+    decided = plan_layers(net, x, ratio=0.5, criterion="position")
+    assert decided.removed == ["blocks.2", "blocks.3"]
+    small = decided.apply(in_place=in_place, optimizer=optimizer)
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in small.parameters()}
+    assert set(optimizer.state) == set(held)
+    for name, p in small.named_parameters():
+        assert torch.equal(optimizer.state[p]["exp_avg"], state[name])
+
+
 def test_blocks_that_are_ignored_stay():
     net, x = Deep().eval(), torch.randn(1, TOKENS, WIDTH)
     options = {"ratio": 0.75, "granularity": "layers", "criterion": "position"}

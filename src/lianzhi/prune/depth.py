@@ -24,6 +24,7 @@ from lianzhi.prune.ignoring import Ignore, Ignored
 from lianzhi.prune.plan_text import FORMAT, parse, texts
 from lianzhi.prune.proof import difference
 from lianzhi.prune.shorten import shortened
+from lianzhi.prune.slicing import replace_parameters
 
 Score = Callable[[nn.Module], float]
 
@@ -54,14 +55,27 @@ class DepthPlan:
     result_kind: str = "not applied"
     result_reason: str = ""
 
-    def apply(self, *, in_place: bool = False) -> nn.Module:
-        """Remove the blocks; return the shorter model (a copy, unless `in_place`)."""
+    def apply(self, *, in_place: bool = False, optimizer: torch.optim.Optimizer | None = None) -> nn.Module:
+        """Remove the blocks; return the shorter model (a copy, unless `in_place`).
+
+        An `optimizer` is pointed at the parameters that are left, and keeps their state.
+        """
+        before = list(self.model.parameters())
+        model = self.model if in_place else copy.deepcopy(self.model)
+        after = dict(zip(before, list(model.parameters()), strict=True))
+        result = self._shorter(model)
+        if optimizer is not None:
+            left = {id(parameter) for parameter in result.parameters()}
+            replace_parameters(optimizer, {p: q if id(q) in left else None for p, q in after.items()})
+        return result
+
+    def _shorter(self, model: nn.Module) -> nn.Module:
+        """Change a model, which is this plan's or a copy of it."""
         self.result_kind, self.result_reason = "plain", ""
         expected = bypassed_output(self.model, self.removed, self.example_inputs)
         if self._same(shortened(copy.deepcopy(self.model), self.removed), expected):
-            return shortened(self.model if in_place else copy.deepcopy(self.model), self.removed)
+            return shortened(model, self.removed)
         self.result_reason = "the blocks became identities: the model's code counts its blocks"
-        model = self.model if in_place else copy.deepcopy(self.model)
         for name in self.removed:
             path, _, leaf = name.rpartition(".")
             kind = output_kind(model, name, self.example_inputs)

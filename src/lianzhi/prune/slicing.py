@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -49,14 +50,28 @@ def point_optimizer(
     optimizer: torch.optim.Optimizer, names: dict[int, str], model: nn.Module, states: States
 ) -> None:
     """Point an optimizer at the parameters of the pruned `model`, and give it the states that `sliced_states` made."""
+    for parameter, state in states.items():
+        if state:
+            optimizer.state[parameter] = state
+    replace_parameters(optimizer, {old: get_tensor(model, names[id(old)]) for old in states})
+
+
+def replace_parameters(optimizer: torch.optim.Optimizer, new: Mapping[nn.Parameter, Tensor | None]) -> None:
+    """Give an optimizer other parameters, with the state of the old ones; it forgets those that become None.
+
+    >>> old, other = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.ones(1))
+    >>> optimizer = torch.optim.SGD([old], lr=0.1)
+    >>> replace_parameters(optimizer, {old: other})
+    >>> optimizer.param_groups[0]["params"][0] is other
+    True
+    """
     for group in optimizer.param_groups:
-        for index, parameter in enumerate(group["params"]):
-            if parameter in states:
-                new = get_tensor(model, names[id(parameter)])
-                group["params"][index] = new
-                optimizer.state.pop(parameter, None)
-                if states[parameter]:
-                    optimizer.state[new] = states[parameter]
+        states = [optimizer.state.pop(parameter, {}) for parameter in group["params"]]
+        pairs = [(new.get(old, old), state) for old, state in zip(group["params"], states, strict=True)]
+        group["params"] = [parameter for parameter, _ in pairs if parameter is not None]
+        optimizer.state.update(
+            {parameter: state for parameter, state in pairs if parameter is not None and state}
+        )
 
 
 def _sliced_state(name: str, key: str, value: Any, parameter: Tensor, axes: dict[int, Tensor]) -> Any:
