@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sequence_nets import made
 from small_cnn import IMAGE, small_cnn
 from torch import nn
 
@@ -169,6 +170,18 @@ def test_allocation_is_the_best_of_all(amount):
     best = min(predicted(counts) for counts in every if sum(counts.values()) <= 16 * (1 - amount) + 1e-9)
     assert sum(kept.values()) <= 16 * (1 - amount) + 1e-9
     assert predicted(kept) == pytest.approx(best)
+
+
+def test_allocation_of_a_granularity():
+    net, x = made("Packed")
+    measured = sensitivity(
+        net, x, lambda module: -float(module(x).detach().square().mean()), granularity=["head_dim", "hidden"]
+    )
+    decided = plan(
+        net, x, ratio=0.3, granularity=["head_dim", "hidden"], scope="sensitivity", sensitivity=measured
+    )
+    assert set(decided.keeps) == set(measured.values)
+    assert decided.verify() < 1e-5
 
 
 def test_allocation_refuses_what_does_not_fit():

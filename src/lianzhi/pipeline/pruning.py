@@ -223,6 +223,7 @@ def _sensitivity(run: Run, model: nn.Module, step: Prune) -> dict[str, Any]:
         criterion_options={**step.criterion_options},
         aggregate=step.aggregate,
         normalize=step.normalize,
+        granularity=step.granularity,
         ignore=step.ignore,
         **data_for(step.criterion, step, run.task),
     )

@@ -23,6 +23,7 @@ from lianzhi.errors import ArtifactError, DataError, RecipeError
 from lianzhi.graph import Graph, Group, get_tensor
 from lianzhi.graph.rules import IN
 from lianzhi.prune.curves import draw
+from lianzhi.prune.granularity import CHANNELS
 from lianzhi.prune.ignoring import Ignore
 from lianzhi.prune.scoring import Criterion, score_groups
 
@@ -113,6 +114,7 @@ def sensitivity(
     criterion_options: dict[str, Any] | None = None,
     aggregate: str = "mean",
     normalize: str = "none",
+    granularity: str | Sequence[str] = CHANNELS,
     ignore: Ignore = (),
     calibration: Iterable[Any] | None = None,
     loss: Callable[[Any, Any], Tensor] | None = None,
@@ -129,6 +131,8 @@ def sensitivity(
     reported. It is called once, and once a group and ratio, on `model` itself, whose weights are back in place
     afterwards, whatever happens. `report(group, done, total)` is called before each group.
 
+    `granularity` and `ignore` are those of the `plan` that is to read it.
+
     Where a norm or a softmax runs over the channels of a group, masking differs a little from removal.
     """
     rising = all(left < right for left, right in zip((0.0, *ratios), (*ratios, 1.0), strict=True))
@@ -141,6 +145,7 @@ def sensitivity(
         criterion_options=criterion_options,
         aggregate=aggregate,
         normalize=normalize,
+        granularity=granularity,
         ignore=ignore,
         calibration=calibration,
         loss=loss,
