@@ -88,10 +88,12 @@ def test_an_even_plan_is_said_by_the_config(name, tmp_path):
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_a_config_is_found_for_weights_of_any_type_and_is_one_for_all_submodules(dtype):
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("bert", torch.bfloat16), ("bert", torch.float64), ("llama", torch.bfloat16)]
+)
+def test_a_config_is_found_for_weights_of_any_type_and_is_one_for_all_submodules(name, dtype):
     torch.manual_seed(0)
-    model, inputs = architectures.ENTRIES["bert"]()
+    model, inputs = architectures.ENTRIES[name]()
     model.to(dtype).eval()
     decided = lz.prune.plan(model, inputs, ratio=0.5, scope="layer")
     small = decided.apply(in_place=True)

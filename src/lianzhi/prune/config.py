@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from lianzhi.graph import replace_tensor
+
 _SIZES = (
     "hidden_size", "d_model", "dim", "n_embd", "embed_dim", "embedding_size", "intermediate_size", "d_ff", "hidden_dim",
     "n_inner", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "true_hidden_size", "intra_bottleneck_size", "head_dim",
@@ -106,8 +108,9 @@ def _computes(model: nn.Module, config: Any, args: Any, kwargs: Any) -> bool:
         fresh = type(model)(config)
     fresh.load_state_dict(model.state_dict(), assign=True)  # of its types, and where it is
     theirs = dict(model.named_buffers())
-    for name, buffer in fresh.named_buffers():
-        buffer.data = buffer.data.to(theirs[name]) if name in theirs else buffer.data
+    for name, buffer in list(fresh.named_buffers()):
+        if name in theirs:
+            replace_tensor(fresh, name, buffer.to(theirs[name]))
     with torch.no_grad():
         outputs = [pytree.tree_leaves(one.eval()(*args, **kwargs)) for one in (model, fresh)]
     pairs = [(a, b) for a, b in zip(*outputs, strict=True) if isinstance(a, Tensor)]

@@ -50,9 +50,7 @@ def _difference(graph: Graph, groups: Groups, removed: Tensor, seed: int, *, wid
             if IN in groups.flow.roles.get(Slot(name, axis), ()):
                 gone = torch.ones(silenced[name].shape[axis], dtype=torch.bool)
                 gone[indices] = False
-                silenced[name].index_fill_(
-                    axis, torch.nonzero(gone).reshape(-1).to(silenced[name].device), 0.0
-                )
+                silenced[name].index_fill_(axis, _places(gone, silenced[name]), 0.0)
     traced = TracedModule(graph.module, rewritten(graph, groups, removed))
     adopt(traced, graph.module)
     args, kwargs = pytree.tree_map(lambda value: _widened(value, wide), random_inputs(graph, seed))
@@ -150,15 +148,20 @@ class _Survivors(_Runner):
             for dim in range(value.dim()):
                 gone = self.groups.gone(node, dim, self.removed)
                 if bool(gone.any()) and value.shape[dim] == len(gone):
-                    value = value.index_select(dim, torch.nonzero(~gone).reshape(-1))
+                    value = value.index_select(dim, _places(~gone, value))
         return value
 
     def _embedded(self, result: Tensor, gone: list[Tensor]) -> Tensor:
         for dim, lost in enumerate(gone):
             if bool(lost.any()):
                 full = result.new_zeros([*result.shape[:dim], len(lost), *result.shape[dim + 1 :]])
-                result = full.index_copy(dim, torch.nonzero(~lost).reshape(-1), result)
+                result = full.index_copy(dim, _places(~lost, result), result)
         return result
+
+
+def _places(where: Tensor, tensor: Tensor) -> Tensor:
+    """The indices at which a boolean is true, on the device of a tensor."""
+    return torch.nonzero(where).reshape(-1).to(tensor.device)
 
 
 def sliced_noise(graph: Graph, groups: Groups, keep: Keep, seed: int) -> dict[str, Tensor]:
