@@ -49,6 +49,10 @@ def test_yaml_is_the_python_call(write):
     assert recipe.steps[1] == lz.Prune(criterion="bn_scale", ratio=0.5)
 
 
+def test_one_pattern_needs_no_list():
+    assert lz.Prune(ratio=0.5, ignore="conv1") == lz.Prune(ratio=0.5, ignore=["conv1"])
+
+
 def test_steps_are_frozen():
     with pytest.raises(Exception, match="frozen"):
         lz.Prune(ratio=0.5).ratio = 0.6

@@ -164,6 +164,17 @@ def test_least_is_named_and_can_be_asked_for():
     assert least - 0.001 <= share <= least
 
 
+def test_limits_that_nothing_can_pass_are_told():
+    with pytest.raises(RecipeError, match=r"1\.000 is the least .*nothing can go: loosen these limits"):
+        plan(small_cnn(), IMAGE, parameters=0.9, round_to=64)
+    decided = plan(small_cnn(), IMAGE, ratio=0.5, round_to=64)
+    assert decided.notes[-1] == (
+        "nothing goes: ratio=0.5 leaves every group whole, in widths that are multiples of 64 and with min_channels 1; "
+        f"its widest group has {max(decided.units.values())} units"
+    )
+    assert not any("nothing goes" in note for note in plan(small_cnn(), IMAGE, ratio=0.5).notes)
+
+
 def test_isomorphic_scope_ranks_layers_of_a_kind_together():
     layers = [module for _ in range(3) for module in (nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())]
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), *layers, nn.Flatten(), nn.Linear(512, 2))

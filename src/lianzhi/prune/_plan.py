@@ -148,6 +148,11 @@ def plan(
         )
     decided.keeps.update({group.name: keep for group, keep in zip(groups, selection.keeps, strict=True)})
     decided.notes += _saved_layers(groups, selection, limits, sizes)
+    if all(bool(keep.all()) for keep in selection.keeps):
+        decided.notes.append(
+            f"nothing goes: {name}={amount:g} leaves every group whole, in widths that are multiples of {round_to} and "
+            f"with min_channels {min_channels}; its widest group has {max(map(len, groups))} units"
+        )
     return decided
 
 

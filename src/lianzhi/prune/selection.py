@@ -171,10 +171,13 @@ def select_to_budget(
     best = at(1.0)
     least = remaining(best.keeps)
     if least > budget:
+        possible = math.ceil(least * 1000) / 1000
+        mend = (
+            f"ask for {name}={possible:.3f} or more, or loosen" if possible < 1 else "nothing can go: loosen"
+        )
         raise RecipeError(
             f"{name}={budget} cannot be met: {least:.3f} is the least that max_layer_ratio {limits.max_layer_ratio}, "
-            f"min_channels {limits.min_channels} and round_to {limits.round_to} leave; ask for {name}="
-            f"{math.ceil(least * 1000) / 1000:.3f} or more, or loosen these limits"
+            f"min_channels {limits.min_channels} and round_to {limits.round_to} leave; {mend} these limits"
         )
     low, high, over = 0.0, 1.0, at(0.0)
     for _ in range(24):

@@ -93,6 +93,11 @@ class Prune(Config):
     schedule: Literal["cubic", "linear"] = "cubic"
     refine: Config | None = Field(default=None, description="a train or distill step, run between iterations")
 
+    @field_validator("ignore", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
     @field_validator("refine", mode="before")
     @classmethod
     def _parse_refine(cls, value: Any) -> Any:
