@@ -125,6 +125,32 @@ def test_inputs_and_outputs_keep_their_structure():
     assert torch.equal(found["sum"][0], x.sum())
 
 
+class Variadic(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, first, *others, **named):
+        return self.linear(first + sum(others) + sum(named.values()))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("names", [(), ("bias", "more")])
+def test_arguments_without_a_name(count, names):
+    net = Variadic()
+    given = tuple(torch.randn(1, 4) for _ in range(count))
+    named = {name: torch.randn(1, 4) for name in names}
+    if names:
+        given = given[:1]
+        graph = capture(net, {"first": given[0], **named})
+        assert torch.equal(graph.module(first=given[0], **named), net(*given, **named))
+        return
+    graph = capture(net, given)
+    assert graph.dynamic_batch
+    many = tuple(torch.randn(5, 4) for _ in range(count))
+    assert torch.equal(graph.module(*many), net(*many))
+
+
 def test_a_fixed_batch_is_traced_as_given():
     class Fixed(nn.Module):
         def forward(self, x):

@@ -171,7 +171,7 @@ def _export(model: nn.Module, args: Any, kwargs: Any, *, dynamic: bool) -> Any:
             return type(value)(mark(item) for item in value)
         return None
 
-    shapes = {**_by_name(model, mark(args)), **mark(kwargs)} if kwargs else mark(args)
+    shapes = _by_name(model, mark(args), mark(kwargs)) if dynamic else None
     try:
         with quiet(), torch.no_grad(), _open_attention():
             return torch.export.export(model, args, kwargs or None, dynamic_shapes=shapes, strict=False)
@@ -204,9 +204,14 @@ def _open_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _by_name(model: nn.Module, marks: tuple[Any, ...]) -> dict[str, Any]:
-    names = list(inspect.signature(model.forward).parameters)
-    return dict(zip(names, marks, strict=False))
+def _by_name(
+    model: nn.Module, marks: tuple[Any, ...], keywords: dict[str, Any]
+) -> dict[str, Any] | tuple[Any, ...]:
+    """What is free of each argument, by its name; `*args` have one name for all."""
+    try:
+        return dict(inspect.signature(model.forward).bind(*marks, **keywords).arguments)
+    except TypeError:  # these are not the arguments of the model, which the tracer is about to say
+        return marks
 
 
 def _explain(model: nn.Module, error: Exception) -> str:
