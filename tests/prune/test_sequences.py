@@ -158,6 +158,23 @@ def test_recurrent_layers_know_their_new_sizes():
     assert small.gru.input_size == 2 * small.lstm.hidden_size
 
 
+def test_a_recurrent_layer_with_a_projection_keeps_its_sizes():
+    class Projected(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(WIDTH, 8, proj_size=4, batch_first=True)
+            self.wide, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.last(self.wide(self.lstm(x)[0]).relu())
+
+    net = Projected()
+    decided = plan(net, torch.randn(2, TOKENS, WIDTH), ratio=0.5)
+    small = decided.apply()
+    assert decided.result_kind == "plain"
+    assert (small.lstm.hidden_size, small.lstm.proj_size, small.wide.out_features) == (8, 4, 3)
+
+
 def test_tied_weights_stay_tied_and_state_and_flags_follow():
     net, x = made("Embedded")
     net.places.weight.requires_grad_(False)

@@ -15,6 +15,7 @@ from lianzhi.prune.plain import refresh_recurrent
 from lianzhi.prune.rewrite import Change
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_GATES = {"LSTM": 4, "GRU": 3}
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 
@@ -25,7 +26,11 @@ def sync_leaf(module: nn.Module) -> None:
         tensor = weight if weight is not None else module.running_mean
         module.num_features = module.num_features if tensor is None else len(tensor)
     elif isinstance(module, nn.RNNBase):
-        module.hidden_size, module.input_size = module.weight_hh_l0.shape[1], module.weight_ih_l0.shape[1]
+        gates = _GATES.get(module.mode, 1)  # with a projection the columns of weight_hh are its size
+        module.hidden_size, module.input_size = (
+            len(module.weight_hh_l0) // gates,
+            module.weight_ih_l0.shape[1],
+        )
         refresh_recurrent(module)
     elif weight is None:
         return
