@@ -158,6 +158,38 @@ def test_recurrent_layers_know_their_new_sizes():
     assert small.gru.input_size == 2 * small.lstm.hidden_size
 
 
+class Cross(nn.Module):
+    """Queries of its own read a sequence: the projections are rows of one parameter (nn.MultiheadAttention)."""
+
+    def __init__(self):
+        super().__init__()
+        self.queries, self.enter = nn.Parameter(torch.randn(1, 3, 8)), nn.Linear(WIDTH, 8)
+        self.attention, self.norm = nn.MultiheadAttention(8, 2, batch_first=True), nn.LayerNorm(8)
+        self.last = nn.Linear(8, 2)
+
+    def forward(self, x):
+        x, queries = self.enter(x), self.queries.expand(x.shape[0], -1, -1)
+        read, _ = self.attention(queries, x, x, need_weights=False)
+        return self.last(self.norm(queries + read))
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_cross_attention_of_packed_projections(inner):
+    net, x = Cross().eval(), torch.randn(2, TOKENS, WIDTH)
+    graph = capture(net, x)
+    decided = Plan(graph, channel_groups(graph, inner=inner), {})
+    kinds = {group.kind: len(group) for group in decided.groups.groups}
+    assert kinds == ({"hidden": 8, "head_dim": 4} if inner else {"hidden": 8, "heads": 2})
+    assert [name for name, _ in decided.unprunable] == ["last"]
+    for group in decided.groups.groups:
+        for unit in range(len(group)):
+            keep = torch.ones(len(group), dtype=torch.bool)
+            keep[unit] = False
+            decided.keeps = {group.name: keep}
+            assert decided.verify() < EXACT, (group.name, unit)
+    assert decided.apply()(x).shape == (2, 3, 2)
+
+
 def test_a_recurrent_layer_with_a_projection_keeps_its_sizes():
     class Projected(nn.Module):
         def __init__(self):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import operator
+import string
+from typing import Any
+
 import torch
 from torch import Tensor, fx
 
-from lianzhi.graph.labels import core, spread, varying_dims
+from lianzhi.graph.labels import compact, core, spread, varying_dims
 from lianzhi.graph.rules.flow import (
     IN,
     OUT,
     Flow,
     Layers,
+    Lifted,
     argument,
     literal,
     op_name,
@@ -18,9 +23,18 @@ from lianzhi.graph.rules.flow import (
     sizes_of,
     stop,
 )
+from lianzhi.graph.rules.products import contract
 from lianzhi.graph.trace import owner_of
 
 aten = torch.ops.aten
+_ROWS = {
+    aten.slice.Tensor,
+    aten.narrow.default,
+    aten.split.Tensor,
+    aten.split.sizes,
+    aten.split_with_sizes.default,
+    aten.chunk.default,
+}
 
 
 def _weight(flow: Flow, node: fx.Node, position: int = 1) -> str | None:
@@ -47,6 +61,10 @@ def _bias(flow: Flow, node: fx.Node, produced: Tensor) -> None:
 @rule(aten.linear.default)
 def linear(flow: Flow, node: fx.Node) -> None:
     """(…, in) to (…, out) by a weight (out, in). Labels of other dimensions pass."""
+    packed = _packed(flow, node.args[1])
+    if packed is not None:
+        _linear_of_a_part(flow, node, packed)
+        return
     name, shape = _weight(flow, node), sizes_of(node)
     if name is None:
         return
@@ -60,6 +78,40 @@ def linear(flow: Flow, node: fx.Node) -> None:
     produced = flow.axis(name, 0, OUT)
     _bias(flow, node, produced)
     flow.put(node, [spread(produced, last, shape), *(core(layer).expand(shape) for layer in passing)])
+
+
+def _packed(flow: Flow, value: Any) -> str | None:
+    """The parameter of which a weight is some rows: queries, keys and values in one, as nn.MultiheadAttention has them."""
+    rows = False
+    while isinstance(value, fx.Node) and value.op == "call_function":
+        if value.target is operator.getitem and value.args[0] in flow.parts:
+            value = value.args[0]
+        elif value.target in _ROWS and int(literal(argument(value, "dim"))) in (0, -2):
+            value, rows = value.args[0], True
+        else:
+            return None
+    name = flow.tensor(value) if rows else None
+    return name if name in flow.trained and len(flow.shapes[str(name)]) == 2 else None
+
+
+def _linear_of_a_part(flow: Flow, node: fx.Node, name: str) -> None:
+    """The weight is a value with labels of its own, so that this is a product like another."""
+    source, weight, shape = node.args[0], node.args[1], sizes_of(node)
+    flow.axis(name, 0, OUT)
+    flow.axis(name, 1, IN)
+    batch = string.ascii_lowercase[: len(shape) - 1]
+    operands = [
+        (f"{batch}K", sizes_of(source), flow.layers(source)),
+        ("OK", sizes_of(weight), flow.layers(weight)),
+    ]
+    product = contract(flow, node, operands, f"{batch}O", weighted=True)
+    bias = argument(node, "bias")
+    if isinstance(bias, fx.Node):
+        lifted: Lifted = (list(shape), {})
+        for layer in map(compact, product):
+            lifted[1].setdefault(varying_dims(layer), []).append(core(layer.expand(shape)))
+        product = flow.meet_lifted(node, [flow.lifted(bias, shape), lifted], shape)
+    flow.put(node, product)
 
 
 @rule(
