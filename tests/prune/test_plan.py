@@ -256,7 +256,7 @@ def test_names_of_criteria_are_functions():
     assert all(
         getattr(criteria, name) is criteria.registry.get(name).build for name in criteria.registry.names()
     )
-    assert len(criteria.registry.names()) == 17
+    assert len(criteria.registry.names()) == 18
     assert all(criteria.registry.get(name).summary for name in criteria.registry.names())
 
 
