@@ -28,7 +28,7 @@ import lianzhi as lz
 from lianzhi import artifact, deploy
 from lianzhi.prune.latency import repeated
 
-BUDGET, ALLOWED, ROUNDS = 0.5, 1.05, 41
+BUDGET, ALLOWED, ROUNDS = 0.5, 1.05, 31
 
 
 def measure(folder: Path, target: str, batch: int) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def measure(folder: Path, target: str, batch: int) -> dict[str, Any]:
 
     for session in (original, pruned) * 3:
         once(session)
-    calls = max(1, round(20 / once(original)))
+    calls = max(3, round(20 / once(original)))
 
     def block(session: Any) -> float:
         for _ in range(calls):  # until the threads of the other session sleep

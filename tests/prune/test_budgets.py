@@ -126,6 +126,12 @@ def test_latency_keeps_the_most_that_was_measured_to_be_fast_enough():
     assert timer.calls[-1][1], "the choice is measured finally"
 
 
+def test_a_plan_that_the_final_measurement_refuses_is_followed_by_the_next_milder_one_not_by_the_smallest():
+    timer = Told(128, final=0.01)
+    selection, _ = to_latency(timer, 0.5)
+    assert 60 <= selection.kept <= 62
+
+
 def test_latency_tries_wider_steps_where_the_runtime_works_in_blocks():
     selection, _ = to_latency(Told(128, block=8), 0.55)
     assert [int(keep.sum()) % 8 for keep in selection.keeps] == [0, 0]

@@ -12,8 +12,9 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -26,6 +27,9 @@ from lianzhi.prune.selection import Limits, Selection
 
 ROUNDS, BLOCK_MS, SETTLE_MS, TRIALS = 9, 20.0, 20.0, 6
 STEPS = (8, 16)
+
+
+At: TypeAlias = Callable[[float, int], Selection]
 
 
 class Timer(Protocol):
@@ -43,14 +47,12 @@ def check(target: str, batch: int) -> None:
         raise RecipeError(f"batch={batch!r}: a whole number of at least 1")
 
 
-def select_to_latency(
-    at: Callable[[float, int], Selection], timer: Timer, budget: float, limits: Limits
-) -> tuple[Selection, str]:
+def select_to_latency(at: At, timer: Timer, budget: float, limits: Limits) -> tuple[Selection, str]:
     """The selection that keeps the most channels of those that were measured to be fast enough, and a note.
 
     `at(ratio, step)` selects for a ratio with widths that are multiples of `step`.
     """
-    found: list[tuple[Selection, int]] = []
+    found: list[_Fast] = []
     bound, least = 1.0, 1.0
     for step in (limits.round_to,) if limits.round_to > 1 else (1, *STEPS):
         high = bound
@@ -59,7 +61,7 @@ def select_to_latency(
         least = min(least, share)
         if share > budget:
             continue
-        found.append((trial, step))
+        found.append(_Fast(trial, step, high))
         low = 0.0
         for _ in range(TRIALS):
             middle = (low + high) / 2
@@ -68,21 +70,51 @@ def select_to_latency(
             least = min(least, share)
             if share <= budget:
                 high = middle
-                found.append((trial, step))
+                found.append(_Fast(trial, step, high))
             else:
                 low = middle
         bound = high if step == limits.round_to else bound
-    for selection, step in sorted(found, key=lambda item: -item[0].kept):
-        share = timer(selection.keeps, final=True)
+    too_slow: dict[int, float] = {}
+    for candidate in sorted(found, key=lambda item: -item.selection.kept):
+        fast = candidate
+        share = timer(fast.selection.keeps, final=True)
         if share <= budget:
-            widths = f"; widths in multiples of {step}" if step > limits.round_to else ""
-            return selection, f"latency: {share:.1%} of the original's remain ({timer.describe()}{widths})"
+            if fast.step in too_slow:
+                fast, share = _nearer(fast, share, too_slow[fast.step], at, timer, budget)
+            widths = f"; widths in multiples of {fast.step}" if fast.step > limits.round_to else ""
+            note = f"latency: {share:.1%} of the original's remain ({timer.describe()}{widths})"
+            return fast.selection, note
+        too_slow[fast.step] = max(fast.ratio, too_slow.get(fast.step, 0.0))
         least = min(least, share)
     raise RecipeError(
         f"latency={budget} cannot be met: {least:.3f} is the least that was measured ({timer.describe()}) within "
         f"max_layer_ratio {limits.max_layer_ratio}, min_channels {limits.min_channels} and round_to "
         f"{limits.round_to}; ask for more, or loosen these limits"
     )
+
+
+@dataclass(frozen=True)
+class _Fast:
+    """A selection that was measured to be fast enough: for which ratio, in multiples of which width."""
+
+    selection: Selection
+    step: int
+    ratio: float
+
+
+def _nearer(
+    fast: _Fast, share: float, low: float, at: At, timer: Timer, budget: float
+) -> tuple[_Fast, float]:
+    """Between a ratio that the final measurement found too slow and one that is fast: the mildest that is fast."""
+    for _ in range(TRIALS):
+        middle = (low + fast.ratio) / 2
+        trial = at(middle, fast.step)
+        found = timer(trial.keeps, final=True)
+        if found <= budget:
+            fast, share = _Fast(trial, fast.step, middle), found
+        else:
+            low = middle
+    return fast, share
 
 
 class Stopwatch:
