@@ -26,7 +26,7 @@ from records import RESULTS, Records
 
 import lianzhi as lz
 from lianzhi import artifact, deploy
-from lianzhi.prune.latency import repeated
+from lianzhi.prune.latency import repeated, settle
 
 BUDGET, ALLOWED, ROUNDS = 0.5, 1.05, 31
 
@@ -49,8 +49,7 @@ def measure(folder: Path, target: str, batch: int) -> dict[str, Any]:
     calls = max(3, round(20 / once(original)))
 
     def block(session: Any) -> float:
-        for _ in range(calls):  # until the threads of the other session sleep
-            once(session)
+        settle(lambda: session(inputs))
         return statistics.median(once(session) for _ in range(calls))
 
     pairs = [(block(original), block(pruned)) for _ in range(ROUNDS)]

@@ -3,12 +3,13 @@
     python benchmarks/pruning_bert.py out/sst2-teacher out/sst2-prune      # two artifacts, float32 ONNX Runtime
 
 Every sentence of GLUE's SST-2 dev set is timed alone and at its own length. A block of sentences goes through one
-model, then through the other; each block begins with calls that do not count, until the other model's threads sleep.
+model, then through the other; each block begins with calls that do not count, until the other's threads sleep.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import time
 from pathlib import Path
@@ -19,8 +20,9 @@ from records import Records
 
 import lianzhi as lz
 from lianzhi import artifact, deploy
+from lianzhi.prune.latency import settle
 
-BLOCK, UNTIMED = 32, 8
+BLOCK = 64
 
 
 def encoder_parameters(folder: Path) -> int:
@@ -44,8 +46,7 @@ def timed(sessions: dict[str, Any], sentences: list[Any], rounds: int) -> dict[s
         for start in range(0, len(sentences), BLOCK):
             block = sentences[start : start + BLOCK]
             for name, session in sessions.items():
-                for inputs in block[:UNTIMED]:
-                    session(inputs)
+                settle(functools.partial(session, block[0]))
                 found[name] += [milliseconds(session, inputs) for inputs in block]
         for name in sessions:
             times[name].append(found[name])

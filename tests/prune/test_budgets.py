@@ -157,6 +157,7 @@ def test_neighbouring_blocks_are_timed_in_turns(monkeypatch):
     assert calls[:2] == ["o", "t"]
     order = "".join(calls[4:])
     block = len(order) // 6
+    assert block > timing.SETTLE_MS
     assert order == ("t" * block + "o" * block) * 3
 
 

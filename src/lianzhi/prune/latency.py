@@ -25,7 +25,7 @@ from lianzhi.graph import Group
 from lianzhi.prune.planned import Plan
 from lianzhi.prune.selection import Limits, Selection
 
-ROUNDS, BLOCK_MS, SETTLE_MS, TRIALS = 9, 20.0, 20.0, 6
+ROUNDS, BLOCK_MS, SETTLE_MS, TRIALS = 9, 20.0, 80.0, 6
 STEPS = (8, 16)
 
 
@@ -195,23 +195,30 @@ def _session(model: Any, example_inputs: Any, target: str, folder: Path) -> Any:
 def in_turns(original: Callable[[], Any], trial: Callable[[], Any], rounds: int) -> float:
     """Trial time over original time: the median, over rounds, of the quotient of two neighbouring blocks of calls.
 
-    A runtime's threads spin for some milliseconds after a call, in wait for the next one, and take the cores from
-    whoever runs then: so a block begins with calls that are not timed.
+    A runtime's threads spin after a call in wait for the next one (ONNX Runtime's for 40 to 70 ms), and take the cores
+    from whoever runs then: so a block begins with calls that are not timed.
     """
     for call in (original, trial):
         call()
     once = min(_block(original, 1), _block(original, 1))
     calls = max(3, int(BLOCK_MS / max(once, 1e-3)))
-    settle = int(np.ceil(SETTLE_MS / max(once, 1e-3)))
-    return float(
-        np.median([_block(trial, calls, settle) / _block(original, calls, settle) for _ in range(rounds)])
-    )
+
+    def block(call: Callable[[], Any]) -> float:
+        settle(call)
+        return _block(call, calls)
+
+    return float(np.median([block(trial) / block(original) for _ in range(rounds)]))
 
 
-def _block(call: Callable[[], Any], calls: int, settle: int = 0) -> float:
-    """The median of some calls, in milliseconds, after some that do not count."""
-    for _ in range(settle):
+def settle(call: Callable[[], Any]) -> None:
+    """Call until the threads of what ran before are asleep."""
+    start = time.perf_counter_ns()
+    while (time.perf_counter_ns() - start) / 1e6 < SETTLE_MS:
         call()
+
+
+def _block(call: Callable[[], Any], calls: int) -> float:
+    """The median of some calls, in milliseconds."""
     times = []
     for _ in range(calls):
         start = time.perf_counter_ns()
