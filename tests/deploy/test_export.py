@@ -186,3 +186,25 @@ def test_damaged_file(tmp_path):
             deploy.load(file, runtime=runtime)
     with pytest.raises(TargetError, match="no such ONNX file"):
         deploy.load(tmp_path / "none.onnx", runtime="onnxruntime")
+
+
+class Siamese(nn.Module):
+    """Two images go through one layer as one batch, which is cut in two again along the free dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, first, second):
+        left, right = torch.chunk(self.conv(torch.cat([first, second])), 2, dim=0)
+        return left * right
+
+
+def test_a_batch_that_is_cut_in_two_is_exported(tmp_path):
+    torch.manual_seed(0)
+    model, inputs = Siamese().eval(), (torch.randn(1, 3, 8, 8), torch.randn(1, 3, 8, 8))
+    path = deploy.export_onnx(model, inputs, tmp_path / "model.onnx")
+    wider = tuple(torch.randn(3, 3, 8, 8) for _ in range(2))
+    with torch.no_grad():
+        expected = model(*wider)
+    torch.testing.assert_close(deploy.load(path, runtime="onnxruntime")(wider), expected, atol=1e-5, rtol=1e-5)

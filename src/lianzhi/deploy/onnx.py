@@ -76,26 +76,36 @@ def to_proto(graph: Graph, *, translations: dict[Any, Any] | None = None) -> Any
     ]
     names = _placeholders(graph)
     parse_functions_once()
+    options = {
+        "kwargs": graph.kwargs or None,
+        "dynamic_shapes": dict(zip(names, dims, strict=True)),
+        "input_names": inputs,
+        "output_names": outputs,
+        "opset_version": OPSET,
+        "custom_translation_table": translations,
+    }
     try:
-        with quiet(), torch.no_grad():
-            program: Any = torch.onnx.export(
-                graph.module,
-                graph.args,
-                kwargs=graph.kwargs or None,
-                dynamo=True,
-                dynamic_shapes=dict(zip(names, dims, strict=True)),
-                input_names=inputs,
-                output_names=outputs,
-                opset_version=OPSET,
-                custom_translation_table=translations,
-                verbose=False,
-            )
-            proto = program.model_proto
+        proto = _optimized(graph.module, graph.args, options)
     except Exception as error:
         raise _not_exported(graph.source, error) from error
     pool_globally(proto)
     _clean(proto)
     return proto
+
+
+def _optimized(module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """A module as a `ModelProto`, by the exporter's own simplification where that does not fail.
+
+    It fails on a tensor that is cut into parts along a free dimension; such a file is correct as it is, and the
+    runtime simplifies it again.
+    """
+    with quiet(), torch.no_grad():
+        program: Any = torch.onnx.export(module, args, dynamo=True, optimize=False, verbose=False, **options)
+        try:
+            program.optimize()
+        except Exception:  # half done: begin anew
+            program = torch.onnx.export(module, args, dynamo=True, optimize=False, verbose=False, **options)
+    return program.model_proto
 
 
 def _not_exported(model: nn.Module, error: Exception) -> GraphError:
