@@ -207,4 +207,6 @@ def test_a_batch_that_is_cut_in_two_is_exported(tmp_path):
     wider = tuple(torch.randn(3, 3, 8, 8) for _ in range(2))
     with torch.no_grad():
         expected = model(*wider)
-    torch.testing.assert_close(deploy.load(path, runtime="onnxruntime")(wider), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        deploy.load(path, runtime="onnxruntime")(wider), expected, atol=1e-5, rtol=1e-5
+    )
