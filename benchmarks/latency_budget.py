@@ -26,7 +26,8 @@ from records import RESULTS, Records
 
 import lianzhi as lz
 from lianzhi import artifact, deploy
-from lianzhi.prune.latency import repeated, settle
+from lianzhi.measure import settle
+from lianzhi.prune.latency import repeated
 
 BUDGET, ALLOWED, ROUNDS = 0.5, 1.05, 31
 

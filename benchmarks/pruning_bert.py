@@ -20,7 +20,7 @@ from records import Records
 
 import lianzhi as lz
 from lianzhi import artifact, deploy
-from lianzhi.prune.latency import settle
+from lianzhi.measure import settle
 
 BLOCK = 64
 

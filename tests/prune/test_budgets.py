@@ -149,18 +149,6 @@ def test_latency_that_cannot_be_met_names_the_least():
         to_latency(Told(128, final=1.0), 0.5)
 
 
-def test_neighbouring_blocks_are_timed_in_turns(monkeypatch):
-    calls, ticks = [], iter(range(0, 10**12, 1_000_000))
-    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: next(ticks))
-    share = timing.in_turns(lambda: calls.append("o"), lambda: calls.append("t"), 3)
-    assert share == 1.0
-    assert calls[:2] == ["o", "t"]
-    order = "".join(calls[4:])
-    block = len(order) // 6
-    assert block > timing.SETTLE_MS
-    assert order == ("t" * block + "o" * block) * 3
-
-
 def test_least_is_named_and_can_be_asked_for():
     net = small_cnn()
     with pytest.raises(RecipeError, match=r"parameters=0\.01 cannot be met: (0\.\d+) is the least") as caught:

@@ -5,6 +5,7 @@ from lianzhi.measure.counts import macs, parameters, size
 from lianzhi.measure.machine import Cpu, cpu, environment
 from lianzhi.measure.memory import memory
 from lianzhi.measure.timing import Latency, latency
+from lianzhi.measure.turns import in_turns, settle
 
 __all__ = [
     "Cpu",
@@ -13,9 +14,11 @@ __all__ = [
     "cpu",
     "environment",
     "evaluate",
+    "in_turns",
     "latency",
     "macs",
     "memory",
     "parameters",
+    "settle",
     "size",
 ]

@@ -10,22 +10,21 @@ slows both; a share is the median over rounds, and the plan that is chosen is ti
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
 from torch import Tensor
 
 from lianzhi import deploy
 from lianzhi.errors import RecipeError
 from lianzhi.graph import Group
+from lianzhi.measure import in_turns
 from lianzhi.prune.planned import Plan
 from lianzhi.prune.selection import Limits, Selection
 
-ROUNDS, BLOCK_MS, SETTLE_MS, TRIALS = 9, 20.0, 80.0, 6
+ROUNDS, TRIALS = 9, 6
 STEPS = (8, 16)
 
 
@@ -190,41 +189,6 @@ def _session(model: Any, example_inputs: Any, target: str, folder: Path) -> Any:
     session = deploy.load(path, runtime=target)
     path.unlink()
     return session
-
-
-def in_turns(original: Callable[[], Any], trial: Callable[[], Any], rounds: int) -> float:
-    """Trial time over original time: the median, over rounds, of the quotient of two neighbouring blocks of calls.
-
-    A runtime's threads spin after a call in wait for the next one (ONNX Runtime's for 40 to 70 ms), and take the cores
-    from whoever runs then: so a block begins with calls that are not timed.
-    """
-    for call in (original, trial):
-        call()
-    once = min(_block(original, 1), _block(original, 1))
-    calls = max(3, int(BLOCK_MS / max(once, 1e-3)))
-
-    def block(call: Callable[[], Any]) -> float:
-        settle(call)
-        return _block(call, calls)
-
-    return float(np.median([block(trial) / block(original) for _ in range(rounds)]))
-
-
-def settle(call: Callable[[], Any]) -> None:
-    """Call until the threads of what ran before are asleep."""
-    start = time.perf_counter_ns()
-    while (time.perf_counter_ns() - start) / 1e6 < SETTLE_MS:
-        call()
-
-
-def _block(call: Callable[[], Any], calls: int) -> float:
-    """The median of some calls, in milliseconds."""
-    times = []
-    for _ in range(calls):
-        start = time.perf_counter_ns()
-        call()
-        times.append((time.perf_counter_ns() - start) / 1e6)
-    return float(np.median(times))
 
 
 def repeated(inputs: Any, count: int) -> Any:

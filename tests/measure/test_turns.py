@@ -1,10 +1,10 @@
-"""The share of a latency: what is timed, and when."""
+"""Two things timed in turns: what is timed, and when."""
 
 from __future__ import annotations
 
 import pytest
 
-from lianzhi.prune import latency
+from lianzhi.measure import turns
 
 
 class Machine:
@@ -29,6 +29,18 @@ class Machine:
 @pytest.mark.parametrize("spin", [0.0, 60.0])
 def test_a_share_is_not_of_calls_that_the_other_models_threads_slow_down(monkeypatch, spin):
     machine = Machine(spin)
-    monkeypatch.setattr(latency, "time", machine)
-    share = latency.in_turns(lambda: machine.call("wide", 2.0), lambda: machine.call("slim", 1.0), 9)
+    monkeypatch.setattr(turns, "time", machine)
+    share = turns.in_turns(lambda: machine.call("wide", 2.0), lambda: machine.call("slim", 1.0), 9)
     assert share == pytest.approx(0.5, abs=0.01)
+
+
+def test_neighbouring_blocks_are_timed_in_turns(monkeypatch):
+    calls, ticks = [], iter(range(0, 10**12, 1_000_000))
+    monkeypatch.setattr(turns.time, "perf_counter_ns", lambda: next(ticks))
+    share = turns.in_turns(lambda: calls.append("o"), lambda: calls.append("t"), 3)
+    assert share == 1.0
+    assert calls[:2] == ["o", "t"]
+    order = "".join(calls[4:])
+    block = len(order) // 6
+    assert block > turns.SETTLE_MS
+    assert order == ("t" * block + "o" * block) * 3
