@@ -103,7 +103,7 @@ def test_sqnr():
     [
         ("tensorrt", "int8", "int8", "target 'tensorrt' is not offered; known: onnxruntime, openvino"),
         ("onnxrt", "int8", "int8", "did you mean 'onnxruntime'"),
-        ("onnxruntime", "int4", "int8", "weights: 'int4' is not offered; known: int8"),
+        ("onnxruntime", "int3", "int8", "weights: 'int3' is not offered; known: int8, int4"),
         ("onnxruntime", "int8", "fp8", "activations: 'fp8' is not offered"),
     ],
 )

@@ -262,8 +262,8 @@ def test_a_model_that_overflows_is_named():
     ("options", "message"),
     [
         ({"target": "tensorrt"}, "'tensorrt' is not offered"),
-        ({"weights": "int4"}, "weights: 'int4' is not offered; known: int8"),
-        ({"techniques": ("adaround",)}, "techniques: 'adaround' is not offered"),
+        ({"weights": "int3"}, "weights: 'int3' is not offered; known: int8, int4"),
+        ({"techniques": ("adaruond",)}, "unknown technique 'adaruond'; did you mean 'adaround'"),
         ({"max_drop": 0.01}, "accuracy control is not offered"),
         ({"observer": "minmx"}, "did you mean 'minmax'"),
         ({"observer_options": {"shar": 3}}, "unknown option 'shar'"),

@@ -198,6 +198,11 @@ def _check_quantize(run: Run, model: nn.Module, step: Quantize) -> None:
             "int8 quantization of models that take tokens is not offered yet; leave the step out: the float model is "
             "deployed in the fastest precision that was measured"
         )
+    if (step.weights, step.activations) != ("int8", "int8") and step.weights in quantize.WEIGHTS:
+        raise RecipeError(
+            f"weights {step.weights} with activations {step.activations} are offered by lianzhi.quantize.quantize, and "
+            f"not yet in recipes, which choose among int8 and float by measured speed; leave both options out"
+        )
     for target in quantization_targets(run):
         quantize.check_options(
             target=target, weights=step.weights, activations=step.activations, techniques=step.techniques

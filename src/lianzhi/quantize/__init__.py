@@ -2,7 +2,18 @@
 
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.observers import registry as observers_registry
+from lianzhi.quantize.ptq import registry as techniques_registry
 from lianzhi.quantize.rules import Finding, lint
+from lianzhi.quantize.scheme import WEIGHTS
 from lianzhi.quantize.workflow import check_options, quantize
 
-__all__ = ["Finding", "QuantizedModel", "check_options", "lint", "observers_registry", "quantize"]
+__all__ = [
+    "WEIGHTS",
+    "Finding",
+    "QuantizedModel",
+    "check_options",
+    "lint",
+    "observers_registry",
+    "quantize",
+    "techniques_registry",
+]

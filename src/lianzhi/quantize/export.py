@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lianzhi.deploy import write_onnx
 from lianzhi.deploy.onnx import to_proto
@@ -12,7 +15,9 @@ from lianzhi.graph import TracedModule, capture
 from lianzhi.quantize.affine import DEQUANTIZE, FAKE_TENSOR
 from lianzhi.quantize.lower import lower
 
-UINT8, INT8 = 2, 3  # ONNX's numbers of these types
+UINT8, INT8, INT4 = 2, 3, 22  # ONNX's numbers of these types
+INT4_NAME = re.compile(r"_int4(_\d+)?$")
+INT4_OPSET = 21  # the first in which DequantizeLinear takes int4
 
 
 def export_quantized(
@@ -22,6 +27,7 @@ def export_quantized(
     graph = capture(lower(module), example_inputs, dynamic_batch=dynamic_batch)
     proto = to_proto(graph, translations=_translations())
     pad_integers(proto)
+    pack_int4(proto)
     return write_onnx(proto, path)
 
 
@@ -66,3 +72,35 @@ def pad_integers(proto: Any) -> None:
         pad.input.append(before.input[2])  # the integer that stands for 0
         pad.output[0] = after[0].output[0]
         proto.graph.node.remove(after[0])
+
+
+def pack_int4(proto: Any) -> None:
+    """Store 4-bit weights two a byte, in place: they came as int8 tensors named ``…_int4``."""
+    from onnx import TensorProto, numpy_helper
+
+    stored = {item.name: item for item in proto.graph.initializer}
+    packed = False
+    for node in proto.graph.node:
+        tensor = stored.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if tensor is None or not INT4_NAME.search(tensor.name):
+            continue
+        del node.input[2:]  # a zero point of 0 would have to be int4 as well
+        if tensor.data_type == INT8:
+            values = numpy_helper.to_array(tensor).reshape(-1).astype(np.uint8) & 0xF
+            pairs = np.append(values, np.zeros(len(values) % 2, np.uint8)).reshape(-1, 2)
+            new = TensorProto(name=tensor.name, data_type=INT4, dims=tensor.dims)
+            new.raw_data = (pairs[:, 0] | pairs[:, 1] << 4).astype(np.uint8).tobytes()
+            tensor.CopyFrom(new)
+        packed = True
+    if packed:
+        for item in proto.opset_import:
+            if item.domain == "":
+                item.version = max(item.version, INT4_OPSET)
+        used = {name for node in proto.graph.node for name in node.input}
+        used |= {item.name for item in proto.graph.output}
+        for tensor in [item for item in proto.graph.initializer if item.name not in used]:
+            proto.graph.initializer.remove(tensor)
+        names = {item.name: item.data_type for item in proto.graph.initializer}
+        for info in proto.graph.value_info:
+            if names.get(info.name) == INT4:
+                info.type.tensor_type.elem_type = INT4

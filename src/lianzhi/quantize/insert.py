@@ -19,6 +19,8 @@ from lianzhi.quantize.scheme import Scheme, Schemes
 HOME = "quantizers"
 BIAS_STEPS = 2.0**30  # a bias is stored in int32, in steps of (input scale * weight scale)
 BIAS_MAX = 2**31 - 1
+FEW_BITS = 4  # from here on clipping a weight costs less than coarse steps
+SHARES = [1 - 0.02 * index for index in range(31)]
 
 
 def insert(
@@ -28,42 +30,65 @@ def insert(
     home = _free(module._modules, HOME)
     module.add_module(home, nn.Module())
     scales: dict[fx.Node, Tensor] = {}
-    for node in placement.values:
+    grid = schemes.activations
+    for node in placement.values if grid is not None else []:
+        assert grid is not None
         root = placement.shares.get(node, node)
         if root not in scales:
             low, high = ranges[root]
-            scale, zero_point = qparams(torch.tensor(low), torch.tensor(high), schemes.activations)
+            scale, zero_point = qparams(torch.tensor(low), torch.tensor(high), grid)
             _store(module, home, root.name, scale, zero_point)
             scales[root] = scale
         scales[node] = scales[root]
-        _after(module, node, f"{home}.{root.name}", schemes.activations)
+        _after(module, node, f"{home}.{root.name}", grid)
     for name, nodes in _by_weight(placement.weights).items():
-        scale = weight_scale(module, name, nodes, scales, schemes.weights)
+        assert schemes.weights is not None
+        scale = weight_scale(module, name, nodes, schemes)
         key = _free(module.get_submodule(home)._modules, name.replace(".", "_"))
         _store(module, home, key, scale, torch.zeros_like(scale, dtype=torch.int32))
         _before(module, nodes, f"{home}.{key}", schemes.weights)
-        for node in nodes:
+        for node in nodes if schemes.integer_bias else []:
             _round_bias(module, node)
     module.recompile()
 
 
-def weight_scale(
-    module: TracedModule, name: str, nodes: list[fx.Node], scales: dict[fx.Node, Tensor], scheme: Scheme
-) -> Tensor:
+def weight_scale(module: TracedModule, name: str, nodes: list[fx.Node], schemes: Schemes) -> Tensor:
     """One scale an output channel: the largest magnitude over the largest integer.
 
-    It is never so small that the bias, in steps of input scale * weight scale, leaves int32.
+    With 4 bits it is the one with the least squared error. It is never so small that the bias, in steps of
+    input scale * weight scale, leaves int32.
     """
-    weight = get_tensor(module, name).detach()
+    weight, scheme = get_tensor(module, name).detach(), schemes.weights
+    assert scheme is not None
     largest = weight.abs().flatten(1).amax(1)
     scale, _ = qparams(-largest, largest, scheme)
-    for node in nodes:
-        bias = bias_of(node)
-        if bias is not None:
-            step = input_scale(module, node)
+    if scheme.bits <= FEW_BITS:
+        scale = least_squares_scale(weight.flatten(1), scale, scheme)
+    for node in nodes if schemes.integer_bias else []:
+        bias, quantizer = bias_of(node), input_quantizer(node)
+        if bias is not None and quantizer is not None:
+            step = get_tensor(module, str(quantizer.args[1].target))  # type: ignore[union-attr]
             least = get_tensor(module, str(bias.target)).detach().abs() / (step * BIAS_STEPS)
             scale = torch.maximum(scale, least.clamp(min=MIN_SCALE))
     return scale
+
+
+def least_squares_scale(rows: Tensor, scale: Tensor, scheme: Scheme) -> Tensor:
+    """Of each row's scale and shares of it, the one with the least squared error of rounding.
+
+    >>> rows = torch.tensor([[1.0] * 20 + [1.2]])
+    >>> least_squares_scale(rows, torch.tensor([1.2]), Scheme(2))  # 1.2 would be exact for one value of 21
+    tensor([1.0080])
+    """
+    best = torch.full_like(scale, float("inf"), dtype=torch.float64)
+    chosen = scale
+    for share in SHARES:
+        tried = (scale * share).clamp(min=MIN_SCALE)
+        rounded = (rows / tried[:, None]).round().clamp(scheme.qmin, scheme.qmax) * tried[:, None]
+        error = (rounded - rows).double().square().sum(1)
+        chosen = torch.where(error < best, tried, chosen)
+        best = torch.minimum(best, error)
+    return chosen
 
 
 def bias_of(node: fx.Node) -> fx.Node | None:
@@ -78,13 +103,6 @@ def input_quantizer(node: fx.Node) -> fx.Node | None:
     while isinstance(value, fx.Node) and is_identity(value):
         value = value.args[0]
     return value if isinstance(value, fx.Node) and value.target is FAKE_TENSOR else None
-
-
-def input_scale(module: TracedModule, node: fx.Node) -> Tensor:
-    """The scale of an op's input."""
-    quantizer = input_quantizer(node)
-    assert quantizer is not None
-    return get_tensor(module, str(quantizer.args[1].target))  # type: ignore[union-attr]
 
 
 def _round_bias(module: TracedModule, node: fx.Node) -> None:

@@ -1,6 +1,6 @@
 """From fake quantization to stored integers.
 
-Weights become int8 and biases int32 tensors that `lianzhi::dequantize` reads; activations keep their fake
+Weights become int8 (4-bit ones too, until they are packed in the file) and biases int32 tensors that `lianzhi::dequantize` reads; activations keep their fake
 quantizers. It is still a module that PyTorch runs, and the one that is exported.
 """
 
@@ -16,7 +16,7 @@ from lianzhi.graph import TracedModule, get_tensor
 from lianzhi.quantize.affine import DEQUANTIZE, FAKE_CHANNEL, quantize_symmetric
 from lianzhi.quantize.fold import remove_unused
 
-INT8_MAX = 127
+INT4_MAX, INT8_MAX = 7, 127
 
 
 def lower(module: TracedModule) -> TracedModule:
@@ -40,7 +40,7 @@ def _lower(module: TracedModule, node: fx.Node, stored: dict[tuple[str, str], tu
         dtype = torch.int8 if qmax <= INT8_MAX else torch.int32  # type: ignore[operator]
         scale = _value(module, step)
         integers = quantize_symmetric(get_tensor(module, name).detach(), scale, qmin, qmax, axis)  # type: ignore[arg-type]
-        leaf = str(dtype).removeprefix("torch.")
+        leaf = "int4" if qmax <= INT4_MAX else str(dtype).removeprefix("torch.")  # type: ignore[operator]
         stored[key] = (
             _store(module, f"{name}_{leaf}", integers.to(dtype)),
             _store(module, f"{name}_scale", scale),

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, fx
 
 from lianzhi.graph import TracedModule, get_tensor
-from lianzhi.quantize.affine import FAKE_CHANNEL, FAKE_TENSOR, decibels, sqnr
+from lianzhi.quantize.affine import FAKE_TENSOR, decibels, sqnr
 from lianzhi.quantize.calibrate import watch
 from lianzhi.quantize.observers import Statistics
 from lianzhi.quantize.placement import Placement, layer_name, tail
+from lianzhi.quantize.ptq.walk import evaluate
 from lianzhi.quantize.scheme import Schemes
 
 WORST = 10
@@ -33,8 +34,8 @@ def make_report(
     values = _activations(quantized, placement, ranges, seen, few)
     worst = sorted(layers, key=lambda row: row["output_sqnr_db"])[:WORST]
     return {
-        "weights": str(schemes.weights),
-        "activations": str(schemes.activations),
+        "weights": str(schemes.weights or "float"),
+        "activations": str(schemes.activations or "float"),
         "layers": layers,
         "values": values,
         "worst": [row["name"] for row in worst],
@@ -77,23 +78,19 @@ def _layers(
         watch(floating, [node for node in floating.graph.nodes if node.name in ends], [batch], keep)
         watch(quantized, [node for node in quantized.graph.nodes if node.name in ends], [batch], compare)
     rows = []
+    originals = {node.name: node for node in floating.graph.nodes if node.name in names}
     for node in quantized.graph.nodes:
         if node.name in names:
+            exact = get_tensor(floating, str(originals[node.name].args[1].target)).detach()  # type: ignore[union-attr]
             rows.append(
                 {
                     "name": names[node.name],
                     "type": str(node.target).split(".")[1],
-                    "weight_sqnr_db": _weight_sqnr(quantized, node),
+                    "weight_sqnr_db": sqnr(exact, evaluate(quantized, node.args[1])),
                     "output_sqnr_db": decibels(*powers[node.name]),
                 }
             )
     return rows
-
-
-def _weight_sqnr(module: TracedModule, node: fx.Node) -> float:
-    weight, scale, zero_point, *rest = node.args[1].args  # type: ignore[union-attr]
-    tensors = [get_tensor(module, str(item.target)).detach() for item in (weight, scale, zero_point)]  # type: ignore[union-attr]
-    return sqnr(tensors[0], FAKE_CHANNEL(*tensors, *rest))
 
 
 def _activations(
@@ -161,8 +158,10 @@ def _first(value: Any) -> Tensor:
 
 def text(report: dict[str, Any]) -> str:
     """The report as a printed table."""
+    names = [item["name"] for item in report["techniques"]]
     head = [
-        f"int8 for {report['target']}: weights {report['weights']}, activations {report['activations']}",
+        f"for {report['target']}: weights {report['weights']}, activations {report['activations']}"
+        + (f"; {', '.join(names)}" if names else ""),
         f"{len(report['layers'])} layers quantized, {len(report['left_float'])} left float; "
         f"{report['calibration']['samples']} calibration samples, observer {report['observer']['name']}; "
         f"output SQNR {report['output_sqnr_db']:.1f} dB",

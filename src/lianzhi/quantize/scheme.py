@@ -49,24 +49,28 @@ class Scheme:
         return asdict(self)
 
     def __str__(self) -> str:
-        kind = f"{'int' if self.signed else 'uint'}8" + (f" ({self.bits} bits)" if self.bits != 8 else "")
+        container = 8 if self.bits > 4 else 4
+        kind = f"{'int' if self.signed else 'uint'}{container}"
+        kind += f" ({self.bits} bits)" if self.bits != container else ""
         shape = "symmetric" if self.symmetric else "affine"
         return f"{kind} {shape} per {'channel' if self.per_channel else 'tensor'}"
 
 
 @dataclass(frozen=True)
 class Schemes:
-    """What a target runs fast."""
+    """What a target runs fast; None stays float. `integer_bias`: biases are int32, in the steps of the products."""
 
-    weights: Scheme
-    activations: Scheme
+    weights: Scheme | None
+    activations: Scheme | None
+    integer_bias: bool = True
 
 
 _ACTIVATIONS = {
     "onnxruntime": Scheme(8, signed=False, symmetric=False),
     "openvino": Scheme(8, signed=False, symmetric=False),
 }
-_KNOWN = ("int8",)
+WEIGHTS = ("int8", "int4")
+ACTIVATIONS = ("int8", "float")
 
 
 def schemes(target: str, weights: str, activations: str, *, reduce_range: bool) -> Schemes:
@@ -77,13 +81,15 @@ def schemes(target: str, weights: str, activations: str, *, reduce_range: bool) 
     >>> schemes("onnxruntime", "int3", "int8", reduce_range=False)
     Traceback (most recent call last):
         ...
-    lianzhi.errors.RecipeError: weights: 'int3' is not offered; known: int8
+    lianzhi.errors.RecipeError: weights: 'int3' is not offered; known: int8, int4
     """
     if target not in _ACTIVATIONS:
         raise RecipeError(
             f"quantization for target '{target}' is not offered{did_you_mean(target, _ACTIVATIONS)}"
         )
-    for name, given in (("weights", weights), ("activations", activations)):
-        if given not in _KNOWN:
-            raise RecipeError(f"{name}: '{given}' is not offered; known: {', '.join(_KNOWN)}")
-    return Schemes(Scheme(7 if reduce_range else 8, per_channel=True), _ACTIVATIONS[target])
+    for name, given, known in (("weights", weights, WEIGHTS), ("activations", activations, ACTIVATIONS)):
+        if given not in known:
+            raise RecipeError(f"{name}: '{given}' is not offered; known: {', '.join(known)}")
+    bits = 4 if weights == "int4" else 7 if reduce_range and activations == "int8" else 8
+    values = _ACTIVATIONS[target] if activations == "int8" else None
+    return Schemes(Scheme(bits, per_channel=True), values)

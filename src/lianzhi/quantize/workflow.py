@@ -22,6 +22,7 @@ from lianzhi.quantize.observers import registry
 from lianzhi.quantize.placement import RULES, layer_name, place
 from lianzhi.quantize.placement.ops import WEIGHTED
 from lianzhi.quantize.prepare import prepare
+from lianzhi.quantize.ptq import choose
 from lianzhi.quantize.report import make_report
 from lianzhi.quantize.scheme import schemes
 
@@ -36,7 +37,7 @@ def quantize(
     target: str = "onnxruntime",
     weights: str = "int8",
     activations: str = "int8",
-    techniques: Sequence[str] = (),
+    techniques: Sequence[str | dict[str, Any]] = (),
     max_drop: float | None = None,
     evaluate: Callable[[nn.Module], float] | None = None,
     observer: str = DEFAULT_OBSERVER,
@@ -54,6 +55,8 @@ def quantize(
 
     The model is left as it is. `observer` sets the range of each activation. `reduce_range` gives weights 7
     bits instead of 8; by default it does so where this machine's processor would saturate otherwise.
+    `techniques` are names, or mappings of a name to its options (`{"gptq": {"damping": 0.02}}`); they are applied
+    in an order of their own. `weights` is "int8" or "int4", `activations` "int8" or "float".
     `ignore` holds patterns of layer names that stay float. With `evaluate` the report holds its value
     before and after.
 
@@ -66,6 +69,7 @@ def quantize(
     start = time.perf_counter()
     if reduce_range is None:
         reduce_range = measure.cpu().saturates
+    chosen = choose(techniques)
     grids = schemes(target, weights, activations, reduce_range=reduce_range)
     entry = registry.get(observer)
     assert entry.config is not None
@@ -76,16 +80,26 @@ def quantize(
     prepare(module)
     folded, unfolded = fold_batch_norm(module)
     placement = place(module, RULES[target], _ignored(module, ignore))
+    if grids.activations is None:
+        placement.values, placement.shares = [], {}
     roots = [node for node in placement.values if node not in placement.shares]
-    seen = observe(module, roots, batches, histogram=options.histogram)
-    ranges = ranges_of(seen, grids.activations, observer, options)
+    seen, ranges = {}, {}
+    if grids.activations is not None:
+        seen = observe(module, roots, batches, histogram=options.histogram)
+        ranges = ranges_of(seen, grids.activations, observer, options)
     float_module = copy.deepcopy(module)
     insert(module, placement, ranges, grids)
+    names = [node.name for node in placement.weights]
+    applied = []
+    for technique in chosen:
+        skipped = technique.apply(float_module, module, batches, names, technique.options)
+        applied.append({**technique.to_dict(), "skipped": [list(item) for item in skipped]})
     report = make_report(float_module, module, placement, ranges, seen, batches, grids)
     report |= {
         "target": target,
         "observer": {"name": observer, **options.to_dict()},
         "reduce_range": reduce_range,
+        "techniques": applied,
         "calibration": {"batches": len(batches), "samples": samples(batches)},
         "folded": folded,
         "seconds": time.perf_counter() - start,
@@ -101,16 +115,12 @@ def check_options(
     target: str,
     weights: str = "int8",
     activations: str = "int8",
-    techniques: Sequence[str] = (),
+    techniques: Sequence[str | dict[str, Any]] = (),
     max_drop: float | None = None,
 ) -> None:
     """Raise `RecipeError` for an option of `quantize` that is not offered, saying what to do instead."""
     schemes(target, weights, activations, reduce_range=False)
-    if techniques:
-        raise RecipeError(
-            f"techniques: '{techniques[0]}' is not offered; leave it out, "
-            f"or choose another observer: {', '.join(registry.names())}"
-        )
+    choose(techniques)
     if max_drop is not None:
         raise RecipeError(
             "max_drop: accuracy control is not offered; leave it out, "

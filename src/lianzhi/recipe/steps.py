@@ -160,7 +160,7 @@ class Quantize(Config):
     batch_size: int = Field(default=64, ge=1, le=2**24)
     weights: str = "int8"
     activations: str = "int8"
-    techniques: tuple[str, ...] = ()
+    techniques: tuple[str | dict[str, dict[str, Any] | None], ...] = ()
 
 
 STEPS: dict[str, type[Config]] = {

@@ -1,0 +1,148 @@
+"""AdaRound (2004.10568): learn for each weight whether it is rounded up or down.
+
+``W~ = s (floor(W / s) + h(V))`` with ``h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1)`` minimises
+``|W x - W~ x^|^2 + lambda sum(1 - |2 h(V) - 1|^beta)``, where x^ is the input with all errors made so far.
+The authors draw mini-batches and put the error through the activation function. Without that the error is a
+quadratic form of the inputs' second moments, so they are computed once, and each step sees all data.
+At the end single weights are turned over, in each row the one that gains most, while that lowers the error:
+learning alone stops at a point where it would.
+The error is divided by that of rounding to the nearest, so that `regularization` means the same in each layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from lianzhi.graph import TracedModule, get_tensor
+from lianzhi.quantize.placement import layer_name
+from lianzhi.quantize.ptq.grams import as_matrix, columns, groups_of, obstacle, second_moment
+from lianzhi.quantize.ptq.technique import ROUND, Skipped, TechniqueConfig, registry
+from lianzhi.quantize.ptq.walk import layers, weight_of
+
+LOW, HIGH = -0.1, 1.1
+WARM_UP = 0.2  # share of the steps without regularization
+BETA = (20.0, 2.0)
+
+
+class Adaround(TechniqueConfig):
+    """`steps` of Adam at rate `lr`; `regularization`: how hard h(V) is pushed to 0 or 1."""
+
+    stage: ClassVar[int] = ROUND
+    steps: int = Field(default=200, ge=1)
+    lr: float = Field(default=0.02, gt=0)
+    regularization: float = Field(default=1.0, ge=0)
+
+
+@registry.register("adaround", "learn to round up or down", paper="2004.10568", config=Adaround)
+def apply(
+    floating: TracedModule, quantized: TracedModule, batches: list[Any], names: list[str], options: Adaround
+) -> Skipped:
+    """Round the weights of these ops, in place, from the first to the last."""
+    skipped = []
+    for layer in layers(floating, quantized, batches, names):
+        reason = obstacle(layer.node)
+        if reason:
+            skipped.append((layer_name(layer.node), reason))
+            continue
+        weight = weight_of(quantized, layer.node)
+        values = get_tensor(quantized, weight.name)
+        groups = groups_of(layer.node)
+        own, cross = torch.zeros(1), torch.zeros(1)
+        for batch, exact in zip(layer.inputs, layer.exact, strict=True):
+            seen = columns(layer.node, batch, values)
+            own = own + second_moment(seen, seen)
+            cross = cross + second_moment(columns(layer.node, exact, values), seen)
+        rounded = adaround(
+            as_matrix(values.detach(), groups),
+            own,
+            cross,
+            weight.scale.reshape(groups, -1),
+            weight.qmin,
+            weight.qmax,
+            **options.to_dict(),
+        )
+        with torch.no_grad():
+            values.copy_(rounded.reshape(values.shape))
+    return skipped
+
+
+def adaround(
+    weight: Tensor,
+    own: Tensor,
+    cross: Tensor,
+    scale: Tensor,
+    qmin: int,
+    qmax: int,
+    *,
+    steps: int = 200,
+    lr: float = 0.02,
+    regularization: float = 1.0,
+) -> Tensor:
+    """Weights, each rounded up or down to the grid, whose product with the input is close to that of `weight`.
+
+    >>> weight, moments = torch.tensor([[[0.4, 0.4]]]), torch.ones(1, 2, 2)  # two equal inputs
+    >>> float(adaround(weight, moments, moments, torch.tensor([[1.0]]), -7, 7).sum())  # 0.8, not 0
+    1.0
+
+    `weight` is ``(groups, out, features)``; `own`, the sum of ``x^ x^T``, and `cross`, the sum of ``x x^T`` with
+    the exact x on its left, are ``(groups, features, features)``; `scale` is ``(groups, out)``.
+    """
+    step = scale[:, :, None].float()
+    ratio = weight.float() / step
+    floor = ratio.floor()
+    nearest = ratio.round().clamp(qmin, qmax) * step
+    own, wanted = own.float(), weight.float() @ cross.float()
+
+    def error(values: Tensor) -> Tensor:
+        return ((values @ own - 2 * wanted) * values).sum()
+
+    exact = error(weight.float())
+    unit = (error(nearest) - exact).clamp(min=torch.finfo(torch.float32).tiny)
+    share = ((ratio - floor - LOW) / (HIGH - LOW)).clamp(1e-4, 1 - 1e-4)
+    choice = torch.logit(share).requires_grad_()
+    optimizer = torch.optim.Adam([choice], lr=lr)
+    for index in range(steps):
+        with torch.enable_grad():
+            up = (torch.sigmoid(choice) * (HIGH - LOW) + LOW).clamp(0, 1)
+            loss = (error((floor + up).clamp(qmin, qmax) * step) - exact) / unit
+            progress = index / steps
+            if progress >= WARM_UP:
+                cooled = (progress - WARM_UP) / (1 - WARM_UP)
+                beta = BETA[0] + (BETA[1] - BETA[0]) * cooled
+                loss = loss + regularization * (1 - (2 * up - 1).abs() ** beta).mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    result = _polish(
+        (floor + (choice.detach() >= 0)).clamp(qmin, qmax), floor, step, own, wanted, (qmin, qmax)
+    )
+    better = error(result) <= error(nearest)
+    return (result if better else nearest).to(weight.dtype)
+
+
+def _polish(
+    integers: Tensor, floor: Tensor, step: Tensor, own: Tensor, wanted: Tensor, bounds: tuple[int, int]
+) -> Tensor:
+    """Turn single weights over between their floor and the integer above while that lowers the error.
+
+    Turning weight j of a row by d adds ``2 d (W~ S - C)_j + d^2 S_jj`` to the row's error.
+    """
+    diagonal = own.diagonal(dim1=1, dim2=2)[:, None]
+    slope = (integers * step) @ own - wanted
+    for _ in range(2 * integers.shape[2]):
+        turned = (2 * floor + 1 - integers).clamp(*bounds)
+        change = (turned - integers) * step
+        gain = 2 * change * slope + change.square() * diagonal
+        value, place = gain.min(2, keepdim=True)
+        moves = value < -1e-6 * (change.gather(2, place) * slope.gather(2, place)).abs()
+        if not moves.any():
+            break
+        moved = torch.where(moves, change.gather(2, place), torch.zeros_like(value))
+        integers = integers.scatter_add(2, place, moved / step)
+        rows = own.gather(1, place.expand(-1, -1, own.shape[2]))
+        slope = slope + moved * rows
+    return integers.round() * step

@@ -1,0 +1,190 @@
+"""Techniques of post-training quantization: closed forms, oracles, and their use through `quantize`."""
+
+import itertools
+
+import pytest
+import torch
+from nets import Feed, Inception, Inverted, made
+from torch.nn import functional as F
+
+from lianzhi import deploy, measure
+from lianzhi.errors import RecipeError
+from lianzhi.graph import capture
+from lianzhi.quantize import quantize
+from lianzhi.quantize.ptq import adaround, bias_correction, choose, gptq
+from lianzhi.quantize.ptq.grams import as_matrix, columns, groups_of
+
+ROUNDING = ["gptq", "adaround"]
+
+
+def problem(seed=0, out=16, features=6):
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(features, 2, generator=generator)  # correlated, or nothing is gained
+    inputs = mix @ torch.randn(1, 2, 200, generator=generator)
+    inputs = inputs + 0.1 * torch.randn(inputs.shape, generator=generator)
+    weight = torch.randn(1, out, features, generator=generator)
+    return weight, inputs, inputs @ inputs.transpose(1, 2), weight.abs().amax(2) / 7
+
+
+def error(weight, rounded, inputs):
+    return ((rounded - weight) @ inputs).square().sum(2)
+
+
+def nearest(weight, scale):
+    return (weight / scale[..., None]).round() * scale[..., None]
+
+
+@pytest.mark.parametrize("name", ROUNDING)
+@pytest.mark.parametrize("seed", range(3))
+def test_rounding_lies_between_the_nearest_and_the_best_of_all(name, seed):
+    weight, inputs, moments, scale = problem(seed)
+    if name == "gptq":
+        rounded = gptq(weight, moments, scale, -7, 7)
+    else:
+        rounded = adaround(weight, moments, moments, scale, -7, 7)
+    steps = rounded / scale[..., None]
+    torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-4)
+    assert steps.abs().max() <= 7.001
+    floor = (weight / scale[..., None]).floor()
+    every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=weight.shape[2])))
+    best = torch.stack(
+        [error(weight, (floor + up).clamp(-7, 7) * scale[..., None], inputs) for up in every]
+    ).amin(0)
+    found, plain = error(weight, rounded, inputs).sum(), error(weight, nearest(weight, scale), inputs).sum()
+    assert found < 0.9 * plain
+    if name == "adaround":
+        assert best.sum() * 0.999 <= found < best.sum() + 0.3 * (plain - best.sum())
+
+
+def test_gptq_of_independent_inputs_is_plain_rounding():
+    weight, _, _, scale = problem()
+    hessian = torch.diag(torch.tensor([1.0, 5.0, 2.0, 0.5, 3.0, 4.0]))[None]
+    torch.testing.assert_close(gptq(weight, hessian, scale, -7, 7), nearest(weight, scale))
+
+
+def test_gptq_of_an_input_that_is_always_zero():
+    weight, _, _, scale = problem()
+    rounded = gptq(weight, torch.zeros(1, 6, 6), scale, -7, 7)
+    torch.testing.assert_close(rounded, nearest(weight, scale))
+
+
+@pytest.mark.parametrize("net", [Inception, Inverted, Feed])
+def test_a_layer_is_the_product_of_its_weight_and_its_columns(net):
+    model, inputs = made(net)
+    graph = capture(model, inputs[:1])
+    for node in graph.nodes:
+        if node.op != "call_function" or not any(kind in str(node.target) for kind in ("conv2d", "linear")):
+            continue
+        weight, value = node.args[1].meta["val"], node.args[0].meta["val"]
+        weight, value = torch.randn(weight.shape), torch.randn(2, *value.shape[1:])
+        expected = node.target(value, weight, None, *node.args[3:])
+        product = as_matrix(weight, groups_of(node)) @ columns(node, value, weight)
+        channels = -1 if "linear" in str(node.target) else 1
+        torch.testing.assert_close(
+            product.flatten(0, 1), expected.movedim(channels, 0).flatten(1), rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("padding", ["same", "valid", 2])
+def test_columns_of_a_padded_convolution(padding):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(4, 3, 2, 3))
+
+        def forward(self, x):
+            return F.conv2d(x, self.weight, padding=padding, dilation=2)
+
+    model, value = Net(), torch.randn(2, 3, 9, 8)
+    node = next(node for node in capture(model, value).nodes if "conv2d" in str(node.target))
+    product = as_matrix(model.weight, 1) @ columns(node, value, model.weight)
+    torch.testing.assert_close(product[0], model(value).movedim(1, 0).flatten(1), rtol=1e-4, atol=1e-4)
+
+
+def test_bias_correction_of_tokens_takes_the_last_axis():
+    exact, rounded = torch.randn(2, 5, 3), torch.randn(2, 5, 3)
+    expected = (exact - rounded).mean((0, 1))
+    torch.testing.assert_close(bias_correction([exact], [rounded], axis=-1), expected)
+
+
+def correlated(net):
+    """A network and inputs of which every value depends on a few numbers, as in real data."""
+    model, inputs = made(net)
+    flat = inputs.flatten(1)
+    return model, (flat[:, :6] @ torch.randn(6, flat.shape[1])).reshape(inputs.shape) / 6**0.5
+
+
+def output_error(net, techniques, **options):
+    model, inputs = correlated(net)
+    quantized = quantize(
+        model, inputs[:1], list(inputs.split(16)), reduce_range=False, techniques=techniques, **options
+    )
+    with torch.no_grad():
+        exact, found = model(inputs), quantized.model(inputs)
+    return float((exact - found).square().mean()), quantized, inputs
+
+
+@pytest.mark.parametrize("name", ROUNDING)
+@pytest.mark.parametrize("net", [Inverted, Feed])
+def test_rounding_in_context_beats_rounding_to_the_nearest(net, name):
+    options = {"weights": "int4", "activations": "float"}
+    plain, before, _ = output_error(net, (), **options)
+    better, after, _ = output_error(net, [name], **options)
+    assert better < 0.8 * plain
+    assert after.report["techniques"] == [{**choose([name])[0].to_dict(), "skipped": []}]
+    assert before.report["techniques"] == []
+    for row in after.report["layers"]:
+        assert 5 < row["weight_sqnr_db"] < 40  # of the float weights, not of the rounded ones
+
+
+def test_bias_correction_centres_the_output():
+    plain, *_ = output_error(Inverted, (), weights="int4")
+    model, _ = correlated(Inverted)
+    _, quantized, inputs = output_error(Inverted, ["bias_correction"], weights="int4")
+    with torch.no_grad():
+        shift = (model(inputs) - quantized.model(inputs)).mean(0).abs().max()
+        spread = (model(inputs) - quantized.model(inputs)).std(0).max()
+    assert shift < 0.05 * spread
+    assert plain > 0
+
+
+@pytest.mark.parametrize(
+    ("techniques", "activations"),
+    [(["bias_correction", "gptq"], "int8"), ([{"adaround": {"steps": 50}}], "float")],
+)
+def test_what_techniques_made_exports_and_runs(techniques, activations, tmp_path):
+    _, quantized, inputs = output_error(Inverted, techniques, weights="int4", activations=activations)
+    with torch.no_grad():
+        expected = quantized.model(inputs)
+    path = quantized.export(tmp_path / "model.onnx")
+    for runtime in ("onnxruntime", "openvino"):
+        found = deploy.load(path, runtime=runtime, threads=1)(inputs)
+        assert (found - expected).square().mean() < 1e-3 * expected.square().mean()
+
+
+@pytest.mark.parametrize("activations", ["int8", "float"])
+def test_int4_weights_take_half_a_byte(activations, tmp_path):
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(33, 127, 3), torch.nn.ReLU(), torch.nn.Conv2d(127, 127, 3)
+    ).eval()
+    inputs = torch.randn(4, 33, 8, 8)
+    quantized = quantize(model, inputs[:1], [inputs], weights="int4", activations=activations)
+    path = quantized.export(tmp_path / "model.onnx")
+    assert measure.size(path) < 0.5 * 1.06 * sum(weight.numel() for weight in model.parameters()) + 4096
+    with torch.no_grad():
+        expected = quantized.model(inputs)
+    found = deploy.load(path, runtime="onnxruntime", threads=1)(inputs)
+    assert (found - expected).square().mean() < 1e-3 * expected.square().mean()
+
+
+def test_techniques_are_chosen_in_words():
+    for wrong, message in (
+        ("gptqq", "did you mean 'gptq'"),
+        ({"gptq": {"damp": 1}}, "unknown option 'damp'"),
+        ({"gptq": 3}, "must be a mapping"),
+        (3, "write a name"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            choose([wrong])
+    with pytest.raises(RecipeError, match="given twice"):
+        choose(["gptq", "gptq"])
