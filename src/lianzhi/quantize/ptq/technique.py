@@ -50,8 +50,8 @@ class Chosen:
 def choose(techniques: Sequence[str | dict[str, Any]]) -> list[Chosen]:
     """Read names, or mappings of one name to its options, into techniques in their order of application.
 
-    >>> [item.name for item in choose(["bias_correction", {"gptq": {"damping": 0.02}}, "equalization"])]
-    ['equalization', 'gptq', 'bias_correction']
+    >>> [item.name for item in choose(["bias_correction", {"gptq": {"damping": 0.02}}])]
+    ['gptq', 'bias_correction']
     >>> choose(["gptq", "adaround"])
     Traceback (most recent call last):
         ...
