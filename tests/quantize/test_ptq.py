@@ -11,6 +11,7 @@ from lianzhi import deploy, measure
 from lianzhi.errors import RecipeError
 from lianzhi.graph import capture
 from lianzhi.quantize import quantize
+from lianzhi.quantize.placement.ops import WEIGHTED
 from lianzhi.quantize.ptq import adaround, bias_correction, choose, gptq
 from lianzhi.quantize.ptq.grams import as_matrix, columns, groups_of
 
@@ -175,6 +176,50 @@ def test_int4_weights_take_half_a_byte(activations, tmp_path):
         expected = quantized.model(inputs)
     found = deploy.load(path, runtime="onnxruntime", threads=1)(inputs)
     assert (found - expected).square().mean() < 1e-3 * expected.square().mean()
+
+
+class Chain(torch.nn.Module):
+    """Convolutions of every kind, one after another; ranges of very different size."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.depthwise = torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3, groups=8)
+        self.grouped, self.last = torch.nn.Conv2d(8, 6, 1, groups=2), torch.nn.Linear(6, 4)
+        with torch.no_grad():
+            self.first.weight.mul_(torch.logspace(-2, 2, 8).view(-1, 1, 1, 1))
+
+    def forward(self, x):
+        x = torch.relu(self.depthwise(torch.relu(self.first(x))))
+        return self.last(torch.relu(self.grouped(x)).mean([2, 3]))
+
+
+def test_equalization_changes_the_ranges_and_not_the_result():
+    model, inputs = Chain().eval(), torch.randn(16, 3, 9, 9)
+    with torch.no_grad():
+        exact = model(inputs)
+    module = capture(model, inputs[:1]).module
+    weighted = [node for node in module.graph.nodes if node.target in WEIGHTED]
+    technique = choose(["equalization"])[0]
+    skipped = technique.apply(module, weighted, [[inputs]], technique.options)
+    with torch.no_grad():
+        torch.testing.assert_close(module(inputs), exact, rtol=1e-4, atol=1e-4)
+    assert [name for name, _ in skipped] == ["first", "last"]
+    before, between = (module.get_parameter(f"{name}.weight").abs() for name in ("first", "depthwise"))
+    largest = before.flatten(1).amax(1)
+    torch.testing.assert_close(largest, between.flatten(1).amax(1), rtol=0.05, atol=0)
+    assert largest.max() / largest.min() < 100  # of 10,000
+
+
+def test_equalization_helps_a_model_of_unequal_channels():
+    model, inputs = Chain().eval(), torch.randn(64, 3, 9, 9)
+    with torch.no_grad():
+        exact = model(inputs)
+        errors = [
+            (quantize(model, inputs[:1], [inputs], techniques=names).model(inputs) - exact).square().mean()
+            for names in ((), ("equalization",))
+        ]
+    assert errors[1] < 0.5 * errors[0]
 
 
 def test_techniques_are_chosen_in_words():

@@ -22,7 +22,7 @@ from lianzhi.quantize.observers import registry
 from lianzhi.quantize.placement import RULES, layer_name, place
 from lianzhi.quantize.placement.ops import WEIGHTED
 from lianzhi.quantize.prepare import prepare
-from lianzhi.quantize.ptq import choose
+from lianzhi.quantize.ptq import REWRITE, choose
 from lianzhi.quantize.report import make_report
 from lianzhi.quantize.scheme import schemes
 
@@ -80,6 +80,10 @@ def quantize(
     prepare(module)
     folded, unfolded = fold_batch_norm(module)
     placement = place(module, RULES[target], _ignored(module, ignore))
+    applied = []
+    for technique in (item for item in chosen if item.stage == REWRITE):
+        skipped = technique.apply(module, placement.weights, batches, technique.options)
+        applied.append({**technique.to_dict(), "skipped": [list(item) for item in skipped]})
     if grids.activations is None:
         placement.values, placement.shares = [], {}
     roots = [node for node in placement.values if node not in placement.shares]
@@ -90,8 +94,7 @@ def quantize(
     float_module = copy.deepcopy(module)
     insert(module, placement, ranges, grids)
     names = [node.name for node in placement.weights]
-    applied = []
-    for technique in chosen:
+    for technique in (item for item in chosen if item.stage != REWRITE):
         skipped = technique.apply(float_module, module, batches, names, technique.options)
         applied.append({**technique.to_dict(), "skipped": [list(item) for item in skipped]})
     report = make_report(float_module, module, placement, ranges, seen, batches, grids)

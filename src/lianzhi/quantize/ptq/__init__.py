@@ -2,6 +2,7 @@
 
 from lianzhi.quantize.ptq.adaround import adaround
 from lianzhi.quantize.ptq.bias_correction import bias_correction
+from lianzhi.quantize.ptq.equalization import equalization
 from lianzhi.quantize.ptq.gptq import gptq
 from lianzhi.quantize.ptq.technique import REWRITE, Chosen, TechniqueConfig, choose, registry
 
@@ -12,6 +13,7 @@ __all__ = [
     "adaround",
     "bias_correction",
     "choose",
+    "equalization",
     "gptq",
     "registry",
 ]
