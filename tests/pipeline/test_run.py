@@ -90,7 +90,7 @@ def test_steps_repeat_in_any_order(task, tmp_path):
 
 def test_a_fixed_target_is_kept(task, tmp_path):
     result = lz.compress(
-        Net(), task, [lz.Quantize(calibration=32)], target="onnxruntime", precision="int8",
+        Net(), task, [lz.Quantize(calibration=32, techniques=("bias_correction",))], target="onnxruntime", precision="int8",
         output=tmp_path / "out", measure=MEASURE, progress=False,
     )  # fmt: skip
     assert result.report.decision["runtime"] == "onnxruntime"
