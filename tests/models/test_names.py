@@ -42,6 +42,17 @@ TORCHVISION = {
         },
     ),
 }
+LITE = {
+    "_conv_stem.weight": [32, 3, 3, 3],
+    "_bn0.running_var": [32],
+    "_blocks.0._depthwise_conv.weight": [32, 1, 3, 3],
+    "_blocks.3._depthwise_conv.weight": [144, 1, 5, 5],
+    "_blocks.15._project_conv.weight": [320, 1152, 1, 1],
+    "_blocks.15._bn2.bias": [320],
+    "_conv_head.weight": [1280, 320, 1, 1],
+    "_bn1.weight": [1280],
+    "_fc.weight": [1000, 1280],
+}
 CIFAR = {
     "conv1.weight": [16, 3, 3, 3],
     "layer1.0.bn2.running_var": [16],
@@ -63,6 +74,13 @@ def test_torchvision(name):
     found = shapes(name, **({"aux": True} if name == "inception_v3" else {}))
     assert {key: found.get(key) for key in known} == known
     assert len(found) == entries
+
+
+def test_efficientnet_lite0():
+    found = shapes("efficientnet_lite0")
+    assert {key: found.get(key) for key in LITE} == LITE
+    assert len(found) == 296
+    assert not any("_blocks.0._expand" in key for key in found)
 
 
 def test_cifar():

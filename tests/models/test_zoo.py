@@ -8,12 +8,13 @@ from torch import nn
 from torch.export import Dim, export
 
 from lianzhi import models
+from lianzhi.models.cnn.efficientnet_lite import SameConv2d, same_padding
 from lianzhi.models.options import ModelConfig
 
 NAMES = [
     name for name in models.registry.names() if issubclass(models.registry.get(name).config, ModelConfig)
 ]
-IMAGENET = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "mobilenet_v2"}
+IMAGENET = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "mobilenet_v2", "efficientnet_lite0"}
 DEEP = {"resnet32", "resnet34", "resnet44", "resnet101", "resnet110", "resnet152"}
 
 # torchvision's counts, those of the papers, and by hand for the rest
@@ -22,6 +23,7 @@ PARAMETERS = {
     "alexnet_cifar": 23_272_266,
     "dnn_2": 784 * 128 + 128 + 128 * 10 + 10,
     "dnn_4": 784 * 512 + 512 + 512 * 256 + 256 + 256 * 128 + 128 + 128 * 10 + 10,
+    "efficientnet_lite0": 4_652_008,
     "fashion_resnet": 2_776_522,
     "inception_v3": 23_834_568,
     "lenet5": 431_080,
@@ -73,6 +75,17 @@ def test_inception_with_its_auxiliary_head():
         logits, auxiliary = model.train()(images)
         assert logits.shape == auxiliary.shape == (2, 1000)
         assert model.eval()(images).shape == (2, 1000)
+
+
+def test_a_convolution_of_stride_2_pads_as_tensorflow_does():
+    for size, window in ((8, 3), (9, 3), (8, 5), (11, 5)):
+        layer, values = SameConv2d(1, 1, window, 2), torch.randn(1, 1, size, size)
+        before, _ = same_padding(size, window, 2)
+        big = torch.zeros(1, 1, size + 2 * window, size + 2 * window)
+        big[:, :, before : before + size, before : before + size] = values
+        count = -(-size // 2)
+        expected = nn.functional.conv2d(big, layer.weight, stride=2)[:, :, :count, :count]
+        torch.testing.assert_close(layer(values), expected)
 
 
 @pytest.mark.parametrize("name", names_with_slow_ones())

@@ -11,6 +11,7 @@ FAMILIES = (
     "fashion_resnet",
     "resnet",
     "mobilenet_v2",
+    "efficientnet_lite",
     "inception_v3",
 )
 
