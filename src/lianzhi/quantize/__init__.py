@@ -3,6 +3,7 @@
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.observers import registry as observers_registry
 from lianzhi.quantize.ptq import registry as techniques_registry
+from lianzhi.quantize.qat import make_trainable, same_grid, trained
 from lianzhi.quantize.rules import Finding, lint
 from lianzhi.quantize.scheme import WEIGHTS
 from lianzhi.quantize.workflow import check_options, quantize
@@ -13,7 +14,10 @@ __all__ = [
     "QuantizedModel",
     "check_options",
     "lint",
+    "make_trainable",
     "observers_registry",
     "quantize",
+    "same_grid",
     "techniques_registry",
+    "trained",
 ]
