@@ -17,7 +17,6 @@ import yaml
 
 import lianzhi as lz
 from lianzhi import cli, jobs, train
-from lianzhi.errors import RecipeError
 
 TRAIN = {"optimizer": "adamw", "lr": 3e-3, "batch_size": 16, "schedule": "polynomial", "warmup": 0.1}
 TRAIN |= {"weight_decay": 0.01, "decay_all": False}
@@ -96,15 +95,21 @@ def test_an_artifact_goes_on_with_its_own_tokenizer(teacher, glue, tmp_path):
     assert job.task.preprocess.inputs == ("input_ids", "attention_mask", "token_type_ids")
 
 
-def test_int8_is_not_offered_yet(glue, bert, tmp_path):
-    model = {"name": "huggingface", "path": str(bert)}
-    recipe = write_recipe(tmp_path / "r.yaml", model, glue, [{"quantize": {"calibration": 16}}])
+def test_int8_of_a_trained_classifier(teacher, glue, tmp_path):
+    recipe = write_recipe(
+        tmp_path / "r.yaml", {"artifact": str(teacher)}, glue, [{"quantize": {"calibration": 64}}]
+    )
+    recipe.write_text(recipe.read_text() + "precision: int8\n")
     job = jobs.prepare(str(recipe))
-    with pytest.raises(
-        RecipeError, match=r"steps.0 \(quantize\): int8 quantization of models that take tokens"
-    ):
-        jobs.run(job, output=str(tmp_path / "out"), resume=False, force=False, progress=False)
-    assert not (tmp_path / "out").exists()
+    result = jobs.run(job, output=str(tmp_path / "out"), resume=False, force=False, progress=False)
+    before, after = result.report.rows
+    assert abs(before["value"] - after["value"]) < 0.05
+    assert after["precision"] == "int8"
+    assert after["bytes"] < before["bytes"]
+    loaded = lz.load(tmp_path / "out")
+    texts = next(iter(job.task.batches("validation", 7))).inputs
+    assert loaded(**texts)["logits"].shape == (7, 2)
+    assert cli.main(["predict", str(tmp_path / "out"), "a very good film", "--quiet"]) == 0
 
 
 def test_killed_and_resumed_it_ends_with_the_same_weights(glue, bert, tmp_path):

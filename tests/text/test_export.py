@@ -76,7 +76,7 @@ def test_a_capture_of_one_length_says_that_it_has_no_other(model, tmp_path):
 
 def test_what_counts_as_tokens():
     inputs = tokens(1, 4)
-    assert deploy.are_tokens(inputs)
-    assert not deploy.are_tokens({"pixels": inputs["input_ids"]})
-    assert not deploy.are_tokens({**inputs, "more": torch.zeros(1, 4)})
-    assert not deploy.are_tokens({**inputs, "more": torch.zeros(1, 5, dtype=torch.long)})
+    assert graph.are_tokens(inputs)
+    assert not graph.are_tokens({"pixels": inputs["input_ids"]})
+    assert not graph.are_tokens({**inputs, "more": torch.zeros(1, 4)})
+    assert not graph.are_tokens({**inputs, "more": torch.zeros(1, 5, dtype=torch.long)})

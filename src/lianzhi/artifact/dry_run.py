@@ -24,19 +24,20 @@ from lianzhi.graph.structure import describe, walk
 from lianzhi.graph.values import DTYPES
 
 MAX_INPUT = 1 << 30
+MOST_FREE = 2  # batch, and length in tokens
 MIN_LIMIT = 2 << 30
 OPS_PER_TENSOR = 300
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-def input_tree(example_inputs: Any, dynamic: Callable[[Tensor], bool]) -> Any:
-    """Describe example inputs; the first dimension of a tensor for which `dynamic` holds becomes null."""
+def input_tree(example_inputs: Any, free: Callable[[Tensor], int]) -> Any:
+    """Describe example inputs; the first dimensions of a tensor, as many as `free` says, become null."""
 
     def leaf(value: Any) -> Any:
         if isinstance(value, Tensor):
             shape: list[int | None] = list(value.shape)
-            if shape and dynamic(value):
-                shape[0] = None
+            count = min(free(value), len(shape))
+            shape[:count] = [None] * count
             return {"shape": shape, "dtype": _name(value.dtype)}
         if value is None or type(value) in (bool, int, float):
             return {"constant": value}
@@ -46,14 +47,16 @@ def input_tree(example_inputs: Any, dynamic: Callable[[Tensor], bool]) -> Any:
 
 
 def make_inputs(tree: Any, make: Callable[[tuple[int, ...], torch.dtype], Tensor]) -> Any:
-    """Inputs of the described shapes, with a batch of one where it is free; `make` makes each tensor."""
+    """Inputs of the described shapes, with batch and length of one where they are free; `make` makes each tensor."""
 
     def leaf(content: Any) -> Any:
         if content.keys() == {"constant"} and not isinstance(content["constant"], (dict, list, str)):
             return content["constant"]
         if content.keys() != {"shape", "dtype"} or not isinstance(content["shape"], list):
             raise ArtifactError(f"{str(content)[:80]} does not describe an input")
-        shape = [1 if index == 0 and size is None else size for index, size in enumerate(content["shape"])]
+        shape = [
+            1 if index < MOST_FREE and size is None else size for index, size in enumerate(content["shape"])
+        ]
         dtype = DTYPES.get(content["dtype"]) if isinstance(content["dtype"], str) else None
         if dtype is None or not all(type(size) is int and size >= 0 for size in shape) or len(shape) > 16:
             raise ArtifactError(f"{str(content)[:80]} does not describe an input")

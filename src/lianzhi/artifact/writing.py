@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ from lianzhi.artifact.layout import (
 )
 from lianzhi.artifact.reading import digest, load
 from lianzhi.errors import ArtifactError, GraphError
-from lianzhi.graph import Graph, TracedModule, capture, get_tensor, in_eval
+from lianzhi.graph import Graph, TracedModule, are_tokens, capture, get_tensor, in_eval
 from lianzhi.graph.deserialize import TEMPORARY
 from lianzhi.graph.serialize import from_json, tensor_kinds, to_json
 
@@ -89,7 +90,7 @@ def _save_zoo(model: nn.Module, folder: Path, example_inputs: Any, expected: Any
         return "it is not a model of the zoo"
     kinds = tensor_kinds(model)
     tensors, ties = _tensors(model, kinds)
-    inputs = input_tree(example_inputs, lambda _: True)
+    inputs = input_tree(example_inputs, lambda _: 1)
     try:
         with no_memory():
             fresh = skeleton.skeleton(described["name"], described["config"])
@@ -123,28 +124,32 @@ def described(
     own = tensor_kinds(model)
     data["tensors"] = {name: own.get(name, TEMPORARY) for name in data["tensors"]}
     tensors, ties = _tensors(graph.module, data["tensors"])
-    free = {id(value) for value in _free_tensors(graph, example_inputs)}
-    return data, tensors, ties, input_tree(example_inputs, lambda value: id(value) in free)
+    free = _free_dimensions(graph, example_inputs)
+    return data, tensors, ties, input_tree(example_inputs, lambda value: free[id(value)])
 
 
 def _captured(model: nn.Module, example_inputs: Any) -> Graph:
-    try:
-        return capture(model, example_inputs)
-    except GraphError:
-        if not isinstance(model, TracedModule):
-            raise
-        return capture(model, example_inputs, dynamic_batch=False)
+    """The model's graph, with as many free dimensions as it has."""
+    attempts: list[dict[str, bool]] = [{}]
+    if isinstance(model, TracedModule):
+        attempts.append({"dynamic_batch": False})
+        if are_tokens(example_inputs):
+            attempts.insert(0, {"dynamic_length": True})
+    for options in attempts[:-1]:
+        with contextlib.suppress(GraphError):
+            return capture(model, example_inputs, **options)
+    return capture(model, example_inputs, **attempts[-1])
 
 
-def _free_tensors(graph: Graph, example_inputs: Any) -> list[Tensor]:
-    """Those of the example inputs whose first dimension the captured graph leaves free."""
+def _free_dimensions(graph: Graph, example_inputs: Any) -> dict[int, int]:
+    """How many leading dimensions of each example input the captured graph leaves free, by the tensor's identity."""
     values = pytree.tree_leaves(example_inputs)
     nodes = [node for node in graph.nodes if node.op == "placeholder"]
-    free = []
+    free = {}
     for value, node in zip(values, nodes, strict=True):
         traced = node.meta.get("val")
-        if isinstance(traced, Tensor) and traced.dim() and not isinstance(traced.shape[0], int):
-            free.append(value)
+        sizes = traced.shape if isinstance(traced, Tensor) else ()
+        free[id(value)] = next((i for i, size in enumerate(sizes) if isinstance(size, int)), len(sizes))
     return free
 
 

@@ -2,7 +2,6 @@
 
 from lianzhi.deploy import onnxruntime, openvino, pytorch
 from lianzhi.deploy.inspection import is_quantized, onnx_example_inputs
-from lianzhi.deploy.lengths import are_tokens
 from lianzhi.deploy.onnx import copy_onnx, export_onnx, write_onnx
 from lianzhi.deploy.runtime import PRECISIONS, Runtime, load, onnx_runtimes, registry
 from lianzhi.deploy.session import Port, Session
@@ -12,7 +11,6 @@ __all__ = [
     "Port",
     "Runtime",
     "Session",
-    "are_tokens",
     "copy_onnx",
     "export_onnx",
     "is_quantized",

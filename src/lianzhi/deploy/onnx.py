@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from lianzhi.deploy import lengths
 from lianzhi.deploy.exporter import parse_functions_once
 from lianzhi.deploy.simplify import pool_globally
 from lianzhi.errors import ArtifactError, GraphError
-from lianzhi.graph import Graph, capture
+from lianzhi.graph import Graph, are_tokens, capture
 from lianzhi.graph.trace import quiet
 
 OPSET = 18
@@ -34,43 +33,21 @@ def export_onnx(
 
     A model of one tensor in and one out has the input ``input`` and the output ``output``; others keep the
     names of their arguments, and of the keys of what they return (``logits``). Where the inputs are tokens
-    (see `lianzhi.deploy.lengths`) their length is free as the batch is. The weights lie in the file itself up to
+    (see `lianzhi.graph.are_tokens`) their length is free as the batch is. The weights lie in the file itself up to
     1.9 GB, beyond it in ``<name>.data`` beside it. The file appears under its name when it is complete.
     """
-    if dynamic_batch and lengths.are_tokens(example_inputs):
-        return write_onnx(to_token_proto(model, example_inputs), path)
-    graph = capture(model, example_inputs, dynamic_batch=dynamic_batch)
-    return write_onnx(to_proto(graph), path)
-
-
-def to_token_proto(model: nn.Module, example_inputs: dict[str, torch.Tensor]) -> Any:
-    """A model that takes tokens as an ONNX `ModelProto` whose batch and length are free."""
-    program, returned = lengths.export(model, example_inputs)
-    names = list(example_inputs)
-    try:
-        with quiet(), torch.no_grad():
-            made: Any = torch.onnx.export(
-                program,
-                dynamo=True,
-                input_names=names,
-                output_names=_names_of(returned),
-                opset_version=OPSET,
-                verbose=False,
-            )
-            proto = made.model_proto
-    except Exception as error:
-        raise _not_exported(model, error) from error
-    _clean(proto)
-    lengths.name_dimensions(proto)
-    return proto
+    tokens = dynamic_batch and are_tokens(example_inputs)
+    return write_onnx(
+        to_proto(capture(model, example_inputs, dynamic_batch=dynamic_batch, dynamic_length=tokens)), path
+    )
 
 
 def to_proto(graph: Graph, *, translations: dict[Any, Any] | None = None) -> Any:
     """A captured graph as an ONNX `ModelProto`. `translations` maps ATen ops to ONNX functions."""
     inputs, outputs = _input_names(graph), _output_names(graph)
     dims = [
-        {0: torch.export.Dim.DYNAMIC}
-        if graph.dynamic_batch and isinstance(value, torch.Tensor) and value.dim()
+        dict.fromkeys(range(min(graph.free_dims, value.dim())), torch.export.Dim.DYNAMIC) or None
+        if isinstance(value, torch.Tensor)
         else None
         for value in (*graph.args, *graph.kwargs.values())
     ]
@@ -90,6 +67,8 @@ def to_proto(graph: Graph, *, translations: dict[Any, Any] | None = None) -> Any
         raise _not_exported(graph.source, error) from error
     pool_globally(proto)
     _clean(proto)
+    if graph.dynamic_length:
+        _name_dimensions(proto)
     return proto
 
 
@@ -165,6 +144,18 @@ def _clean(proto: Any) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in free:
                 dim.dim_param = "batch"
+
+
+def _name_dimensions(proto: Any) -> None:
+    """Call the free dimensions of inputs and outputs ``batch`` and, of inputs, ``length``."""
+    for item in proto.graph.input:
+        for dim, name in zip(item.type.tensor_type.shape.dim, ("batch", "length"), strict=False):
+            if dim.dim_param:
+                dim.dim_param = name
+    for item in proto.graph.output:
+        first = item.type.tensor_type.shape.dim[:1]
+        if first and first[0].dim_param:
+            first[0].dim_param = "batch"
 
 
 def write_onnx(proto: Any, path: str | os.PathLike[str]) -> Path:

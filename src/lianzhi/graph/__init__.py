@@ -4,6 +4,7 @@ from lianzhi.graph.groups import Group, Groups, channel_groups
 from lianzhi.graph.macs import layers, macs, node_macs
 from lianzhi.graph.mode import in_eval
 from lianzhi.graph.module import TracedModule, get_tensor, replace_tensor
+from lianzhi.graph.tokens import are_tokens
 from lianzhi.graph.trace import Graph, capture, shape_of, split_inputs
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Group",
     "Groups",
     "TracedModule",
+    "are_tokens",
     "capture",
     "channel_groups",
     "get_tensor",

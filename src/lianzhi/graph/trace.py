@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from lianzhi.errors import GraphError
 from lianzhi.graph.mode import in_eval
@@ -38,7 +39,8 @@ class Graph:
     """One capture of a model.
 
     `module` shares its parameters with `source`; `args` and `kwargs` are the example inputs, as the graph
-    was traced with them (batch 2 where the batch is dynamic).
+    was traced with them (batch 2 where the batch is dynamic). With `dynamic_length` the second dimension of
+    every input is free as well.
     """
 
     module: TracedModule
@@ -46,6 +48,12 @@ class Graph:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     dynamic_batch: bool
+    dynamic_length: bool = False
+
+    @property
+    def free_dims(self) -> int:
+        """How many leading dimensions of every input are free."""
+        return int(self.dynamic_batch) + int(self.dynamic_length)
 
     @property
     def nodes(self) -> list[fx.Node]:
@@ -79,7 +87,9 @@ def split_inputs(example_inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any
     )
 
 
-def capture(model: nn.Module, example_inputs: Inputs, *, dynamic_batch: bool = True) -> Graph:
+def capture(
+    model: nn.Module, example_inputs: Inputs, *, dynamic_batch: bool = True, dynamic_length: bool = False
+) -> Graph:
     """Trace a model into a graph of ATen ops. The model is left as it is.
 
     >>> graph = capture(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), torch.zeros(1, 4))
@@ -87,8 +97,9 @@ def capture(model: nn.Module, example_inputs: Inputs, *, dynamic_batch: bool = T
     ['linear.default', 'relu.default']
 
     With `dynamic_batch` the first dimension of every input is free; where a model fixes it, it is traced
-    with the batch of the example inputs. Raises `GraphError` that names the line of the model's code which
-    cannot be captured.
+    with the batch of the example inputs. With `dynamic_length`, for inputs of tokens of shape (batch, tokens), the
+    second dimension is free too. Raises `GraphError` that names the line of the model's code which
+    cannot be captured, or a model that fixes the length.
     """
     if not isinstance(model, nn.Module):
         raise GraphError(
@@ -111,13 +122,17 @@ def capture(model: nn.Module, example_inputs: Inputs, *, dynamic_batch: bool = T
                 f"the model's '{name}' has a shape and no values (device meta); give it its weights first, as with "
                 f"model.to_empty(device='cpu') and model.load_state_dict(…)"
             )
+    if dynamic_length:
+        args, kwargs = _two_long((args, kwargs))
     with in_eval(model):
-        if isinstance(model, TracedModule) and dynamic_batch:
-            program, dynamic = _export(model, *_of_two((args, kwargs)), dynamic=True), True
+        if dynamic_length:
+            program, dynamic = _export_tokens(model, *_of_two((args, kwargs))), True
+        elif isinstance(model, TracedModule) and dynamic_batch:
+            program, dynamic = _export(model, *_of_two((args, kwargs)), free=1), True
         elif dynamic_batch:
             program, dynamic = _export_dynamic(model, args, kwargs)
         else:
-            program, dynamic = _export(model, args, kwargs, dynamic=False), False
+            program, dynamic = _export(model, args, kwargs, free=0), False
     if dynamic:
         args, kwargs = _of_two((args, kwargs))
     try:
@@ -134,18 +149,39 @@ def capture(model: nn.Module, example_inputs: Inputs, *, dynamic_batch: bool = T
     own = set(module.state_dict()) - set(model.state_dict())
     for name in own:
         put_constant(module, name, get_tensor(module, name))
-    return Graph(module, model, args, kwargs, dynamic)
+    return Graph(module, model, args, kwargs, dynamic, dynamic_length)
 
 
 def _export_dynamic(model: nn.Module, args: Any, kwargs: Any) -> tuple[Any, bool]:
     """Trace with a free batch; where the model fixes the batch, trace it as given."""
     try:
-        return _export(model, *_of_two((args, kwargs)), dynamic=True), True
+        return _export(model, *_of_two((args, kwargs)), free=1), True
     except GraphError as error:
         try:
-            return _export(model, args, kwargs, dynamic=False), False
+            return _export(model, args, kwargs, free=0), False
         except GraphError:
             raise error from None
+
+
+def _export_tokens(model: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Trace with free batch and length."""
+    try:
+        return _export(model, args, kwargs, free=2)
+    except GraphError as error:
+        raise GraphError(
+            f"with a free batch and length of tokens {error}. A graph that was captured at one length has no other: "
+            f"take the model itself, or keep target: pytorch"
+        ) from error
+
+
+def _two_long(inputs: Any) -> Any:
+    """Every tensor with at least two tokens: a length of one would be taken for a constant."""
+
+    def grown(value: Any) -> Any:
+        short = isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[1] == 1
+        return torch.cat([value, value], 1) if short else value
+
+    return pytree.tree_map(grown, inputs)
 
 
 def _of_two(inputs: Any) -> Any:
@@ -161,17 +197,19 @@ def _of_two(inputs: Any) -> Any:
     return inputs
 
 
-def _export(model: nn.Module, args: Any, kwargs: Any, *, dynamic: bool) -> Any:
+def _export(model: nn.Module, args: Any, kwargs: Any, *, free: int) -> Any:
+    """Trace; the first `free` dimensions of every tensor take any size."""
+
     def mark(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return {0: torch.export.Dim.DYNAMIC} if dynamic and value.dim() else None
+            return dict.fromkeys(range(min(free, value.dim())), torch.export.Dim.DYNAMIC) or None
         if isinstance(value, dict):
             return {key: mark(item) for key, item in value.items()}
         if isinstance(value, (tuple, list)):
             return type(value)(mark(item) for item in value)
         return None
 
-    shapes = _by_name(model, mark(args), mark(kwargs)) if dynamic else None
+    shapes = _by_name(model, mark(args), mark(kwargs)) if free else None
     try:
         with quiet(), torch.no_grad(), _open_attention():
             return torch.export.export(model, args, kwargs or None, dynamic_shapes=shapes, strict=False)

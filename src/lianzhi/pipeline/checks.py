@@ -193,11 +193,6 @@ def _check_quantize(run: Run, model: nn.Module, step: Quantize) -> None:
             "PyTorch computes in float32, where int8 is neither smaller nor faster; leave the step out, or set target: "
             "auto, onnxruntime or openvino"
         )
-    if deploy.are_tokens(run.task.example_inputs):
-        raise RecipeError(
-            "int8 quantization of models that take tokens is not offered yet; leave the step out: the float model is "
-            "deployed in the fastest precision that was measured"
-        )
     if (step.weights, step.activations) != ("int8", "int8") and step.weights in quantize.WEIGHTS:
         raise RecipeError(
             f"weights {step.weights} with activations {step.activations} are offered by lianzhi.quantize.quantize, and "

@@ -11,7 +11,7 @@ import numpy as np
 
 from lianzhi.deploy import write_onnx
 from lianzhi.deploy.onnx import to_proto
-from lianzhi.graph import TracedModule, capture
+from lianzhi.graph import TracedModule, are_tokens, capture
 from lianzhi.quantize.affine import DEQUANTIZE, FAKE_TENSOR
 from lianzhi.quantize.lower import lower
 
@@ -24,7 +24,8 @@ def export_quantized(
     module: TracedModule, example_inputs: Any, path: str | os.PathLike[str], *, dynamic_batch: bool = True
 ) -> Path:
     """Store integers, translate to ONNX, check, write."""
-    graph = capture(lower(module), example_inputs, dynamic_batch=dynamic_batch)
+    tokens = dynamic_batch and are_tokens(example_inputs)
+    graph = capture(lower(module), example_inputs, dynamic_batch=dynamic_batch, dynamic_length=tokens)
     proto = to_proto(graph, translations=_translations())
     pad_integers(proto)
     pack_int4(proto)

@@ -19,7 +19,7 @@ def calibration_batches(calibration: Iterable[Any], graph: Graph) -> list[Argume
 
     A batch is a tensor, a tuple or a dict of tensors, as the example inputs are; or a pair of that and
     labels; or a task's `Batch`. Raises `DataError` that names the batch, for data that are empty, not
-    finite, or of another shape or type than the example inputs.
+    finite, or of another shape or type than the example inputs. Where the length of tokens is free, batches differ in it.
     """
     if isinstance(calibration, torch.Tensor) or not isinstance(calibration, Iterable):
         raise DataError(
@@ -32,7 +32,8 @@ def calibration_batches(calibration: Iterable[Any], graph: Graph) -> list[Argume
     for index, item in enumerate(calibration):
         values = _values(item, graph, index)
         for name, value, wanted in zip(names, values, example, strict=True):
-            _check(f"calibration batch {index}: input '{name}'", value, wanted, graph.dynamic_batch)
+            _check(f"calibration batch {index}: input '{name}'", value, wanted, graph.free_dims)
+        _check_together(index, dict(zip(names, values, strict=True)), graph.free_dims)
         if values[0].shape[:1] != (0,):
             batches.append(values)
     if not batches:
@@ -74,10 +75,9 @@ def _is_pair(item: Any, count: int) -> bool:
     return count == 1 or isinstance(item[0], (tuple, list, dict))
 
 
-def _check(where: str, value: Any, wanted: Any, free_batch: bool) -> None:
+def _check(where: str, value: Any, wanted: Any, skip: int) -> None:
     if not isinstance(value, torch.Tensor):
         raise DataError(f"{where} is a {type(value).__name__}, not a tensor")
-    skip = 1 if free_batch else 0
     if value.dim() != wanted.dim() or value.shape[skip:] != wanted.shape[skip:]:
         shape = ", ".join(["any"] * skip + [str(size) for size in wanted.shape[skip:]])
         raise DataError(f"{where} has shape {tuple(value.shape)}, and the model takes ({shape})")
@@ -85,3 +85,15 @@ def _check(where: str, value: Any, wanted: Any, free_batch: bool) -> None:
         raise DataError(f"{where} has type {value.dtype}, and the model takes {wanted.dtype}")
     if value.is_floating_point() and not torch.isfinite(value).all():
         raise DataError(f"{where} holds NaN or infinite values; remove them from the calibration data")
+
+
+def _check_together(index: int, values: dict[str, Any], free: int) -> None:
+    """The dimensions that are free have the same size in every input."""
+    shapes = {name: tuple(value.shape[:free]) for name, value in values.items() if value.dim() >= free}
+    first = next(iter(shapes), "")
+    for name, shape in shapes.items():
+        if shape != shapes[first]:
+            raise DataError(
+                f"calibration batch {index}: input '{name}' has {shape} as batch and length, "
+                f"and '{first}' has {shapes[first]}"
+            )

@@ -12,7 +12,7 @@ from torch import nn
 
 from lianzhi import measure
 from lianzhi.errors import RecipeError, did_you_mean
-from lianzhi.graph import TracedModule, capture
+from lianzhi.graph import TracedModule, are_tokens, capture
 from lianzhi.quantize.calibrate import observe, ranges_of
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches, samples
@@ -74,7 +74,7 @@ def quantize(
     entry = registry.get(observer)
     assert entry.config is not None
     options: Any = entry.config(**(observer_options or {}))
-    graph = capture(model, example_inputs)
+    graph = capture(model, example_inputs, dynamic_length=are_tokens(example_inputs))
     batches = calibration_batches(calibration, graph)
     module: TracedModule = copy.deepcopy(graph.module)
     prepare(module)
