@@ -94,7 +94,7 @@ def _array(value: Any, port: Port) -> np.ndarray:
     if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in port.shape)
         raise DataError(f"input '{port.name}' has shape {tuple(array.shape)}, and the model takes ({wanted})")
-    return np.ascontiguousarray(array)
+    return np.ascontiguousarray(array).reshape(array.shape)  # it makes a vector of a scalar
 
 
 _ACCEPTED = {"f": "f", "i": "iu", "u": "iu", "b": "b"}

@@ -2,6 +2,7 @@
 
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.observers import registry as observers_registry
+from lianzhi.quantize.onnx_files import quantize_onnx
 from lianzhi.quantize.ptq import registry as techniques_registry
 from lianzhi.quantize.qat import make_trainable, same_grid, trained
 from lianzhi.quantize.rules import Finding, lint
@@ -17,6 +18,7 @@ __all__ = [
     "make_trainable",
     "observers_registry",
     "quantize",
+    "quantize_onnx",
     "same_grid",
     "techniques_registry",
     "trained",

@@ -1,0 +1,5 @@
+"""Quantize float ONNX files that were made elsewhere."""
+
+from lianzhi.quantize.onnx_files.workflow import quantize_onnx
+
+__all__ = ["quantize_onnx"]

@@ -1,0 +1,164 @@
+"""Where quantizers go in a file: the rules of `quantize.placement`, on ONNX's ops.
+
+The graph is walked from its outputs to its inputs. An op with weights wants its input quantized; an
+element-wise op is computed in integers if somebody after it wants its result; ops that move values keep the scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from lianzhi.quantize.onnx_files.net import Net, attribute, label, subgraphs
+from lianzhi.quantize.onnx_files.ops import CLAMPS, CONVOLUTIONS, MOVES, PRODUCTS, RECURRENT, SUM, TRANSPOSED
+from lianzhi.quantize.onnx_files.ops import OnnxRules as Rules
+
+
+@dataclass
+class FilePlacement:
+    """`values`: names that get a quantizer, in order; `shares`: which take the scale of which.
+
+    `weights`: nodes whose weight is quantized; `edges`: who reads which value quantized, where not all do;
+    `left`: nodes that stay float, with the reason.
+    """
+
+    values: list[str] = field(default_factory=list)
+    shares: dict[str, str] = field(default_factory=dict)
+    weights: list[Any] = field(default_factory=list)
+    edges: dict[str, list[Any]] = field(default_factory=dict)
+    left: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def roots(self) -> list[str]:
+        """The values whose range is observed."""
+        return [name for name in self.values if name not in self.shares]
+
+
+def place(net: Net, rules: Rules, skipped: Callable[[Any], str]) -> FilePlacement:
+    """Apply a target's rules; `skipped` gives the reason why an op with weights is to stay float, or ""."""
+    result = FilePlacement()
+    wanted: set[str] = set()
+
+    def want(name: str, reader: Any) -> None:
+        wanted.add(name)
+        result.edges.setdefault(name, []).append(reader)
+
+    for node in reversed(net.nodes):
+        reason = _never(node, rules)
+        if reason:
+            result.left.append((label(node), reason))
+        elif node.op_type in rules.weighted:
+            reason = _obstacle(net, node) or skipped(node)
+            if reason:
+                result.left.append((label(node), reason))
+                continue
+            result.weights.append(node)
+            want(node.input[0], node)
+            if node.op_type in rules.output_of:
+                wanted.add(tail(net, node.output[0]))
+        elif node.op_type in rules.elementwise and tail(net, node.output[0]) in wanted:
+            operands = _operands(net, node)
+            inside = _added_inside(net, node, operands) if rules.adds_inside else None
+            for name in operands:
+                if name != inside:
+                    want(name, node)
+        elif moves(net, node) and any(name in wanted for name in node.output):
+            want(node.input[0], node)
+    result.weights.reverse()
+    result.left.reverse()
+    _collect(net, wanted, result)
+    return result
+
+
+def tail(net: Net, name: str) -> str:
+    """The value that leaves a kernel: the result of the clamp that alone reads it, or itself."""
+    if not net.read_once(name):
+        return name
+    clamp = net.readers[name][0]
+    bounded = clamp.input[0] == name and not any(net.computed(bound) for bound in clamp.input[1:])
+    return str(clamp.output[0]) if clamp.op_type in CLAMPS and bounded else name
+
+
+def weight_axis(net: Net, node: Any) -> int:
+    """The axis of the weight that holds the output channels."""
+    transposed = node.op_type == "Gemm" and attribute(node, "transB", 0)
+    return 0 if node.op_type in CONVOLUTIONS or transposed else 1
+
+
+def _collect(net: Net, wanted: set[str], result: FilePlacement) -> None:
+    taken: set[str] = set()
+    order = [*net.inputs, *(name for node in net.nodes for name in node.output)]
+    for name in order:
+        if name not in wanted or not net.is_float(name):
+            continue
+        maker = net.makers.get(name)
+        if maker is not None and moves(net, maker) and maker.input[0] in taken:
+            result.shares[name] = result.shares.get(maker.input[0], maker.input[0])
+        taken.add(name)
+        result.values.append(name)
+
+
+def _never(node: Any, rules: Rules) -> str:
+    """Why an op that holds weights has no integer kernel, or ""."""
+    if node.op_type in TRANSPOSED and node.op_type not in rules.weighted:
+        return "the target has no integer kernel for transposed convolutions"
+    if node.op_type in RECURRENT:
+        return "the target has no integer kernel for recurrent layers"
+    inner = [child.op_type for graph in subgraphs(node) for child in graph.node]
+    held = sum(kind in CONVOLUTIONS | PRODUCTS | TRANSPOSED | RECURRENT for kind in inner)
+    return f"its branches hold {held} layers; only the main graph is quantized" if held else ""
+
+
+def _obstacle(net: Net, node: Any) -> str:
+    weight = net.array(node.input[1])
+    if weight is None:
+        return "its weight is computed, not a constant"
+    if weight.dtype != "float32" or not net.is_float(node.input[0]):
+        return "its weight or input is not float32"
+    if not net.computed(node.input[0]):
+        return "its input is a constant"
+    if node.op_type == "MatMul" and weight.ndim != 2:
+        return f"its weight has {weight.ndim} dimensions, and the integer kernels take 2"
+    if node.op_type == "Gemm":
+        scaled = attribute(node, "alpha", 1.0) != 1 or attribute(node, "beta", 1.0) != 1
+        if scaled or attribute(node, "transA", 0):
+            return "it is a Gemm with alpha, beta or transA, which the integer kernels have not"
+    if not weight.size:
+        return "its weight is empty"
+    return ""
+
+
+def _operands(net: Net, node: Any) -> list[str]:
+    """The inputs of an element-wise op; none if one of them is a constant or is not float32."""
+    names = list(node.input)
+    return names if all(net.computed(name) and net.is_float(name) for name in names) else []
+
+
+def _added_inside(net: Net, node: Any, operands: list[str]) -> str | None:
+    """The convolution that takes a sum into its kernel: the last one to run of those that nothing else reads."""
+    if node.op_type != SUM:
+        return None
+    alone = [
+        name
+        for name in operands
+        if name in net.makers and net.makers[name].op_type in CONVOLUTIONS and net.read_once(name)
+    ]
+    order = {id(item): index for index, item in enumerate(net.nodes)}
+    return max(alone, key=lambda name: order[id(net.makers[name])]) if alone else None
+
+
+def moves(net: Net, node: Any) -> bool:
+    """Whether the output of an op holds values of its first input and nothing else."""
+    if not node.input or not net.computed(node.input[0]):
+        return False
+    if node.op_type == "Pad":
+        value = net.array(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        constant = attribute(node, "mode", b"constant") == b"constant"
+        written = len(node.input) > 2 and bool(node.input[2])
+        return not constant or not written or (value is not None and not value.any())
+    if node.op_type == "Resize":
+        return bool(attribute(node, "mode", b"nearest") == b"nearest")
+    if node.op_type == "MaxPool":
+        return len(node.output) == 1
+    return node.op_type in MOVES

@@ -1,0 +1,303 @@
+"""Files made elsewhere: what is quantized, what stays float and why, and what is refused."""
+
+import json
+
+import foreign
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from nets import Residual, made
+from onnx import helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from lianzhi import deploy, files
+from lianzhi.errors import ArtifactError, DataError, RecipeError, TargetError
+from lianzhi.quantize import lint, quantize_onnx
+from lianzhi.quantize.affine import sqnr
+from lianzhi.quantize.onnx_files import speed
+
+
+def run(path, batch, runtime="onnxruntime"):
+    return deploy.load(path, runtime=runtime)(batch)
+
+
+def quantized(source, batches, tmp_path, target="onnxruntime", **options):
+    output = tmp_path / "int8.onnx"
+    options = {"measure": False, "reduce_range": False, **options}
+    return quantize_onnx(source, batches, target=target, output=output, **options), output
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+def test_constants_batch_norm_and_a_residual_sum(tmp_path, target):
+    source = foreign.residual(tmp_path / "float.onnx")
+    before, batches = source.read_bytes(), foreign.images()
+    report, output = quantized(source, batches, tmp_path, target)
+    assert source.read_bytes() == before
+    assert [row["type"] for row in report["layers"]] == ["Conv", "Conv", "Gemm"]
+    assert report["left_float"] == []
+    assert report["lint"] == [] == lint(output, target)
+    assert report["worth_it"] is None
+    assert report["output_sqnr_db"] > 25
+    assert json.loads(json.dumps(files.finite(report)))["quantized"] == "all layers"
+    assert not [node for node in onnx.load(output).graph.node if node.op_type == "BatchNormalization"]
+    for runtime in ("onnxruntime", target):
+        assert sqnr(run(source, batches[0]), run(output, batches[0], runtime)) > 25
+        assert run(output, batches[0][:3], runtime).shape == (3, 10)
+
+
+def test_weights_are_per_channel_and_biases_are_integers(tmp_path):
+    _, output = quantized(foreign.residual(tmp_path / "float.onnx"), foreign.images(), tmp_path)
+    graph = onnx.load(output).graph
+    stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    readers = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored]
+    kinds = sorted((stored[node.input[0]].dtype.name, stored[node.input[1]].shape) for node in readers)
+    assert kinds == [
+        ("int32", (8,)),
+        ("int32", (8,)),
+        ("int32", (10,)),
+        *[("int8", (8,))] * 2,
+        ("int8", (10,)),
+    ]
+    assert not [item for item in stored.values() if item.dtype == np.float32 and item.size > 10]
+
+
+def test_a_product_on_the_grid_is_exact(tmp_path):
+    """Inputs 0…255 in steps of 1/4, weights -127…127 in steps of 1/8: int8 loses nothing."""
+    weight = np.array([[127, -127], [3, 5]], np.float32) / 8
+    source = foreign.save(
+        tmp_path / "f.onnx",
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        {"x": ["n", 2]},
+        {"y": ["n", 2]},
+        initializers=[("w", weight)],
+        opset=13,
+    )
+    batch = np.array([[0, 255], [17, 4]], np.float32) / 4
+    report, output = quantized(source, [batch], tmp_path, observer="minmax")
+    assert [(row["scale"], row["zero_point"]) for row in report["values"]] == [(0.25, 0)]
+    np.testing.assert_array_equal(*foreign.integers(output).values(), weight * 8)
+    np.testing.assert_array_equal(run(output, batch), batch @ weight)
+
+
+def test_the_same_integers_as_the_module_gets(tmp_path, exported):
+    inputs, mine, peer = exported(Residual)
+    source = deploy.export_onnx(made(Residual)[0], inputs[:1], tmp_path / "float.onnx")
+    report, output = quantized(source, list(inputs.split(16)), tmp_path, reduce_range=True)
+    ours, theirs = (sorted(map(bytes, foreign.integers(path).values())) for path in (output, peer))
+    different = sum(
+        a != b for one, other in zip(ours, theirs, strict=True) for a, b in zip(one, other, strict=True)
+    )
+    assert different <= 2  # BatchNorm is folded in float32 there, and in float64 here
+    assert len(report["values"]) == len(mine.report["values"])
+    assert abs(report["output_sqnr_db"] - mine.report["output_sqnr_db"]) < 1
+
+
+def test_as_good_as_onnx_runtimes_own(tmp_path):
+    source, batches = foreign.residual(tmp_path / "float.onnx", opset=13, ir=8), foreign.images()
+
+    class Reader(CalibrationDataReader):
+        left = iter(batches)
+
+        def get_next(self):
+            batch = next(self.left, None)
+            return None if batch is None else {"x": batch}
+
+    _, output = quantized(source, batches, tmp_path)
+    pre = tmp_path / "pre.onnx"
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(pre)
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(str(source), options)
+    quantize_static(
+        pre, tmp_path / "ort.onnx", Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+    fresh = foreign.images(8)
+    exact = torch.cat([run(source, batch) for batch in fresh])
+    ours, theirs = (
+        sqnr(exact, torch.cat([run(path, batch) for batch in fresh]))
+        for path in (output, tmp_path / "ort.onnx")
+    )
+    assert ours > theirs - 0.5
+
+
+def test_integer_inputs_and_products_of_computed_values(tmp_path):
+    batches = [{"ids": foreign.rng.integers(0, 50, (2, length))} for length in (5, 9, 7)]
+    report, output = quantized(foreign.tokens(tmp_path / "float.onnx"), batches, tmp_path)
+    assert [row["name"] for row in report["layers"]] == ["query", "out"]
+    assert {row["name"]: row["reason"] for row in report["left_float"]} == {
+        "scores": "its weight is computed, not a constant",
+        "mix": "its weight is computed, not a constant",
+    }
+    assert report["output_sqnr_db"] > 25
+    assert run(output, torch.ones(1, 3, dtype=torch.int32)).shape == (1, 3, 8)
+
+
+def test_layers_in_branches_stay_float(tmp_path):
+    batches = [
+        {"x": foreign.rng.normal(size=(2, 2, 3)).astype("f"), "flag": np.array(True)} for _ in range(3)
+    ]
+    source = foreign.branches(tmp_path / "float.onnx")
+    report, output = quantized(source, batches, tmp_path)
+    assert report["quantized"] == "none"
+    assert report["worth_it"] is False
+    assert report["left_float"][0]["name"] == "choice"
+    assert "branches hold 2 layers" in report["left_float"][0]["reason"]
+    torch.testing.assert_close(run(output, batches[0]), run(source, batches[0]))
+    source = foreign.branches(tmp_path / "float.onnx", outside=True)
+    report, output = quantized(source, batches, tmp_path)
+    assert [row["type"] for row in report["layers"]] == ["Conv"]
+    assert sqnr(run(source, batches[0]), run(output, batches[0])) > 25
+
+
+def test_weights_listed_as_inputs(tmp_path):
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    source = foreign.save(
+        tmp_path / "old.onnx",
+        nodes,
+        {"x": [1, 3, 8, 8], "w": [4, 3, 3, 3]},
+        {"y": [1, 4, 6, 6]},
+        initializers=[("w", foreign.weights(4, 3, 3, 3))],
+        opset=9,
+        ir=3,
+    )
+    report, output = quantized(source, [batch[:1, :, :8, :8] for batch in foreign.images()], tmp_path)
+    assert report["output_sqnr_db"] > 30
+    assert [item.name for item in onnx.load(output).graph.input] == ["x"]
+
+
+def test_names_that_look_like_ours(tmp_path):
+    source = foreign.residual(tmp_path / "float.onnx", opset=13, ir=8)
+    proto = onnx.load(source)
+    renamed = {"c2": "r1_dequantized", "pooled": "x_scale", "flat": "x_quantized"}
+    for node in proto.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    onnx.save(proto, source)
+    report, output = quantized(source, foreign.images(), tmp_path)
+    assert len(report["layers"]) == 3
+    assert sqnr(run(source, foreign.images()[0]), run(output, foreign.images()[0])) < 200
+    assert report["output_sqnr_db"] > 25
+
+
+def test_a_weight_used_twice_is_stored_once(tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Tanh", ["h"], ["t"]),
+        helper.make_node("MatMul", ["t", "w"], ["y"]),
+    ]
+    held = [("w", foreign.weights(8, 8))]
+    source = foreign.save(
+        tmp_path / "f.onnx", nodes, {"x": ["n", 8]}, {"y": ["n", 8]}, initializers=held, opset=13
+    )
+    report, output = quantized(source, [foreign.weights(16, 8)], tmp_path)
+    assert len(report["layers"]) == 2
+    assert len(foreign.integers(output)) == 1
+    assert report["output_sqnr_db"] > 25
+
+
+def test_ignored_nodes_stay_float(tmp_path):
+    source = foreign.residual(tmp_path / "float.onnx")
+    report, _ = quantized(source, foreign.images(), tmp_path, ignore=["sec*"])
+    assert {"name": "second", "reason": "ignored, as asked"} in report["left_float"]
+    with pytest.raises(RecipeError, match="'secnd' matches no node; did you mean 'second'"):
+        quantized(source, foreign.images(), tmp_path, ignore=["secnd"])
+
+
+def timings(monkeypatch, *ratios):
+    left = iter(ratios)
+
+    def timed(source, quantized, batches, *, target, threads):
+        return speed.Timing(target, "f32", next(left), 1.0, 1.0, 1, {})
+
+    monkeypatch.setattr(speed, "compare_speed", timed)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "kept", "layers"),
+    [
+        ((0.9,), "all layers", ["Conv", "Conv", "Gemm"]),
+        ((1.1, 0.9), "the convolutions", ["Conv", "Conv"]),
+        ((1.1, 1.1, 1.0), "the matrix products", ["Gemm"]),
+        ((1.1, 1.2, 1.3), "none", []),
+    ],
+)
+def test_what_is_slower_stays_float(tmp_path, monkeypatch, ratios, kept, layers):
+    timings(monkeypatch, *ratios)
+    source, batches = foreign.residual(tmp_path / "float.onnx"), foreign.images()
+    report, output = quantized(source, batches, tmp_path, measure=True)
+    assert report["quantized"] == kept
+    assert report["worth_it"] is (kept != "none")
+    assert [row["type"] for row in report["layers"]] == layers
+    assert [item["ratio"] for item in report["attempts"]] == list(ratios)
+    assert len(report["left_float"]) == 3 - len(layers)
+    assert deploy.is_quantized(output) is (kept != "none")
+    if kept == "none":
+        assert "slower than float on onnxruntime" in report["reason"]
+        torch.testing.assert_close(run(output, batches[0]), run(source, batches[0]))
+
+
+def test_float_and_int8_are_timed(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "ROUNDS", 1)
+    report, _ = quantized(
+        foreign.residual(tmp_path / "f.onnx"), foreign.images(), tmp_path, measure=True, threads=1
+    )
+    first = report["attempts"][0]
+    assert first["shapes"] == {"x": [1, 3, 12, 12]}
+    assert first["threads"] == 1
+    assert first["ratio"] > 0
+    assert report["worth_it"] is (report["quantized"] != "none")
+
+
+GOOD = foreign.images(1)[0]
+BAD = {
+    "holds NaN": [GOOD, np.full_like(GOOD, np.nan)],
+    r"shape \(8, 3, 5, 12\)": [GOOD, GOOD[:, :, :5]],
+    "no input 'imput'": [GOOD, {"imput": GOOD}],
+    "type <U1": [GOOD, np.array([["a"]])],
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_calibration_names_the_batch(tmp_path, message):
+    source = foreign.residual(tmp_path / "float.onnx")
+    with pytest.raises(DataError, match=f"calibration batch 1: .*{message}"):
+        quantized(source, BAD[message], tmp_path)
+    assert [item.name for item in tmp_path.iterdir()] == ["float.onnx"]
+
+
+@pytest.mark.parametrize("calibration", [[], GOOD, {"x": GOOD}, [GOOD[:0]]])
+def test_no_calibration(tmp_path, calibration):
+    with pytest.raises(DataError, match=r"empty|iterable of batches"):
+        quantized(foreign.residual(tmp_path / "float.onnx"), calibration, tmp_path)
+    assert not (tmp_path / "int8.onnx").exists()
+
+
+def test_files_that_are_refused(tmp_path):
+    source = foreign.residual(tmp_path / "float.onnx")
+    _, output = quantized(source, [GOOD], tmp_path)
+    with pytest.raises(TargetError, match="quantized already"):
+        quantize_onnx(output, [GOOD], target="onnxruntime", output=tmp_path / "again.onnx")
+    (tmp_path / "damaged.onnx").write_bytes(b"nothing")
+    with pytest.raises(TargetError, match="not an ONNX file"):
+        quantized(tmp_path / "damaged.onnx", [GOOD], tmp_path)
+    with pytest.raises(TargetError, match="no such ONNX file"):
+        quantized(tmp_path / "absent.onnx", [GOOD], tmp_path)
+    with pytest.raises(RecipeError, match="not offered"):
+        quantized(source, [GOOD], tmp_path, target="onnxruntim")
+    for name in ("float.onnx", "int8.bin", "no/int8.onnx"):
+        with pytest.raises(ArtifactError):
+            quantize_onnx(source, [GOOD], target="onnxruntime", output=tmp_path / name)
+
+
+def test_values_that_are_not_finite(tmp_path):
+    nodes = [helper.make_node("Log", ["x"], ["l"]), helper.make_node("MatMul", ["l", "w"], ["y"])]
+    held = [("w", foreign.weights(4, 4))]
+    source = foreign.save(
+        tmp_path / "f.onnx", nodes, {"x": ["n", 4]}, {"y": ["n", 4]}, initializers=held, opset=13
+    )
+    with pytest.raises(DataError, match="not finite on calibration batch 1, first at 'l'"):
+        quantized(source, [np.ones((2, 4), "f"), np.zeros((2, 4), "f")], tmp_path)
