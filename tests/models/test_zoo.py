@@ -14,7 +14,16 @@ from lianzhi.models.options import ModelConfig
 NAMES = [
     name for name in models.registry.names() if issubclass(models.registry.get(name).config, ModelConfig)
 ]
-IMAGENET = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "mobilenet_v2", "efficientnet_lite0"}
+IMAGENET = {
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "mobilenet_v2",
+    "efficientnet_lite0",
+}
 DEEP = {"resnet32", "resnet34", "resnet44", "resnet101", "resnet110", "resnet152"}
 
 # torchvision's counts, those of the papers, and by hand for the rest

@@ -133,6 +133,8 @@ def _check_batch(run: Run, model: nn.Module) -> None:
 
 
 def _trains(step: Config) -> bool:
+    if isinstance(step, Quantize):
+        return step.training is not None
     return isinstance(step, train.TrainOptions) or (isinstance(step, Prune) and step.refine is not None)
 
 
@@ -197,6 +199,11 @@ def _check_quantize(run: Run, model: nn.Module, step: Quantize) -> None:
         raise RecipeError(
             f"weights {step.weights} with activations {step.activations} are offered by lianzhi.quantize.quantize, and "
             f"not yet in recipes, which choose among int8 and float by measured speed; leave both options out"
+        )
+    if step.training is not None and step is not run.recipe.steps[-1]:
+        raise RecipeError(
+            "the steps after it would change the float weights, and what 'method: qat' trained would be lost; make it "
+            "the last step"
         )
     for target in quantization_targets(run):
         quantize.check_options(

@@ -13,6 +13,7 @@ from typing import Any
 
 from lianzhi import deploy, quantize
 from lianzhi.config import Config
+from lianzhi.pipeline import qat
 from lianzhi.pipeline.batches import calibration_batches
 from lianzhi.pipeline.pruning import run_prune
 from lianzhi.pipeline.state import Run, State
@@ -26,10 +27,26 @@ Details = dict[str, Any]
 def run_quantize(run: Run, state: State, step: Quantize, folder: Path, *, resume: bool) -> Details:
     """Attach the quantization scheme and calibrate it for every target in question."""
     state.quantize = step
-    return requantize(run, state)
+    details = _calibrate(run, state)
+    if step.training is not None:
+        trained = qat.train_quantized(run, state, step.training, folder, resume=resume)
+        details |= {
+            "quantization": {name: item.report for name, item in state.quantized.items()},
+            "training": trained,
+        }
+    return details
 
 
 def requantize(run: Run, state: State) -> Details:
+    """Quantize the model as it is now; one that had been trained so gets back what it learned."""
+    details = _calibrate(run, state)
+    if state.quantize is not None and state.quantize.training is not None:
+        position = next(i for i, step in enumerate(run.recipe.steps) if step is state.quantize)
+        qat.restore(run, state, f"step-{position}")
+    return details
+
+
+def _calibrate(run: Run, state: State) -> Details:
     """Calibrate the model as it is now, once a target."""
     step = state.quantize
     assert step is not None

@@ -8,6 +8,7 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 
 from lianzhi.config import Config
 from lianzhi.errors import RecipeError, did_you_mean
+from lianzhi.recipe.qat import QAT, collect
 from lianzhi.train.options import TrainOptions
 
 BUDGETS = ("ratio", "macs", "parameters", "bytes", "latency")
@@ -152,15 +153,38 @@ class Prune(Config):
 
 
 class Quantize(Config):
-    """Quantize weights and activations; `calibration` samples set the activations' ranges."""
+    """Quantize weights and activations; `calibration` samples set the activations' ranges.
+
+    With `method="qat"` the quantized model is trained as well, and options of training stand beside the others:
+
+    >>> Quantize(method="qat", epochs=2, lsq=False).training.epochs
+    2.0
+    """
 
     kind: ClassVar[str] = "quantize"
-    method: Literal["ptq"] = "ptq"
+    method: Literal["ptq", "qat"] = "ptq"
     calibration: int = Field(default=512, ge=1)
     batch_size: int = Field(default=64, ge=1, le=2**24)
     weights: str = "int8"
     activations: str = "int8"
     techniques: tuple[str | dict[str, dict[str, Any] | None], ...] = ()
+    training: QAT | None = Field(default=None, description="of qat; its options may stand beside the others")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_training(cls, values: Any) -> Any:
+        return collect(values, set(cls.model_fields))
+
+    @model_validator(mode="after")
+    def _trains_or_not(self) -> Quantize:
+        if (self.method == "qat") != (self.training is not None):
+            raise ValueError("'training' goes with 'method: qat'")
+        return self
+
+    @classmethod
+    def keys(cls) -> list[str]:
+        """The names of all options, those of training included."""
+        return list(dict.fromkeys([*super().keys(), *QAT.keys()]))
 
 
 STEPS: dict[str, type[Config]] = {

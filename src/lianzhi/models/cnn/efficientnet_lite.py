@@ -50,7 +50,9 @@ def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
 class SameConv2d(nn.Conv2d):
     """A convolution without bias that pads as TensorFlow does."""
 
-    def __init__(self, in_channels: int, out_channels: int, window: int, stride: int, groups: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, window: int, stride: int, groups: int = 1
+    ) -> None:
         padding = window // 2 if stride == 1 else 0
         super().__init__(
             in_channels, out_channels, window, stride=stride, padding=padding, groups=groups, bias=False
