@@ -123,6 +123,30 @@ def key_values(pairs: Sequence[str] | None) -> dict[str, Any]:
     return result
 
 
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """Numbers with commas between.
+
+    >>> numbers("0.5,0.25", "--mean")
+    (0.5, 0.25)
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise RecipeError(f"{option} {text}: write numbers as 0.485,0.456,0.406") from None
+
+
+def sizes(text: str, option: str) -> tuple[int, ...]:
+    """A shape.
+
+    >>> sizes("3x32x32", "--input")
+    (3, 32, 32)
+    """
+    parts = text.lower().replace(",", "x").split("x")
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise RecipeError(f"{option} {text}: write the shape of one sample as 3x32x32")
+    return tuple(int(part) for part in parts)
+
+
 def model_path(model: str) -> Path:
     """The MODEL argument as an existing path."""
     path = Path(model)

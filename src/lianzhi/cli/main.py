@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import typer
 
 from lianzhi import __version__
-from lianzhi.cli import common, compress, evaluate, inspect, listing, measure, predict, train
+from lianzhi.cli import common, compress, evaluate, export, inspect, listing, measure, predict, train
 from lianzhi.errors import LianzhiError
 
 INTERRUPTED = 130
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (compress, train, evaluate, measure, inspect, predict):
+for module in (compress, train, evaluate, measure, inspect, export, predict):
     app.command(name=module.NAME)(module.command)
 app.command(name="list")(listing.command)
 

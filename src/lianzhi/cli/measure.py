@@ -19,6 +19,10 @@ def command(
         list[int] | None,
         typer.Option("--batch", min=1, help="Batch size; may be given several times (default: 1)."),
     ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option("--input", help="Shape of one sample, where an .onnx file leaves it open: 3x224x224."),
+    ] = None,
     threads: common.Threads = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs.")] = 50,
     seed: common.Seed = None,
@@ -42,6 +46,7 @@ def command(
         threads=threads,
         device=device,
         repeats=repeats,
+        shape=common.sizes(shape, "--input") if shape else None,
         progress=not (quiet or as_json),
     )
     common.say_json(result) if as_json else common.say(jobs.measure_text(result))

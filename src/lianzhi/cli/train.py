@@ -33,4 +33,4 @@ def command(
     from lianzhi import jobs
 
     jobs.require_training_only(recipe, overrides=overrides or [])
-    compress.command(recipe, output, overrides, resume, force, dry_run, seed, device, as_json, quiet, verbose)
+    compress.run_recipe(recipe, output, overrides, resume, force, dry_run, seed, device, as_json, quiet)

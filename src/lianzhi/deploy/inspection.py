@@ -125,6 +125,6 @@ def _size(name: str, dim: Any, place: int, dtype: torch.dtype) -> int:
     if dtype.is_floating_point:
         raise DataError(
             f"input '{name}' leaves dimension {place} ({dim.dim_param or 'unnamed'}) open, "
-            f"so an example cannot be made; give the shape of one sample"
+            f"so an example cannot be made; give the shape of one sample, such as --input 3x224x224"
         )
     return _OPEN_LENGTH

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,13 @@ class PyTorch(Runtime):
         from lianzhi import artifact
 
         return PyTorchSession(artifact.load(path), threads=available_threads(threads), device=device)
+
+    def export(self, source: Path, folder: Path) -> dict[str, Any]:
+        """PyTorch loads an artifact folder, not an ONNX file."""
+        raise TargetError(
+            f"{source}: an ONNX file cannot be exported for pytorch, which loads artifact folders; "
+            f"give the folder, or another target"
+        )
 
 
 registry.register("pytorch", "the module itself, eager, float32")(PyTorch())

@@ -55,6 +55,23 @@ class Runtime(ABC):
     def load(self, path: Any, *, precision: str | None = None, threads: int | None = None) -> Session:
         """Load a model to be called."""
 
+    def export(self, source: Path, folder: Path) -> dict[str, Any]:
+        """Write what the target loads into `folder`, from the ONNX file `source`; return what was done.
+
+        ``files``: the names written; ``precision``: what it computes in; ``loaded``: whether the target was here to
+        load it; ``notes``. A target with files of its own overrides this.
+        """
+        from lianzhi.deploy.onnx import copy_onnx
+
+        copy_onnx(source, folder / "model.onnx")
+        written = sorted(item.name for item in folder.iterdir() if item.name.startswith("model.onnx"))
+        precision = self.precisions(folder / "model.onnx")[0]
+        if not self.installed():
+            note = f"{self.name} is not installed here, so the file was not loaded: pip install 'lianzhi[{self.extra}]'"
+            return {"files": written, "precision": precision, "loaded": False, "notes": [note]}
+        self.load(folder / "model.onnx", precision=precision)
+        return {"files": written, "precision": precision, "loaded": True, "notes": []}
+
     def chosen_precision(self, path: Any, precision: str | None) -> str:
         """The precision asked for, if it is offered; else the default."""
         offered = self.precisions(path)

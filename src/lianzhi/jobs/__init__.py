@@ -2,18 +2,26 @@
 
 from lianzhi.jobs.dry_run import dry_run
 from lianzhi.jobs.evaluate import checked_device, evaluate
+from lianzhi.jobs.export import export, export_text
 from lianzhi.jobs.inspect import Question, inspect
 from lianzhi.jobs.listing import names
 from lianzhi.jobs.measuring import measure_model, measure_text
+from lianzhi.jobs.onnx_data import DataOptions
+from lianzhi.jobs.onnx_file import OnnxResult, compress_onnx
 from lianzhi.jobs.predict import predict
 from lianzhi.jobs.prepare import Job, prepare, require_training_only, run
 
 __all__ = [
+    "DataOptions",
     "Job",
+    "OnnxResult",
     "Question",
     "checked_device",
+    "compress_onnx",
     "dry_run",
     "evaluate",
+    "export",
+    "export_text",
     "inspect",
     "measure_model",
     "measure_text",

@@ -24,19 +24,27 @@ def measure_model(
     threads: int | None = None,
     repeats: int = 50,
     device: str | None = None,
+    shape: tuple[int, ...] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Time the model on `runtime`, or on every one installed that can take it (on a device but the CPU: PyTorch)."""
+    """Time the model on `runtime`, or on every one installed that can take it (on a device but the CPU: PyTorch).
+
+    `shape` is that of one sample, for an ONNX file that leaves it open.
+    """
     device = checked_device(device) or "cpu"
     saved = Saved(path)
+    if shape is not None and saved.path.is_dir():
+        raise RecipeError(f"--input is for an .onnx file; {path} brings its own example")
     result: dict[str, Any] = {"model": str(path), "device": device, "latencies": []}
     if saved.path.is_dir():
         module = artifact.load(path)
         inputs = artifact.example_inputs(path)
         result["parameters"] = measure.parameters(module)
         result["macs"] = graph.macs(graph.capture(module, inputs))
-    else:
+    elif shape is None:
         inputs = deploy.onnx_example_inputs(saved.path)
+    else:
+        inputs = example_of(list(shape))
     everyone = ["pytorch", *(deploy.onnx_runtimes() if device == "cpu" else ())]
     names = [runtime] if runtime else everyone
     todo: list[tuple[str, Path, str, int]] = []

@@ -82,7 +82,7 @@ def _maker(saved: Saved, preprocess: Any) -> Callable[[str], Any]:
         tokens = TextPreprocess.load(saved.folder)
         return lambda text: {key: torch.from_numpy(value) for key, value in tokens(_sentence(text)).items()}
     pixels = Preprocess.from_dict(preprocess)
-    return lambda name: torch.from_numpy(pixels(_read(name)))
+    return lambda name: torch.from_numpy(pixels(read_image(name)))
 
 
 def _sentence(text: str) -> str:
@@ -103,7 +103,8 @@ def _labels(file: Path) -> list[str]:
     return names
 
 
-def _read(name: str) -> Any:
+def read_image(name: str) -> Any:
+    """An image file as a PIL image; raises `DataError` for one that cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
     if not Path(name).exists():

@@ -5,12 +5,14 @@ from lianzhi.measure.counts import macs, parameters, size
 from lianzhi.measure.machine import Cpu, cpu, environment
 from lianzhi.measure.memory import memory
 from lianzhi.measure.timing import Latency, latency
-from lianzhi.measure.turns import in_turns, settle
+from lianzhi.measure.turns import Turns, both_in_turns, in_turns, settle
 
 __all__ = [
     "Cpu",
     "Evaluation",
     "Latency",
+    "Turns",
+    "both_in_turns",
     "cpu",
     "environment",
     "evaluate",

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 BLOCK_MS, SETTLE_MS = 20.0, 80.0
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Two things that were timed in turns: trial over original, and the median milliseconds of each."""
+
+    ratio: float
+    original_ms: float
+    trial_ms: float
 
 
 def in_turns(original: Callable[[], Any], trial: Callable[[], Any], rounds: int) -> float:
@@ -24,6 +34,16 @@ def in_turns(original: Callable[[], Any], trial: Callable[[], Any], rounds: int)
     A runtime's threads spin after a call in wait for the next one (ONNX Runtime's for 40 to 70 ms), and take the cores
     from whoever runs then: so a block begins with calls that are not timed.
     """
+    return both_in_turns(original, trial, rounds).ratio
+
+
+def both_in_turns(original: Callable[[], Any], trial: Callable[[], Any], rounds: int) -> Turns:
+    """As `in_turns`, with the milliseconds of both.
+
+    >>> turns = both_in_turns(lambda: sum(range(9000)), lambda: sum(range(90)), 1)
+    >>> turns.trial_ms < turns.original_ms
+    True
+    """
     for call in (original, trial):
         call()
     once = min(_block(original, 1), _block(original, 1))
@@ -33,7 +53,9 @@ def in_turns(original: Callable[[], Any], trial: Callable[[], Any], rounds: int)
         settle(call)
         return _block(call, calls)
 
-    return float(np.median([block(trial) / block(original) for _ in range(rounds)]))
+    pairs = [(block(trial), block(original)) for _ in range(rounds)]
+    after, before = (float(np.median(times)) for times in zip(*pairs, strict=True))
+    return Turns(float(np.median([new / old for new, old in pairs])), before, after)
 
 
 def settle(call: Callable[[], Any]) -> None:

@@ -2,7 +2,7 @@
 
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.observers import registry as observers_registry
-from lianzhi.quantize.onnx_files import quantize_onnx
+from lianzhi.quantize.onnx_files import quantize_onnx, report_table
 from lianzhi.quantize.ptq import registry as techniques_registry
 from lianzhi.quantize.qat import make_trainable, same_grid, trained
 from lianzhi.quantize.rules import Finding, lint
@@ -19,6 +19,7 @@ __all__ = [
     "observers_registry",
     "quantize",
     "quantize_onnx",
+    "report_table",
     "same_grid",
     "techniques_registry",
     "trained",

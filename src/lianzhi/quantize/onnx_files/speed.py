@@ -58,15 +58,14 @@ def compare_speed(
         if session is not exact and output_sqnr(exact, session, batches) >= bound:
             floats.append(session)
     feeds = one_sample(batches[0], exact)
-    ratios = [measure.in_turns(_call(item, feeds), _call(int8, feeds), ROUNDS) for item in floats]
-    worst = max(range(len(floats)), key=lambda index: ratios[index])
-    milliseconds = [_median(_call(item, feeds)) for item in (floats[worst], int8)]
+    turns = [measure.both_in_turns(_call(item, feeds), _call(int8, feeds), ROUNDS) for item in floats]
+    hardest = max(range(len(floats)), key=lambda index: turns[index].ratio)
     return Timing(
         runtime=target,
-        baseline=floats[worst].precision,
-        ratio=ratios[worst],
-        float_ms=milliseconds[0],
-        int8_ms=milliseconds[1],
+        baseline=floats[hardest].precision,
+        ratio=turns[hardest].ratio,
+        float_ms=turns[hardest].original_ms,
+        int8_ms=turns[hardest].trial_ms,
         threads=int8.threads,
         shapes={name: list(array.shape) for name, array in feeds.items()},
     )
@@ -74,11 +73,3 @@ def compare_speed(
 
 def _call(session: Session, feeds: Feeds) -> Callable[[], Any]:
     return lambda: session.run(feeds)
-
-
-def _median(call: Callable[[], Any]) -> float:
-    from lianzhi.measure.timing import time_calls
-
-    measure.settle(call)
-    times = sorted(time_calls(call, 20))
-    return times[len(times) // 2]

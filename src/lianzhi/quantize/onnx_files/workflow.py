@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lianzhi import deploy, measure
-from lianzhi.errors import ArtifactError, GraphError, RecipeError, did_you_mean
+from lianzhi.errors import ArtifactError, GraphError, RecipeError, TargetError, did_you_mean
 from lianzhi.quantize.export import pad_integers
 from lianzhi.quantize.observers import registry
 from lianzhi.quantize.onnx_files import speed
@@ -110,9 +110,10 @@ class _Job:
             raise ArtifactError(f"{output}: it is the float file itself; give the int8 file another name")
 
     def read(self, calibration: Iterable[Any]) -> list[Feeds]:
-        """The calibration data, checked against the file's inputs; the float file runs on them."""
-        session = deploy.load(self.source, runtime="onnxruntime")
-        return checked_batches(calibration, session)
+        """The calibration data, checked against the file's inputs. The target loads the float file, if it is here."""
+        if speed.can_be_timed(self.target):
+            deploy.load(self.source, runtime=self.target)
+        return checked_batches(calibration, deploy.load(self.source, runtime="onnxruntime"))
 
     def best(
         self, batches: list[Feeds], folder: Path, ignore: Sequence[str], threads: int | None, *, timed: bool
@@ -132,7 +133,9 @@ class _Job:
                 continue  # the same as all of them, or nothing at all
             report, file = self.attempt(model, ops, batches, folder / f"{len(attempts)}.onnx", ignore)
             if file is None:
-                attempts.append({"quantized": part, "reason": "no layer has an integer kernel"})
+                attempts.append(
+                    {"quantized": part, "reason": report.get("reason", "no layer has an integer kernel")}
+                )
                 continue
             if not timed or not speed.can_be_timed(self.target):
                 why = "not asked for" if not timed else f"{self.target} does not run here"
@@ -178,8 +181,10 @@ class _Job:
         deploy.write_onnx(work, path)
         known = {name for rule in RULES for name in rule.targets}
         report["lint"] = [str(item) for item in lint(path, self.target)] if self.target in known else []
-        report |= self.checked(path, batches)
-        return report, path
+        try:
+            return report | self.checked(path, batches), path
+        except TargetError as error:
+            return {"left_float": _rows(placement.left), "reason": str(error)}, None
 
     def checked(self, path: Path, batches: list[Feeds]) -> dict[str, Any]:
         """The file's results against float32's, on the target where it is here, else on ONNX Runtime."""
@@ -228,8 +233,9 @@ def _nothing(reason: str, left: list[dict[str, str]]) -> dict[str, Any]:
 
 def _slow(attempts: list[dict[str, Any]], target: str) -> str:
     timed = [item for item in attempts if "ratio" in item]
+    refused = [item["reason"] for item in attempts if target in item.get("reason", "")]
     if not timed:
-        return "no layer of the main graph can be quantized; see left_float"
+        return refused[0] if refused else "no layer of the main graph can be quantized; see left_float"
     tries = ", ".join(f"{item['quantized']} {item['ratio']:.2f}x" for item in timed)
     return (
         f"int8 is slower than float on {target} (time over that of float: {tries}), so the float file is kept"

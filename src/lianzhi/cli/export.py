@@ -1,0 +1,34 @@
+"""``lianzhi export``: the files that a target loads."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lianzhi.cli import common
+
+NAME = "export"
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="An artifact folder or an .onnx file.")],
+    target: Annotated[str, typer.Option("--target", help="What it is to run on. See: lianzhi list targets")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder for the files.")],
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
+    seed: common.Seed = None,
+    device: common.Device = None,
+    as_json: common.Json = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = False,
+) -> None:
+    """Write a model's files for a target, which loads them if it is installed here.
+
+    Example: lianzhi export out/resnet56 --target openvino -o deployed/
+    """
+    from lianzhi import jobs
+
+    common.begin(seed)
+    jobs.checked_device(device)
+    result = jobs.export(common.model_path(model), target=target, output=output, force=force)
+    common.say_json(result) if as_json else common.say(jobs.export_text(result))

@@ -1,0 +1,102 @@
+"""From an artifact folder or an ONNX file to the files that a target loads."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lianzhi import artifact, deploy, files
+from lianzhi.errors import ArtifactError, RecipeError
+from lianzhi.jobs.artifacts import Saved
+
+BESIDE = ("preprocess.json", "labels.txt", "tokenizer")  # what a predict.py reads
+WEIGHTS = ("architecture.json", "model.safetensors")
+SCRIPTS = ("onnxruntime", "openvino")  # the targets that a predict.py is written for
+REPORT = "export.json"
+
+
+def export(model: str | Path, *, target: str, output: str | Path, force: bool = False) -> dict[str, Any]:
+    """Write the files of a target into the folder `output`, whole or not at all; return what was done.
+
+    An artifact without an ONNX file is exported from its module. The target loads what was written, if it is
+    installed here. Raises `ArtifactError` for a model that is none, and `TargetError` where the target cannot take it.
+    """
+    runtime: deploy.Runtime = deploy.registry.get(target).build
+    saved = Saved(model)
+    if not force:
+        files.require_empty(output)
+    if Path(output).exists() and Path(output).resolve() == saved.folder.resolve():
+        raise RecipeError(f"-o {output}: the model itself lies there; give another folder")
+    with files.whole_folder(output, overwrite=force, owned=artifact.MEMBERS | {REPORT}) as folder:
+        if target == "pytorch" and saved.path.is_dir():
+            runtime.require()
+            names = [*_copied(saved.folder, folder, (*WEIGHTS, *BESIDE))]
+            artifact.load(folder)
+            result: dict[str, Any] = {"files": names, "precision": "f32", "loaded": True, "notes": []}
+        else:
+            result = _from_onnx(saved, runtime, folder)
+        result = {"model": str(model), "target": target, **result, "bytes": _bytes(folder)}
+        files.write_json(folder / REPORT, result)
+    return {**result, "path": str(output)}
+
+
+def export_text(result: dict[str, Any]) -> str:
+    """What was written, for people."""
+    how = "loaded there" if result["loaded"] else "not loaded"
+    lines = [
+        f"{result['model']} for {result['target']}, {result['precision']}, {how}: {result['bytes']:,} bytes in {result['path']}",
+        *(f"  {name}" for name in result["files"]),
+    ]
+    return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])])
+
+
+def _from_onnx(saved: Saved, runtime: deploy.Runtime, folder: Path) -> dict[str, Any]:
+    decision = saved.decision
+    with tempfile.TemporaryDirectory(prefix="lianzhi-") as place:
+        source = saved.path if saved.path.is_file() else saved.path / "model.onnx"
+        notes = []
+        if not source.is_file():
+            source = deploy.export_onnx(
+                artifact.load(saved.path), artifact.example_inputs(saved.path), Path(place) / "model.onnx"
+            )
+            notes.append("the artifact holds no ONNX file; it was exported from its module")
+        elif source.suffix != ".onnx":
+            raise ArtifactError(f"{source}: not an artifact folder, nor an .onnx file")
+        result = runtime.export(source, folder)
+    made_for = decision["runtime"] if decision else None
+    if made_for not in (None, runtime.name) and result["precision"] == "int8":
+        notes.append(
+            f"its quantizers were placed for {made_for}; for the fastest file quantize with target {runtime.name}"
+        )
+    names = [*result["files"]]
+    if saved.path.is_dir() or saved.path.name == "model.onnx":
+        names += _copied(saved.folder, folder, BESIDE)
+    if (
+        runtime.name in SCRIPTS
+        and (folder / "preprocess.json").is_file()
+        and (folder / "labels.txt").is_file()
+    ):
+        artifact.write_predict(folder, runtime=runtime.name, precision=result["precision"])
+        names.append("predict.py")
+    return {**result, "files": names, "notes": [*notes, *result["notes"]]}
+
+
+def _copied(source: Path, folder: Path, names: tuple[str, ...]) -> list[str]:
+    """Copy those of the members that are there."""
+    done = []
+    for name in names:
+        member = files.member(source, name)
+        if member.is_dir():
+            shutil.copytree(member, folder / name)
+        elif member.is_file():
+            shutil.copyfile(member, folder / name)
+        else:
+            continue
+        done.append(name)
+    return done
+
+
+def _bytes(folder: Path) -> int:
+    return sum(item.stat().st_size for item in folder.rglob("*") if item.is_file())
