@@ -8,7 +8,7 @@ from torch import nn
 
 import lianzhi as lz
 from lianzhi import deploy, quantize
-from lianzhi.errors import RecipeError
+from lianzhi.errors import DataError, RecipeError
 from lianzhi.pipeline import finish, qat
 from lianzhi.recipe import parse
 from lianzhi.recipe.qat import QAT
@@ -135,6 +135,7 @@ def test_options_are_written_beside_the_others():
         ({"method": "qat", "epoch": 2}, "unknown option 'epoch'; did you mean 'epochs'"),
         ({"method": "qat", "channels": 0}, "channels"),
         ({"method": "ptq", "training": {}}, "'training' goes with"),
+        ({"method": "qat", "max_drop": 0.01}, "'max_drop' goes with 'method: ptq'"),
     ],
 )
 def test_options_that_do_not_go_together(options, message):
@@ -146,3 +147,15 @@ def test_it_comes_last(task, tmp_path):
     with pytest.raises(RecipeError, match=r"steps\.0 \(quantize\).*make it the last step"):
         lz.compress(Net(), task, [step(), lz.Prune(ratio=0.5)], output=tmp_path / "o", **OPTIONS)
     assert not (tmp_path / "o").exists()
+
+
+def test_a_drop_is_measured_on_the_validation_cut(task, tmp_path):
+    result = lz.compress(
+        Net(), task, [lz.Quantize(calibration=32, max_drop=0.0)], output=tmp_path / "o", target="onnxruntime", **OPTIONS
+    )  # fmt: skip
+    report = result.report.rows[-1]["details"]["quantization"]["onnxruntime"]
+    assert report["control"]["max_drop"] == 0
+    assert report["accuracy"]["float"] == result.report.rows[0]["validation"]
+    blind = lz.Task(train=[(torch.zeros(4, 3, 8, 8), torch.arange(4) % 3)], calibration=[(torch.zeros(4, 3, 8, 8), torch.arange(4) % 3)])  # fmt: skip
+    with pytest.raises(DataError, match="no validation cut to measure a drop on"):
+        lz.compress(Net(), blind, [lz.Quantize(max_drop=0.1)], output=tmp_path / "p", **OPTIONS)

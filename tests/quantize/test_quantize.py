@@ -264,7 +264,7 @@ def test_a_model_that_overflows_is_named():
         ({"target": "tensorrt"}, "'tensorrt' is not offered"),
         ({"weights": "int3"}, "weights: 'int3' is not offered; known: int8, int4"),
         ({"techniques": ("adaruond",)}, "unknown technique 'adaruond'; did you mean 'adaround'"),
-        ({"max_drop": 0.01}, "accuracy control is not offered"),
+        ({"max_drop": 0.01}, "give evaluate="),
         ({"observer": "minmx"}, "did you mean 'minmax'"),
         ({"observer_options": {"shar": 3}}, "unknown option 'shar'"),
         ({"ignore": ["hiden"]}, "'hiden' matches no layer; did you mean 'hidden'"),

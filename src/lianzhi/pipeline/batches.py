@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from lianzhi import measure
 from lianzhi.errors import DataError
 from lianzhi.pipeline.state import Run
 from lianzhi.tasks import Task
@@ -33,6 +34,15 @@ def calibration_batches(task: Task, samples: int, batch_size: int) -> Iterator[t
         left -= len(batch)
         if left <= 0:
             return
+
+
+def validation_metric(task: Task) -> Callable[[Any], float]:
+    """The metric of a module on the validation cut, by which decisions are made; never the reported split."""
+    if not task.has("validation"):
+        raise DataError(
+            f"task '{task.name}' has no validation cut to measure a drop on; give validation=…, or leave max_drop out"
+        )
+    return lambda module: measure.evaluate(module, task, split="validation", progress=False).value
 
 
 def training_inputs(run: Run, batches: int) -> Iterator[Any]:

@@ -20,7 +20,7 @@ from lianzhi.errors import (
     TargetError,
     did_you_mean,
 )
-from lianzhi.pipeline.batches import require_calibration
+from lianzhi.pipeline.batches import require_calibration, validation_metric
 from lianzhi.pipeline.choose import runtimes
 from lianzhi.pipeline.pruning import evaluator, latency_target, make_plan
 from lianzhi.pipeline.rows import batch_of
@@ -205,6 +205,8 @@ def _check_quantize(run: Run, model: nn.Module, step: Quantize) -> None:
             "the steps after it would change the float weights, and what 'method: qat' trained would be lost; make it "
             "the last step"
         )
+    if step.max_drop is not None:
+        validation_metric(run.task)
     for target in quantization_targets(run):
         quantize.check_options(
             target=target, weights=step.weights, activations=step.activations, techniques=step.techniques

@@ -14,7 +14,7 @@ from typing import Any
 from lianzhi import deploy, quantize
 from lianzhi.config import Config
 from lianzhi.pipeline import qat
-from lianzhi.pipeline.batches import calibration_batches
+from lianzhi.pipeline.batches import calibration_batches, validation_metric
 from lianzhi.pipeline.pruning import run_prune
 from lianzhi.pipeline.state import Run, State
 from lianzhi.pipeline.training import run_distill, run_sparsify, run_train
@@ -62,6 +62,8 @@ def _calibrate(run: Run, state: State) -> Details:
                 weights=step.weights,
                 activations=step.activations,
                 techniques=step.techniques,
+                max_drop=step.max_drop,
+                evaluate=None if step.max_drop is None else validation_metric(run.task),
             )
         reports[name] = state.quantized[name].report
     return {"quantization": reports}

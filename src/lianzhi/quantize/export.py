@@ -13,6 +13,7 @@ from lianzhi.deploy import write_onnx
 from lianzhi.deploy.onnx import to_proto
 from lianzhi.graph import TracedModule, are_tokens, capture
 from lianzhi.quantize.affine import DEQUANTIZE, FAKE_TENSOR
+from lianzhi.quantize.guard import guard_float_layers
 from lianzhi.quantize.lower import lower
 
 UINT8, INT8, INT4 = 2, 3, 22  # ONNX's numbers of these types
@@ -21,14 +22,21 @@ INT4_OPSET = 21  # the first in which DequantizeLinear takes int4
 
 
 def export_quantized(
-    module: TracedModule, example_inputs: Any, path: str | os.PathLike[str], *, dynamic_batch: bool = True
+    module: TracedModule,
+    example_inputs: Any,
+    path: str | os.PathLike[str],
+    *,
+    dynamic_batch: bool = True,
+    guard: bool = True,
 ) -> Path:
-    """Store integers, translate to ONNX, check, write."""
+    """Store integers, translate to ONNX, check, write. `guard`: ONNX Runtime must not round float layers."""
     tokens = dynamic_batch and are_tokens(example_inputs)
     graph = capture(lower(module), example_inputs, dynamic_batch=dynamic_batch, dynamic_length=tokens)
     proto = to_proto(graph, translations=_translations())
     pad_integers(proto)
     pack_int4(proto)
+    if guard:
+        guard_float_layers(proto)
     return write_onnx(proto, path)
 
 

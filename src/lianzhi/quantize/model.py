@@ -27,7 +27,13 @@ class QuantizedModel:
 
     def export(self, path: str | os.PathLike[str]) -> Path:
         """Write the ONNX file with Q/DQ nodes, int8 weights and int32 biases, and return its path."""
-        return export_quantized(self.model, self.example_inputs, path, dynamic_batch=self.dynamic_batch)
+        return export_quantized(
+            self.model,
+            self.example_inputs,
+            path,
+            dynamic_batch=self.dynamic_batch,
+            guard=self.target != "tensorrt",
+        )
 
     def __str__(self) -> str:
         from lianzhi.quantize.report import text

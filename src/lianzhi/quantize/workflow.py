@@ -14,6 +14,7 @@ from lianzhi import measure
 from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.graph import TracedModule, are_tokens, capture
 from lianzhi.quantize.calibrate import observe, ranges_of
+from lianzhi.quantize.control import Origin, control, require_control
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches, samples
 from lianzhi.quantize.insert import insert
@@ -58,14 +59,13 @@ def quantize(
     `techniques` are names, or mappings of a name to its options (`{"gptq": {"damping": 0.02}}`); they are applied
     in an order of their own. `weights` is "int8" or "int4", `activations` "int8" or "float".
     `ignore` holds patterns of layer names that stay float. With `evaluate` the report holds its value
-    before and after.
+    before and after; with `max_drop` as well, layers return to float, the worst first, until it falls by no more.
 
     Raises `DataError` for calibration data that are empty, not finite or of the wrong shape, and
     `RecipeError` for an option that is not offered, naming those that are.
     """
-    check_options(
-        target=target, weights=weights, activations=activations, techniques=techniques, max_drop=max_drop
-    )
+    check_options(target=target, weights=weights, activations=activations, techniques=techniques)
+    require_control(max_drop, evaluate)
     start = time.perf_counter()
     if reduce_range is None:
         reduce_range = measure.cpu().saturates
@@ -110,7 +110,11 @@ def quantize(
     report["notes"] = _notes(reduce_range, unfolded, placement.weights)
     if evaluate is not None:
         report["accuracy"] = {"float": float(evaluate(model)), "quantized": float(evaluate(module))}
-    return QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch)
+    result = QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch)
+    if max_drop is None or evaluate is None:
+        return result
+    origin = Origin(float_module, RULES[target], _ignored(float_module, ignore), batches)
+    return control(result, origin, evaluate, max_drop)
 
 
 def check_options(
@@ -119,16 +123,10 @@ def check_options(
     weights: str = "int8",
     activations: str = "int8",
     techniques: Sequence[str | dict[str, Any]] = (),
-    max_drop: float | None = None,
 ) -> None:
     """Raise `RecipeError` for an option of `quantize` that is not offered, saying what to do instead."""
     schemes(target, weights, activations, reduce_range=False)
     choose(techniques)
-    if max_drop is not None:
-        raise RecipeError(
-            "max_drop: accuracy control is not offered; leave it out, "
-            "and keep the layers that the report names as worst in float with ignore=[…]"
-        )
 
 
 def _ignored(module: TracedModule, patterns: Sequence[str]) -> Callable[[str], bool]:

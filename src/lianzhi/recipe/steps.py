@@ -168,6 +168,9 @@ class Quantize(Config):
     weights: str = "int8"
     activations: str = "int8"
     techniques: tuple[str | dict[str, dict[str, Any] | None], ...] = ()
+    max_drop: float | None = Field(
+        default=None, ge=0, description="layers return to float until the validation metric falls by no more"
+    )
     training: QAT | None = Field(default=None, description="of qat; its options may stand beside the others")
 
     @model_validator(mode="before")
@@ -179,6 +182,8 @@ class Quantize(Config):
     def _trains_or_not(self) -> Quantize:
         if (self.method == "qat") != (self.training is not None):
             raise ValueError("'training' goes with 'method: qat'")
+        if self.training is not None and self.max_drop is not None:
+            raise ValueError("'max_drop' goes with 'method: ptq': qat trains what it would return to float")
         return self
 
     @classmethod
