@@ -20,7 +20,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[openvino,text,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[openvino,tensorrt,text,dev]'
 	@touch $@
 
 demo: $(READY)

@@ -104,7 +104,7 @@ def measure(which: str, name: str) -> dict[str, Any]:
             start = time.perf_counter()
             path = export_onnx(small, inputs, Path(folder) / "model.onnx")
             session = load(path, runtime="onnxruntime")
-            found = pytree.tree_leaves(session(inputs) if isinstance(inputs, tuple) else session(inputs))
+            found = pytree.tree_leaves(session(inputs))
             entry["export_seconds"] = round(time.perf_counter() - start, 3)
         with torch.no_grad():
             wanted = [x for x in pytree.tree_leaves(_call(small, inputs)) if isinstance(x, torch.Tensor)]

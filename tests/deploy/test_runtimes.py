@@ -20,9 +20,14 @@ def linear(tmp_path_factory):
 def test_every_target_runs_a_model(name, linear):
     runtime = deploy.registry.get(name).build
     assert runtime.name == name
-    assert runtime.installed()
+    if not runtime.installed():
+        pytest.skip(f"{name} is not installed")
     assert runtime.version()
     model = linear if runtime.takes_onnx else nn.Linear(3, 2)
+    if not runtime.executes:
+        with pytest.raises(TargetError, match="does not run them on this machine"):
+            runtime.load(model)
+        return
     for precision in runtime.precisions(model):
         session = runtime.load(model, precision=precision, threads=1)
         assert session(torch.zeros(2, 3)).shape == (2, 2)

@@ -125,7 +125,40 @@ class Perceptron(nn.Module):
         return self.out(torch.relu(self.norm(self.hidden(x))))
 
 
+class Wide(nn.Module):
+    """Two residual blocks, wide enough for int8: an identity, and a projection."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.a, self.b = nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.c, self.side = nn.Conv2d(16, 32, 3, 2, 1), nn.Conv2d(16, 32, 1, 2)
+        self.up, self.linear = nn.ConvTranspose2d(32, 16, 2, 2, bias=True), nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = torch.relu(self.b(torch.relu(self.a(x))) + x)
+        x = torch.relu(self.c(x) + self.side(x))
+        return self.linear(torch.relu(self.up(x)).mean([2, 3]))
+
+
+class Dense(nn.Module):
+    """Values that stand in two concatenations, one inside the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 1), nn.Conv2d(32, 16, 1)
+        self.d = nn.Conv2d(48, 16, 1)
+
+    def forward(self, x):
+        a = torch.relu(self.a(x))
+        ab = torch.cat([a, torch.relu(self.b(a)) * 3], 1)
+        return self.d(torch.cat([ab, self.c(ab)], 1))
+
+
 NETS = {
+    Wide: (3, 16, 16),
+    Dense: (3, 8, 8),
     Residual: (3, 16, 16),
     Projection: (3, 16, 16),
     Inverted: (3, 16, 16),

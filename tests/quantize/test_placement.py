@@ -64,8 +64,9 @@ def test_nothing_stands_between_a_convolution_and_its_activation(target):
 @pytest.mark.parametrize("target", RULES)
 def test_a_sum_before_a_layer_norm_stays_float(target):
     _, placement = placed(Feed, target)
-    assert [layer_name(node) for node in placement.weights] == ["up", "down", "out"]
-    assert names(placement) == ["x", "gelu", "layer_norm"]
+    last = [] if target == "tensorrt" else ["out"]  # 32 to 4: too narrow
+    assert [layer_name(node) for node in placement.weights] == ["up", "down", *last]
+    assert names(placement) == ["x", "gelu", *(["layer_norm"] if last else [])]
 
 
 def test_logits_stay_float_and_ignored_layers_too():

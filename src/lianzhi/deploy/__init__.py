@@ -1,6 +1,6 @@
 """Where a model runs: export, and one runtime a file."""
 
-from lianzhi.deploy import onnxruntime, openvino, pytorch
+from lianzhi.deploy import onnxruntime, openvino, pytorch, tensorrt
 from lianzhi.deploy.inspection import is_quantized, onnx_example_inputs
 from lianzhi.deploy.onnx import copy_onnx, export_onnx, write_onnx
 from lianzhi.deploy.runtime import PRECISIONS, Runtime, load, onnx_runtimes, registry
@@ -21,5 +21,6 @@ __all__ = [
     "openvino",
     "pytorch",
     "registry",
+    "tensorrt",
     "write_onnx",
 ]

@@ -25,6 +25,7 @@ class Runtime(ABC):
     package: str  # the library, as it is imported
     extra: str  # the extra of Lianzhi that brings it; "" for what Lianzhi itself depends on
     takes_onnx: bool = True
+    executes: bool = True  # or builds for another machine
 
     def installed(self) -> bool:
         """Whether the library is there. Imports nothing."""
@@ -116,12 +117,16 @@ def model_file(path: str | os.PathLike[str]) -> Path:
 
 
 def onnx_runtimes() -> list[str]:
-    """The names of the targets that run ONNX files, installed or not.
+    """The names of the targets that run ONNX files on this machine, installed or not.
 
     >>> onnx_runtimes()
     ['onnxruntime', 'openvino']
     """
-    return [name for name in registry.names() if registry.get(name).build.takes_onnx]
+    return [
+        name
+        for name in registry.names()
+        if registry.get(name).build.takes_onnx and registry.get(name).build.executes
+    ]
 
 
 def load(

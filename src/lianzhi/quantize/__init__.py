@@ -7,10 +7,13 @@ from lianzhi.quantize.ptq import registry as techniques_registry
 from lianzhi.quantize.qat import make_trainable, same_grid, trained
 from lianzhi.quantize.rules import Finding, lint
 from lianzhi.quantize.scheme import WEIGHTS
+from lianzhi.quantize.table import CalibrationTable
+from lianzhi.quantize.tensorrt_cache import read_tensorrt_cache, write_tensorrt_cache
 from lianzhi.quantize.workflow import check_options, quantize
 
 __all__ = [
     "WEIGHTS",
+    "CalibrationTable",
     "Finding",
     "QuantizedModel",
     "check_options",
@@ -19,8 +22,10 @@ __all__ = [
     "observers_registry",
     "quantize",
     "quantize_onnx",
+    "read_tensorrt_cache",
     "report_table",
     "same_grid",
     "techniques_registry",
     "trained",
+    "write_tensorrt_cache",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from lianzhi.graph import TracedModule, get_tensor
 from lianzhi.quantize.affine import FAKE_CHANNEL, FAKE_TENSOR, MIN_SCALE, qparams
 from lianzhi.quantize.placement import Placement
-from lianzhi.quantize.placement.ops import LINEAR
+from lianzhi.quantize.placement.ops import LINEAR, weight_axis
 from lianzhi.quantize.placement.plan import is_identity
 from lianzhi.quantize.scheme import Scheme, Schemes
 
@@ -60,10 +60,11 @@ def weight_scale(module: TracedModule, name: str, nodes: list[fx.Node], schemes:
     """
     weight, scheme = get_tensor(module, name).detach(), schemes.weights
     assert scheme is not None
-    largest = weight.abs().flatten(1).amax(1)
+    rows = weight.transpose(0, weight_axis(nodes[0])).flatten(1)
+    largest = rows.abs().amax(1)
     scale, _ = qparams(-largest, largest, scheme)
     if scheme.bits <= FEW_BITS:
-        scale = least_squares_scale(weight.flatten(1), scale, scheme)
+        scale = least_squares_scale(rows, scale, scheme)
     for node in nodes if schemes.integer_bias else []:
         bias, quantizer = bias_of(node), input_quantizer(node)
         if bias is not None and quantizer is not None:
@@ -180,7 +181,7 @@ def _before(module: TracedModule, nodes: list[fx.Node], key: str, scheme: Scheme
     with module.graph.inserting_before(nodes[0]):
         scale, zero_point = _read(module, key)
         quantized = module.graph.call_function(
-            FAKE_CHANNEL, (weight, scale, zero_point, 0, scheme.qmin, scheme.qmax)
+            FAKE_CHANNEL, (weight, scale, zero_point, weight_axis(nodes[0]), scheme.qmin, scheme.qmax)
         )
     quantized.meta["val"] = weight.meta["val"]
     for node in nodes:

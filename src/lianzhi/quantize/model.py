@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lianzhi.errors import DataError
 from lianzhi.graph import TracedModule
 from lianzhi.quantize.export import export_quantized
+from lianzhi.quantize.table import CalibrationTable
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,22 @@ class QuantizedModel:
     target: str
     example_inputs: Any = field(repr=False)
     dynamic_batch: bool = True
+    table: CalibrationTable | None = field(default=None, repr=False)
+
+    @property
+    def amax(self) -> dict[str, float]:
+        """The largest magnitude of each quantized value, by its name in the captured graph."""
+        found = self._table().ranges
+        return {name: max(abs(low), abs(high)) for name, (low, high) in found.items()}
+
+    def save_table(self, path: str | os.PathLike[str]) -> Path:
+        """Write the calibration table, with which `quantize` does the same again without data."""
+        return self._table().save(path)
+
+    def _table(self) -> CalibrationTable:
+        if self.table is None:
+            raise DataError("activations are float: there is no calibration table")
+        return self.table
 
     def export(self, path: str | os.PathLike[str]) -> Path:
         """Write the ONNX file with Q/DQ nodes, int8 weights and int32 biases, and return its path."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -32,14 +33,16 @@ def make_report(
     few = _few(batches)
     layers = _layers(floating, quantized, placement, few)
     values = _activations(quantized, placement, ranges, seen, few)
-    worst = sorted(layers, key=lambda row: row["output_sqnr_db"])[:WORST]
+    worst = sorted(layers, key=lambda row: ratio(row, "output_sqnr_db"))[:WORST]
     return {
         "weights": str(schemes.weights or "float"),
         "activations": str(schemes.activations or "float"),
         "layers": layers,
         "values": values,
         "worst": [row["name"] for row in worst],
-        "worst_values": [row["name"] for row in sorted(values, key=lambda row: row["sqnr_db"])[:WORST]],
+        "worst_values": [
+            row["name"] for row in sorted(values, key=lambda row: ratio(row, "sqnr_db"))[:WORST]
+        ],
         "left_float": [{"name": name, "reason": reason} for name, reason in placement.left],
         "output_sqnr_db": _output_sqnr(floating, quantized, few),
     }
@@ -87,7 +90,7 @@ def _layers(
                     "name": names[node.name],
                     "type": str(node.target).split(".")[1],
                     "weight_sqnr_db": sqnr(exact, evaluate(quantized, node.args[1])),
-                    "output_sqnr_db": decibels(*powers[node.name]),
+                    "output_sqnr_db": decibels(*powers[node.name]) if batches else None,
                 }
             )
     return rows
@@ -126,17 +129,28 @@ def _activations(
             "zero_point": int(get_tensor(module, str(quantizers[node.name].args[2].target))),  # type: ignore[union-attr]
             "low": ranges[node][0],
             "high": ranges[node][1],
-            "seen": [seen[node].low, seen[node].high],
-            "clipped": clipped[node.name][0] / max(1, clipped[node.name][1]),
-            "sqnr_db": decibels(*powers[node.name]),
+            "seen": [seen[node].low, seen[node].high] if node in seen else list(ranges[node]),
+            "clipped": clipped[node.name][0] / max(1, clipped[node.name][1]) if batches else None,
+            "sqnr_db": decibels(*powers[node.name]) if batches else None,
         }
         for node in placement.values
         if node not in placement.shares
     ]
 
 
-def _output_sqnr(floating: TracedModule, quantized: TracedModule, batches: list[Any]) -> float:
-    """The ratio of the model's first output."""
+def ratio(row: dict[str, Any], key: str) -> float:
+    """A ratio of a row, to sort by; one that was not measured comes last.
+
+    >>> ratio({"sqnr_db": None}, "sqnr_db")
+    inf
+    """
+    return math.inf if row[key] is None else row[key]
+
+
+def _output_sqnr(floating: TracedModule, quantized: TracedModule, batches: list[Any]) -> float | None:
+    """The ratio of the model's first output; None without data."""
+    if not batches:
+        return None
     signal = noise = 0.0
     with torch.no_grad():
         for batch in batches:
@@ -164,14 +178,18 @@ def text(report: dict[str, Any]) -> str:
         + (f"; {', '.join(names)}" if names else ""),
         f"{len(report['layers'])} layers quantized, {len(report['left_float'])} left float; "
         f"{report['calibration']['samples']} calibration samples, observer {report['observer']['name']}; "
-        f"output SQNR {report['output_sqnr_db']:.1f} dB",
+        f"output SQNR {_shown(report['output_sqnr_db'])} dB",
     ]
-    rows = sorted(report["layers"], key=lambda row: row["output_sqnr_db"])[:WORST]
+    rows = sorted(report["layers"], key=lambda row: ratio(row, "output_sqnr_db"))[:WORST]
     width = max((len(row["name"]) for row in rows), default=5)
     lines = [f"{'worst layers':<{width}}  {'weight dB':>10}  {'output dB':>10}"] if rows else []
     lines += [
-        f"{row['name']:<{width}}  {row['weight_sqnr_db']:>10.1f}  {row['output_sqnr_db']:>10.1f}"
+        f"{row['name']:<{width}}  {row['weight_sqnr_db']:>10.1f}  {_shown(row['output_sqnr_db']):>10}"
         for row in rows
     ]
     lines += [f"left float: {row['name']} ({row['reason']})" for row in report["left_float"]]
     return "\n".join([*head, *lines, *(f"note: {note}" for note in report["notes"])])
+
+
+def _shown(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.1f}"

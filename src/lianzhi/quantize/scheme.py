@@ -24,6 +24,7 @@ class Scheme:
     signed: bool = True
     symmetric: bool = True
     per_channel: bool = False
+    narrow: bool = True  # a symmetric grid leaves out its smallest integer
 
     @property
     def qmax(self) -> int:
@@ -34,10 +35,10 @@ class Scheme:
 
     @property
     def qmin(self) -> int:
-        """The smallest integer; a symmetric grid leaves out -128 so that it is symmetric."""
+        """The smallest integer; a narrow symmetric grid leaves out -128 so that it is symmetric."""
         if not self.signed:
             return 0
-        return -self.qmax if self.symmetric else -(2 ** (self.bits - 1))
+        return -self.qmax if self.symmetric and (self.narrow or self.bits == 7) else -(2 ** (self.bits - 1))
 
     @property
     def levels(self) -> int:
@@ -68,7 +69,9 @@ class Schemes:
 _ACTIVATIONS = {
     "onnxruntime": Scheme(8, signed=False, symmetric=False),
     "openvino": Scheme(8, signed=False, symmetric=False),
+    "tensorrt": Scheme(8, narrow=False),
 }
+_FLOAT_BIAS = frozenset({"tensorrt"})
 WEIGHTS = ("int8", "int4")
 ACTIVATIONS = ("int8", "float")
 
@@ -90,6 +93,7 @@ def schemes(target: str, weights: str, activations: str, *, reduce_range: bool) 
     for name, given, known in (("weights", weights, WEIGHTS), ("activations", activations, ACTIVATIONS)):
         if given not in known:
             raise RecipeError(f"{name}: '{given}' is not offered; known: {', '.join(known)}")
-    bits = 4 if weights == "int4" else 7 if reduce_range and activations == "int8" else 8
+    saturates = reduce_range and activations == "int8" and target != "tensorrt"
+    bits = 4 if weights == "int4" else 7 if saturates else 8
     values = _ACTIVATIONS[target] if activations == "int8" else None
-    return Schemes(Scheme(bits, per_channel=True), values)
+    return Schemes(Scheme(bits, per_channel=True), values, integer_bias=target not in _FLOAT_BIAS)

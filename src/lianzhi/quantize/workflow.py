@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,29 +12,29 @@ from typing import Any
 from torch import nn
 
 from lianzhi import measure
-from lianzhi.errors import RecipeError, did_you_mean
-from lianzhi.graph import TracedModule, are_tokens, capture
-from lianzhi.quantize.calibrate import observe, ranges_of
+from lianzhi.errors import DataError, RecipeError, did_you_mean
+from lianzhi.graph import Graph, TracedModule, are_tokens, capture
 from lianzhi.quantize.control import Origin, control, require_control
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches, samples
 from lianzhi.quantize.insert import insert
 from lianzhi.quantize.model import QuantizedModel
-from lianzhi.quantize.observers import registry
 from lianzhi.quantize.placement import RULES, layer_name, place
-from lianzhi.quantize.placement.ops import WEIGHTED
+from lianzhi.quantize.placement.ops import TRANSPOSED, WEIGHTED
 from lianzhi.quantize.prepare import prepare
-from lianzhi.quantize.ptq import REWRITE, choose
+from lianzhi.quantize.ptq import REWRITE, Chosen, choose
+from lianzhi.quantize.ranges import Ranges, find, options_of
 from lianzhi.quantize.report import make_report
 from lianzhi.quantize.scheme import schemes
 
 DEFAULT_OBSERVER = "mse"
+HELD = WEIGHTED | TRANSPOSED
 
 
 def quantize(
     model: nn.Module,
     example_inputs: Any,
-    calibration: Iterable[Any],
+    calibration: Iterable[Any] | None,
     *,
     target: str = "onnxruntime",
     weights: str = "int8",
@@ -45,6 +46,7 @@ def quantize(
     observer_options: dict[str, Any] | None = None,
     reduce_range: bool | None = None,
     ignore: Sequence[str] = (),
+    calibration_table: str | os.PathLike[str] | None = None,
 ) -> QuantizedModel:
     """Quantize a trained model for a target, with a few hundred samples of calibration data.
 
@@ -58,10 +60,12 @@ def quantize(
     bits instead of 8; by default it does so where this machine's processor would saturate otherwise.
     `techniques` are names, or mappings of a name to its options (`{"gptq": {"damping": 0.02}}`); they are applied
     in an order of their own. `weights` is "int8" or "int4", `activations` "int8" or "float".
-    `ignore` holds patterns of layer names that stay float. With `evaluate` the report holds its value
+    `ignore` holds patterns of layer names that stay float. `calibration_table` is a file that `save_table` wrote
+    of the same model: its ranges are taken, and `calibration` may be None. With `evaluate` the report holds its value
     before and after; with `max_drop` as well, layers return to float, the worst first, until it falls by no more.
 
-    Raises `DataError` for calibration data that are empty, not finite or of the wrong shape, and
+    Raises `DataError` for calibration data that are empty, not finite or of the wrong shape, or a table of another
+    model, and
     `RecipeError` for an option that is not offered, naming those that are.
     """
     check_options(target=target, weights=weights, activations=activations, techniques=techniques)
@@ -71,11 +75,9 @@ def quantize(
         reduce_range = measure.cpu().saturates
     chosen = choose(techniques)
     grids = schemes(target, weights, activations, reduce_range=reduce_range)
-    entry = registry.get(observer)
-    assert entry.config is not None
-    options: Any = entry.config(**(observer_options or {}))
+    options = options_of(observer, observer_options)
     graph = capture(model, example_inputs, dynamic_length=are_tokens(example_inputs))
-    batches = calibration_batches(calibration, graph)
+    batches = _batches(calibration, graph, calibration_table, chosen)
     module: TracedModule = copy.deepcopy(graph.module)
     prepare(module)
     folded, unfolded = fold_batch_norm(module)
@@ -85,32 +87,45 @@ def quantize(
         skipped = technique.apply(module, placement.weights, batches, technique.options)
         applied.append({**technique.to_dict(), "skipped": [list(item) for item in skipped]})
     if grids.activations is None:
-        placement.values, placement.shares = [], {}
-    roots = [node for node in placement.values if node not in placement.shares]
-    seen, ranges = {}, {}
+        placement.values, placement.shares, placement.groups = [], {}, []
+    found = Ranges()
     if grids.activations is not None:
-        seen = observe(module, roots, batches, histogram=options.histogram)
-        ranges = ranges_of(seen, grids.activations, observer, options)
+        found = find(
+            module,
+            placement,
+            batches,
+            grids.activations,
+            model=model,
+            target=target,
+            observer=observer,
+            options=options,
+            rewriting=[item for item in chosen if item.stage == REWRITE],
+            path=calibration_table,
+        )
     float_module = copy.deepcopy(module)
-    insert(module, placement, ranges, grids)
+    insert(module, placement, found.bounds, grids)
     names = [node.name for node in placement.weights]
     for technique in (item for item in chosen if item.stage != REWRITE):
         skipped = technique.apply(float_module, module, batches, names, technique.options)
         applied.append({**technique.to_dict(), "skipped": [list(item) for item in skipped]})
-    report = make_report(float_module, module, placement, ranges, seen, batches, grids)
+    report = make_report(float_module, module, placement, found.bounds, found.seen, batches, grids)
     report |= {
         "target": target,
-        "observer": {"name": observer, **options.to_dict()},
+        "observer": found.table.observer if found.table else {"name": observer, **options.to_dict()},
         "reduce_range": reduce_range,
         "techniques": applied,
-        "calibration": {"batches": len(batches), "samples": samples(batches)},
+        "calibration": {
+            "batches": len(batches),
+            "samples": samples(batches) or (found.table.samples if found.table else 0),
+            "table": None if calibration_table is None else str(calibration_table),
+        },
         "folded": folded,
         "seconds": time.perf_counter() - start,
     }
     report["notes"] = _notes(reduce_range, unfolded, placement.weights)
     if evaluate is not None:
         report["accuracy"] = {"float": float(evaluate(model)), "quantized": float(evaluate(module))}
-    result = QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch)
+    result = QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch, found.table)
     if max_drop is None or evaluate is None:
         return result
     origin = Origin(float_module, RULES[target], _ignored(float_module, ignore), batches)
@@ -129,12 +144,28 @@ def check_options(
     choose(techniques)
 
 
+def _batches(
+    calibration: Iterable[Any] | None, graph: Graph, path: Any, chosen: Sequence[Chosen]
+) -> list[list[Any]]:
+    """The calibration data; none beside a table, unless a technique reads them."""
+    if calibration is not None:
+        return calibration_batches(calibration, graph)
+    if path is None:
+        raise DataError("calibration is None: give batches of data, or calibration_table=…, saved before")
+    reading = [item.name for item in chosen if item.reads_data]
+    if reading:
+        raise DataError(
+            f"technique '{reading[0]}' reads calibration data, and there is only a table: give calibration too"
+        )
+    return []
+
+
 def _ignored(module: TracedModule, patterns: Sequence[str]) -> Callable[[str], bool]:
     """Whether a layer's name matches a pattern; a pattern that matches nothing is refused."""
-    names = [layer_name(node) if node.target in WEIGHTED else node.name for node in module.graph.nodes]
+    names = [layer_name(node) if node.target in HELD else node.name for node in module.graph.nodes]
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
-            layers = [layer_name(node) for node in module.graph.nodes if node.target in WEIGHTED]
+            layers = [layer_name(node) for node in module.graph.nodes if node.target in HELD]
             raise RecipeError(f"ignore: '{pattern}' matches no layer{did_you_mean(pattern, layers)}")
     return lambda name: any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 

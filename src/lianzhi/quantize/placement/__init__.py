@@ -1,8 +1,12 @@
 """Where quantizers go, by target. One target's rules a file."""
 
-from lianzhi.quantize.placement import onnxruntime, openvino
+from lianzhi.quantize.placement import onnxruntime, openvino, tensorrt
 from lianzhi.quantize.placement.plan import Placement, Rules, layer_name, place, tail
 
-RULES: dict[str, Rules] = {"onnxruntime": onnxruntime.RULES, "openvino": openvino.RULES}
+RULES: dict[str, Rules] = {
+    "onnxruntime": onnxruntime.RULES,
+    "openvino": openvino.RULES,
+    "tensorrt": tensorrt.RULES,
+}
 
 __all__ = ["RULES", "Placement", "Rules", "layer_name", "place", "tail"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import fx
 
 aten = torch.ops.aten
 
@@ -24,6 +25,12 @@ TRANSPOSED: set[Any] = {
     aten.conv_transpose2d.input,
     aten.conv_transpose3d.input,
 }
+
+
+def weight_axis(node: fx.Node) -> int:
+    """The axis of an op's weight that holds the output channels."""
+    return 1 if node.target in TRANSPOSED else 0
+
 
 # ops with a computed value on every side that have an integer kernel of their own
 SUMS: set[Any] = {aten.add.Tensor, aten.add_.Tensor}

@@ -27,11 +27,13 @@ WHOLE = 2**63 - 1  # the end of a slice that takes everything
 class Placement:
     """`values`: nodes whose result is quantized, in order; `shares`: of these, which take the scale of which.
 
+    `groups`: values whose one scale, that of the first, holds the range of each.
     `weights`: ops whose weight is quantized; `left`: ops that stay float, with the reason.
     """
 
     values: list[fx.Node] = field(default_factory=list)
     shares: dict[fx.Node, fx.Node] = field(default_factory=dict)
+    groups: list[list[fx.Node]] = field(default_factory=list)
     weights: list[fx.Node] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
 
@@ -42,7 +44,9 @@ class Rules:
 
     `output_of`: ops whose result is always quantized, because the kernel needs it to be; `elementwise`: ops
     that are computed in integers when their result is wanted in integers. `adds_inside`: the kernel of a
-    convolution adds a residual before it rounds, so that branch of a sum has no quantizer.
+    convolution adds a residual before it rounds, so that branch of a sum has no quantizer; without `adds_outside`
+    other sums stay float. `concats_share`: the inputs and the result of a concatenation have one scale.
+    `obstacle` says why a layer stays float all the same.
     """
 
     weighted: frozenset[Any] = frozenset(ops.WEIGHTED)
@@ -52,6 +56,13 @@ class Rules:
     )
     moves: frozenset[Any] = frozenset(ops.MOVES)
     adds_inside: bool = False
+    adds_outside: bool = True
+    concats_share: bool = False
+    obstacle: Callable[[TracedModule, fx.Node], str] | None = None
+
+    def stays_float(self, module: TracedModule, node: fx.Node) -> str:
+        """Why the target is no faster with this layer in int8, or ""."""
+        return self.obstacle(module, node) if self.obstacle is not None else ""
 
 
 def layer_name(node: fx.Node) -> str:
@@ -74,6 +85,7 @@ def place(module: TracedModule, rules: Rules, ignored: Callable[[str], bool]) ->
     """Apply a target's rules to a graph whose BatchNorms are folded."""
     result = Placement()
     wanted: set[fx.Node] = set()
+    together: list[list[fx.Node]] = []
     for node in reversed(list(module.graph.nodes)):
         if node.op != "call_function":
             continue
@@ -82,23 +94,28 @@ def place(module: TracedModule, rules: Rules, ignored: Callable[[str], bool]) ->
                 (layer_name(node), "the target has no integer kernel for transposed convolutions")
             )
         if node.target in rules.weighted:
-            reason = _weighted_obstacle(module, node, ignored)
+            reason = _weighted_obstacle(module, node, ignored) or rules.stays_float(module, node)
             if reason:
                 result.left.append((layer_name(node), reason))
                 continue
             result.weights.append(node)
-            wanted.add(_source(node.args[0]))
+            wanted.add(source(node.args[0]))
             if node.target in rules.output_of:
                 wanted.add(tail(node))
         elif node.target in rules.elementwise and tail(node) in wanted and not ignored(node.name):
-            operands = [_source(operand) for operand in _operands(node)]
+            operands = [source(operand) for operand in _operands(node)]
             inside = _added_inside(node, operands) if rules.adds_inside else None
+            if node.target in ops.SUMS and inside is None and not rules.adds_outside:
+                continue
             wanted.update(operand for operand in operands if operand is not inside)
+            if rules.concats_share and node.target in ops.CONCATS:
+                together.append([tail(node), *operands])
         elif _moves(node, rules) and node in wanted:
             wanted.add(_moved(node))
     result.weights.reverse()
     result.left.reverse()
     _collect(module, rules, wanted, result)
+    _share(result, together)
     return result
 
 
@@ -116,13 +133,29 @@ def _collect(module: TracedModule, rules: Rules, wanted: set[fx.Node], result: P
                 result.shares[node] = result.shares.get(source, source)
 
 
+def _share(result: Placement, together: list[list[fx.Node]]) -> None:
+    """Give sets of values that overlap one scale."""
+    merged: list[set[fx.Node]] = []
+    for nodes in together:
+        new = {result.shares.get(node, node) for node in nodes if node in result.values}
+        apart = [group for group in merged if not group & new]
+        merged = [*apart, new.union(*(group for group in merged if group & new))]
+    for group in merged:
+        ordered = sorted(group)
+        if len(ordered) > 1:
+            result.groups.append(ordered)
+            result.shares |= dict.fromkeys(ordered[1:], ordered[0])
+            moved = [node for node, root in result.shares.items() if root in group and node is not ordered[0]]
+            result.shares |= dict.fromkeys(moved, ordered[0])
+
+
 def _weighted_obstacle(module: TracedModule, node: fx.Node, ignored: Callable[[str], bool]) -> str:
     weight = node.args[1]
     if ignored(layer_name(node)):
         return "ignored, as asked"
     if not isinstance(weight, fx.Node) or weight.op != "get_attr":
         return "its weight is computed, not a parameter"
-    if not _is_float(_source(node.args[0])):
+    if not _is_float(source(node.args[0])):
         return "its input is not float32"
     return ""
 
@@ -148,7 +181,7 @@ def _added_inside(node: fx.Node, operands: list[fx.Node]) -> fx.Node | None:
 
 
 def _moves(node: fx.Node, rules: Rules) -> bool:
-    if is_identity(node):
+    if is_identity(node) or not rules.moves:
         return False
     if node.target in ops.PADS:
         return _pads_with_zero(node)
@@ -160,7 +193,7 @@ def _moves(node: fx.Node, rules: Rules) -> bool:
 def _moved(node: fx.Node) -> fx.Node:
     """The node whose values a move passes on."""
     split = node.target is operator.getitem
-    return _source(node.args[0].args[0] if split else node.args[0])  # type: ignore[union-attr]
+    return source(node.args[0].args[0] if split else node.args[0])  # type: ignore[union-attr]
 
 
 def _pads_with_zero(node: fx.Node) -> bool:
@@ -170,7 +203,7 @@ def _pads_with_zero(node: fx.Node) -> bool:
     return mode != "constant" or not value
 
 
-def _source(node: Any) -> fx.Node:
+def source(node: Any) -> fx.Node:
     """The node that makes a value, seen through ops that do nothing."""
     while is_identity(node):
         node = node.args[0]

@@ -30,6 +30,7 @@ class Equalization(TechniqueConfig):
     """`rounds`: how often all pairs are gone through, at most."""
 
     stage: ClassVar[int] = REWRITE
+    reads_data: ClassVar[bool] = False
     rounds: int = Field(default=20, ge=1)
 
 

@@ -23,9 +23,10 @@ Skipped = list[tuple[str, str]]  # layers that a technique left as they were, wi
 
 
 class TechniqueConfig(Config):
-    """Options of a technique; `stage` says when it is applied."""
+    """Options of a technique; `stage` says when it is applied, `reads_data` whether it needs calibration data."""
 
     stage: ClassVar[int] = ROUND
+    reads_data: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Chosen:
         """When it is applied."""
         stage: int = self.options.stage
         return stage
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether it needs calibration data, a calibration table not being enough."""
+        reads: bool = self.options.reads_data
+        return reads
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready values."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 from lianzhi.errors import RecipeError, did_you_mean
-from lianzhi.quantize.rules import numbers, structure
+from lianzhi.quantize.rules import numbers, structure, tensorrt
 from lianzhi.quantize.rules.finding import RULES, Finding, Rule
 from lianzhi.quantize.rules.qdq import QdqGraph
 
-__all__ = ["RULES", "Finding", "QdqGraph", "Rule", "lint", "numbers", "structure"]
+__all__ = ["RULES", "Finding", "QdqGraph", "Rule", "lint", "numbers", "structure", "tensorrt"]
 
 
 def lint(path: str | os.PathLike[str], target: str) -> list[Finding]:

@@ -12,6 +12,7 @@ from lianzhi.quantize.rules.qdq import QdqGraph, name_of
 
 Found = Iterator[tuple[str, str, str]]
 CPU = ("onnxruntime", "openvino")
+ALL = (*CPU, "tensorrt")
 
 
 @rule("symmetric-activations", "onnxruntime")
@@ -27,7 +28,7 @@ def symmetric_activations(graph: QdqGraph) -> Found:
             )
 
 
-@rule("float-weights", *CPU)
+@rule("float-weights", *ALL)
 def float_weights(graph: QdqGraph) -> Found:
     """Weights stored in float and quantized each time the model is loaded or run."""
     for node, reader in graph.weights():
@@ -40,7 +41,7 @@ def float_weights(graph: QdqGraph) -> Found:
             )
 
 
-@rule("per-tensor-weights", *CPU)
+@rule("per-tensor-weights", *ALL)
 def per_tensor_weights(graph: QdqGraph) -> Found:
     """One scale for a whole convolution."""
     for node, reader in graph.weights():
@@ -55,7 +56,7 @@ def per_tensor_weights(graph: QdqGraph) -> Found:
                 )
 
 
-@rule("bad-scale", *CPU)
+@rule("bad-scale", *ALL)
 def bad_scale(graph: QdqGraph) -> Found:
     """Scales that are zero, negative, infinite or NaN."""
     for node in graph.nodes:

@@ -9,10 +9,11 @@ from lianzhi.quantize.rules.qdq import CLAMPS, WEIGHTED, QdqGraph, name_of
 
 Found = Iterator[tuple[str, str, str]]
 CPU = ("onnxruntime", "openvino")
+ALL = (*CPU, "tensorrt")
 MOVES = {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"}
 
 
-@rule("batch-norm-not-folded", *CPU)
+@rule("batch-norm-not-folded", *ALL)
 def batch_norm_not_folded(graph: QdqGraph) -> Found:
     """A BatchNorm that could be part of the convolution before it."""
     for node in graph.nodes:
@@ -29,7 +30,7 @@ def batch_norm_not_folded(graph: QdqGraph) -> Found:
             )
 
 
-@rule("quantizer-before-relu", *CPU)
+@rule("quantizer-before-relu", *ALL)
 def quantizer_before_relu(graph: QdqGraph) -> Found:
     """A pair of Q and DQ between an op and its ReLU."""
     for node in graph.nodes:
@@ -50,7 +51,7 @@ def quantizer_before_relu(graph: QdqGraph) -> Found:
             )
 
 
-@rule("half-quantized", *CPU)
+@rule("half-quantized", *ALL)
 def half_quantized(graph: QdqGraph) -> Found:
     """An op with a quantized input and a float weight, or the other way round."""
     for node, reader in graph.weights():
