@@ -48,7 +48,7 @@ def quantize_symmetric(values: Tensor, scale: Tensor, qmin: int, qmax: int, axis
     >>> quantize_symmetric(torch.tensor([-9.0, 0.0, 0.31]), torch.tensor(0.1), -64, 64).tolist()
     [-64, 0, 3]
     """
-    inverse = 1.0 / _along(scale, values, axis)  # as PyTorch's own kernels do, so that both round alike
+    inverse = 1.0 / along(scale, values, axis)  # as PyTorch's own kernels do, so that both round alike
     return torch.clamp((values * inverse).round().double(), qmin, qmax).to(torch.int32)
 
 
@@ -58,7 +58,7 @@ def dequantize_symmetric(integers: Tensor, scale: Tensor, axis: int = 0) -> Tens
     >>> dequantize_symmetric(torch.tensor([[1], [2]], dtype=torch.int8), torch.tensor([0.5, 0.25])).tolist()
     [[0.5], [0.5]]
     """
-    return integers.to(torch.float32) * _along(scale, integers, axis)
+    return integers.to(torch.float32) * along(scale, integers, axis)
 
 
 def fake_quantize(values: Tensor, scale: Tensor, zero_point: Tensor, scheme: Scheme, axis: int = 0) -> Tensor:
@@ -96,7 +96,7 @@ def decibels(signal: float, noise: float) -> float:
     return max(-200.0, min(200.0, 10 * math.log10(signal / noise))) if signal > 0 else -200.0
 
 
-def _along(vector: Tensor, values: Tensor, axis: int) -> Tensor:
+def along(vector: Tensor, values: Tensor, axis: int) -> Tensor:
     """A vector shaped so that it goes along one axis of `values`; a scalar as it is."""
     if vector.dim() == 0:
         return vector

@@ -14,13 +14,12 @@ from lianzhi.quantize.affine import FAKE_CHANNEL, FAKE_TENSOR, MIN_SCALE, qparam
 from lianzhi.quantize.placement import Placement
 from lianzhi.quantize.placement.ops import LINEAR, weight_axis
 from lianzhi.quantize.placement.plan import is_identity
+from lianzhi.quantize.rows import row_scale
 from lianzhi.quantize.scheme import Scheme, Schemes
 
 HOME = "quantizers"
 BIAS_STEPS = 2.0**30  # a bias is stored in int32, in steps of (input scale * weight scale)
 BIAS_MAX = 2**31 - 1
-FEW_BITS = 4  # from here on clipping a weight costs less than coarse steps
-SHARES = [1 - 0.02 * index for index in range(31)]
 
 
 def insert(
@@ -60,11 +59,7 @@ def weight_scale(module: TracedModule, name: str, nodes: list[fx.Node], schemes:
     """
     weight, scheme = get_tensor(module, name).detach(), schemes.weights
     assert scheme is not None
-    rows = weight.transpose(0, weight_axis(nodes[0])).flatten(1)
-    largest = rows.abs().amax(1)
-    scale, _ = qparams(-largest, largest, scheme)
-    if scheme.bits <= FEW_BITS:
-        scale = least_squares_scale(rows, scale, scheme)
+    scale = row_scale(weight.transpose(0, weight_axis(nodes[0])).flatten(1), scheme)
     for node in nodes if schemes.integer_bias else []:
         bias, quantizer = bias_of(node), input_quantizer(node)
         if bias is not None and quantizer is not None:
@@ -72,24 +67,6 @@ def weight_scale(module: TracedModule, name: str, nodes: list[fx.Node], schemes:
             least = get_tensor(module, str(bias.target)).detach().abs() / (step * BIAS_STEPS)
             scale = torch.maximum(scale, least.clamp(min=MIN_SCALE))
     return scale
-
-
-def least_squares_scale(rows: Tensor, scale: Tensor, scheme: Scheme) -> Tensor:
-    """Of each row's scale and shares of it, the one with the least squared error of rounding.
-
-    >>> rows = torch.tensor([[1.0] * 20 + [1.2]])
-    >>> least_squares_scale(rows, torch.tensor([1.2]), Scheme(2))  # 1.2 would be exact for one value of 21
-    tensor([1.0080])
-    """
-    best = torch.full_like(scale, float("inf"), dtype=torch.float64)
-    chosen = scale
-    for share in SHARES:
-        tried = (scale * share).clamp(min=MIN_SCALE)
-        rounded = (rows / tried[:, None]).round().clamp(scheme.qmin, scheme.qmax) * tried[:, None]
-        error = (rounded - rows).double().square().sum(1)
-        chosen = torch.where(error < best, tried, chosen)
-        best = torch.minimum(best, error)
-    return chosen
 
 
 def bias_of(node: fx.Node) -> fx.Node | None:

@@ -84,7 +84,7 @@ def quantize(
     placement = place(module, RULES[target], _ignored(module, ignore))
     applied = []
     for technique in (item for item in chosen if item.stage == REWRITE):
-        skipped = technique.apply(module, placement.weights, batches, technique.options)
+        skipped = technique.apply(module, placement.weights, batches, technique.options, grids)
         applied.append({**technique.to_dict(), "skipped": [list(item) for item in skipped]})
     if grids.activations is None:
         placement.values, placement.shares, placement.groups = [], {}, []

@@ -21,9 +21,9 @@ from lianzhi.graph import TracedModule, get_tensor
 from lianzhi.quantize.placement import layer_name
 from lianzhi.quantize.ptq.grams import as_matrix, columns, groups_of, obstacle, second_moment
 from lianzhi.quantize.ptq.technique import ROUND, Skipped, TechniqueConfig, registry
-from lianzhi.quantize.ptq.walk import layers, weight_of
+from lianzhi.quantize.ptq.walk import Layer, layers, weight_of
 
-LOW, HIGH = -0.1, 1.1
+LOW, HIGH = -0.1, 1.1  # the sigmoid is stretched to these, so that it reaches 0 and 1
 WARM_UP = 0.2  # share of the steps without regularization
 BETA = (20.0, 2.0)
 
@@ -47,27 +47,32 @@ def apply(
         reason = obstacle(layer.node)
         if reason:
             skipped.append((layer_name(layer.node), reason))
-            continue
-        weight = weight_of(quantized, layer.node)
-        values = get_tensor(quantized, weight.name)
-        groups = groups_of(layer.node)
-        own, cross = torch.zeros(1), torch.zeros(1)
-        for batch, exact in zip(layer.inputs, layer.exact, strict=True):
-            seen = columns(layer.node, batch, values)
-            own = own + second_moment(seen, seen)
-            cross = cross + second_moment(columns(layer.node, exact, values), seen)
-        rounded = adaround(
-            as_matrix(values.detach(), groups),
-            own,
-            cross,
-            weight.scale.reshape(groups, -1),
-            weight.qmin,
-            weight.qmax,
-            **options.to_dict(),
-        )
-        with torch.no_grad():
-            values.copy_(rounded.reshape(values.shape))
+        else:
+            round_layer_(quantized, layer, options)
     return skipped
+
+
+def round_layer_(quantized: TracedModule, layer: Layer, options: Adaround) -> None:
+    """Round the weight of one op, in place."""
+    weight = weight_of(quantized, layer.node)
+    values = get_tensor(quantized, weight.name)
+    groups = groups_of(layer.node)
+    own, cross = torch.zeros(1), torch.zeros(1)
+    for batch, exact in zip(layer.inputs, layer.exact, strict=True):
+        seen = columns(layer.node, batch, values)
+        own = own + second_moment(seen, seen)
+        cross = cross + second_moment(columns(layer.node, exact, values), seen)
+    rounded = adaround(
+        as_matrix(values.detach(), groups),
+        own,
+        cross,
+        weight.scale.reshape(groups, -1),
+        weight.qmin,
+        weight.qmax,
+        **options.to_dict(),
+    )
+    with torch.no_grad():
+        values.copy_(rounded.reshape(values.shape))
 
 
 def adaround(
@@ -102,18 +107,13 @@ def adaround(
 
     exact = error(weight.float())
     unit = (error(nearest) - exact).clamp(min=torch.finfo(torch.float32).tiny)
-    share = ((ratio - floor - LOW) / (HIGH - LOW)).clamp(1e-4, 1 - 1e-4)
-    choice = torch.logit(share).requires_grad_()
+    choice = undecided(ratio - floor).requires_grad_()
     optimizer = torch.optim.Adam([choice], lr=lr)
     for index in range(steps):
         with torch.enable_grad():
-            up = (torch.sigmoid(choice) * (HIGH - LOW) + LOW).clamp(0, 1)
+            up = raised(choice)
             loss = (error((floor + up).clamp(qmin, qmax) * step) - exact) / unit
-            progress = index / steps
-            if progress >= WARM_UP:
-                cooled = (progress - WARM_UP) / (1 - WARM_UP)
-                beta = BETA[0] + (BETA[1] - BETA[0]) * cooled
-                loss = loss + regularization * (1 - (2 * up - 1).abs() ** beta).mean()
+            loss = loss + regularization * penalty(up, index / steps)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -122,6 +122,28 @@ def adaround(
     )
     better = error(result) <= error(nearest)
     return (result if better else nearest).to(weight.dtype)
+
+
+def undecided(share: Tensor) -> Tensor:
+    """V of which h(V) is the share of a step that a weight lies above its floor."""
+    return torch.logit(((share - LOW) / (HIGH - LOW)).clamp(1e-4, 1 - 1e-4))
+
+
+def raised(choice: Tensor) -> Tensor:
+    """h(V): 0 is down, 1 is up.
+
+    >>> raised(torch.tensor([-9.0, 0.0, 9.0]))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+    return (torch.sigmoid(choice) * (HIGH - LOW) + LOW).clamp(0, 1)
+
+
+def penalty(up: Tensor, progress: float) -> Tensor:
+    """The mean of ``1 - |2 h(V) - 1|^beta``, after a warm-up; `progress` goes from 0 to 1."""
+    if progress < WARM_UP:
+        return torch.zeros(())
+    beta = BETA[0] + (BETA[1] - BETA[0]) * (progress - WARM_UP) / (1 - WARM_UP)
+    return (1 - (2 * up - 1).abs() ** beta).mean()
 
 
 def _polish(

@@ -18,11 +18,11 @@ from lianzhi.graph import TracedModule, get_tensor
 from lianzhi.quantize.placement import layer_name
 from lianzhi.quantize.placement.ops import LINEAR
 from lianzhi.quantize.placement.plan import is_identity
+from lianzhi.quantize.ptq.following import HOMOGENEOUS, bias_node, own, weight_tensor
 from lianzhi.quantize.ptq.grams import groups_of, obstacle
 from lianzhi.quantize.ptq.technique import REWRITE, Skipped, TechniqueConfig, registry
+from lianzhi.quantize.scheme import Schemes
 
-aten = torch.ops.aten
-HOMOGENEOUS = {aten.relu.default, aten.relu_.default, aten.max_pool2d.default, aten.max_pool1d.default}
 SETTLED = 0.01
 
 
@@ -38,10 +38,14 @@ class Equalization(TechniqueConfig):
     "equalization", "channels of like range, in ReLU networks", paper="1906.04721", config=Equalization
 )
 def apply(
-    module: TracedModule, weighted: list[fx.Node], batches: list[Any], options: Equalization
+    module: TracedModule,
+    weighted: list[fx.Node],
+    batches: list[Any],
+    options: Equalization,
+    schemes: Schemes | None = None,
 ) -> Skipped:
     """Equalize all pairs among these ops, in place; what the module computes stays the same."""
-    pairs, skipped = _pairs(module, weighted)
+    pairs, skipped = following_pairs(module, weighted)
     for _ in range(options.rounds):
         change = max((_equalize(module, *pair) for pair in pairs), default=0.0)
         if change < SETTLED:
@@ -59,7 +63,10 @@ def equalization(first: Tensor, second: Tensor) -> Tensor:
     return torch.where(usable, (first / second.where(usable, torch.ones_like(second))).sqrt(), 1.0)
 
 
-def _pairs(module: TracedModule, weighted: list[fx.Node]) -> tuple[list[tuple[fx.Node, fx.Node]], Skipped]:
+def following_pairs(
+    module: TracedModule, weighted: list[fx.Node]
+) -> tuple[list[tuple[fx.Node, fx.Node]], Skipped]:
+    """Layers that follow one another with nothing but ReLU and maxima between; the others with the reason."""
     pairs, skipped = [], []
     for second in weighted:
         first: Any = second.args[0]
@@ -70,11 +77,11 @@ def _pairs(module: TracedModule, weighted: list[fx.Node]) -> tuple[list[tuple[fx
         alone = isinstance(first, fx.Node) and first in weighted and len(first.users) == 1
         if not alone:
             skipped.append((layer_name(second), "no layer stands before it with nothing but ReLU between"))
-        elif any(obstacle(node) or not _own_weight(module, node) for node in (first, second)):
+        elif any(obstacle(node) or not own(module, node) for node in (first, second)):
             skipped.append(
                 (layer_name(second), "one of the two layers is of another kind, or shares its weight")
             )
-        elif _matrix(module, second).shape[0] != _weight(module, first).shape[0]:
+        elif _matrix(module, second).shape[0] != weight_tensor(module, first).shape[0]:
             skipped.append((layer_name(second), "its inputs are not the channels of the layer before it"))
         else:
             pairs.append((first, second))
@@ -83,14 +90,14 @@ def _pairs(module: TracedModule, weighted: list[fx.Node]) -> tuple[list[tuple[fx
 
 def _equalize(module: TracedModule, first: fx.Node, second: fx.Node) -> float:
     """Equalize one pair; the largest relative change that it made."""
-    weight, other = _weight(module, first), _matrix(module, second)
+    weight, other = weight_tensor(module, first), _matrix(module, second)
     factor = equalization(weight.abs().flatten(1).amax(1), other.abs().amax(1))
     with torch.no_grad():
         weight.div_(factor.view(-1, *[1] * (weight.dim() - 1)))
-        bias: Any = first.args[2] if len(first.args) > 2 else first.kwargs.get("bias")
+        bias = bias_node(first)
         if isinstance(bias, fx.Node):
             get_tensor(module, str(bias.target)).div_(factor)
-        target = _weight(module, second)
+        target = weight_tensor(module, second)
         if groups_of(second) == 1:
             target.mul_(factor.view(1, -1, *[1] * (target.dim() - 2)))
         else:  # each group reads its own channels
@@ -101,32 +108,8 @@ def _equalize(module: TracedModule, first: fx.Node, second: fx.Node) -> float:
 
 def _matrix(module: TracedModule, node: fx.Node) -> Tensor:
     """A weight as (input channels, everything else), the channels of all groups one after another."""
-    weight, groups = _weight(module, node), groups_of(node)
+    weight, groups = weight_tensor(module, node), groups_of(node)
     if node.target in LINEAR:
         return weight.T
     split = weight.reshape(groups, len(weight) // groups, weight.shape[1], -1)
     return split.transpose(1, 2).reshape(groups * weight.shape[1], -1)
-
-
-def _weight(module: TracedModule, node: fx.Node) -> Tensor:
-    return get_tensor(module, str(node.args[1].target)).detach()  # type: ignore[union-attr]
-
-
-def _own_weight(module: TracedModule, node: fx.Node) -> bool:
-    """Whether no other op reads the weight or the bias, under any name, and both are parameters."""
-    bias: Any = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
-    for item in (node.args[1], bias):
-        if item is None:
-            continue
-        if not isinstance(item, fx.Node) or item.op != "get_attr":
-            return False
-        tensor = get_tensor(module, str(item.target))
-        readers = [
-            user
-            for other in module.graph.nodes
-            if other.op == "get_attr" and get_tensor(module, str(other.target)) is tensor
-            for user in other.users
-        ]
-        if len(readers) != 1:
-            return False
-    return True

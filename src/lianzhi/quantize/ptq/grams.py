@@ -59,6 +59,14 @@ def columns(node: fx.Node, values: Tensor, weight: Tensor) -> Tensor:
     return split.permute(1, 2, 0, 3).reshape(groups, split.shape[2], -1)
 
 
+def pads(node: fx.Node) -> bool:
+    """Whether a layer puts zeros around what it reads."""
+    if node.target in LINEAR:
+        return False
+    padding = _pair(node, 4, 1)
+    return padding == "same" or (padding != "valid" and any(padding))
+
+
 def second_moment(left: Tensor, right: Tensor) -> Tensor:
     """The sum over positions of ``left right^T``, in float64 ``(groups, features, features)``."""
     return (left @ right.transpose(1, 2)).double()

@@ -23,9 +23,13 @@ Skipped = list[tuple[str, str]]  # layers that a technique left as they were, wi
 
 
 class TechniqueConfig(Config):
-    """Options of a technique; `stage` says when it is applied, `reads_data` whether it needs calibration data."""
+    """Options of a technique; `stage` says when it is applied, `reads_data` whether it needs calibration data.
+
+    Of the same stage those of a lower `turn` come first.
+    """
 
     stage: ClassVar[int] = ROUND
+    turn: ClassVar[int] = 0
     reads_data: ClassVar[bool] = True
 
 
@@ -76,7 +80,7 @@ def choose(techniques: Sequence[str | dict[str, Any]]) -> list[Chosen]:
         raise RecipeError(
             f"techniques: {' and '.join(rounding)} each choose how weights are rounded; keep one of them"
         )
-    return sorted(chosen, key=lambda item: item.stage)
+    return sorted(chosen, key=lambda item: (item.stage, item.options.turn))
 
 
 def _one(item: Any) -> Chosen:

@@ -82,10 +82,28 @@ def run(module: TracedModule, node: fx.Node, value: Tensor) -> Tensor:
     return result
 
 
+def values_of(module: TracedModule, nodes: Collection[fx.Node], batches: list[Any]) -> list[Environment]:
+    """The values of some nodes, a dict a batch; nothing is run that stands after the last of them."""
+    kept: list[Environment] = [{} for _ in batches]
+
+    def keep(environments: list[Environment]) -> bool:
+        for node in [item for item in nodes if item not in kept[0] and item in environments[0]]:
+            for held, environment in zip(kept, environments, strict=True):
+                held[node] = environment[node]
+        return len(kept[0]) == len(set(nodes))
+
+    environments: list[Environment] = []
+    for _, environments in _walk(module, batches):
+        if keep(environments):
+            return kept
+    keep(environments)
+    return kept
+
+
 def _walk(module: TracedModule, batches: list[Any]) -> Iterator[tuple[fx.Node, list[Environment]]]:
     """Each op before it runs, with the values that are still needed, a dict a batch."""
     nodes = list(module.graph.nodes)
-    constants = _constants(nodes)
+    constants = constants_of(nodes)
     last = {source: node for node in nodes for source in node.all_input_nodes}
     ends: dict[fx.Node, list[fx.Node]] = {}
     for source, node in last.items():
@@ -111,7 +129,7 @@ def _walk(module: TracedModule, batches: list[Any]) -> Iterator[tuple[fx.Node, l
                     environment.pop(source, None)
 
 
-def _constants(nodes: list[fx.Node]) -> set[fx.Node]:
+def constants_of(nodes: list[fx.Node]) -> set[fx.Node]:
     """Nodes that depend on no input: evaluated when they are read, since techniques change them."""
     found: set[fx.Node] = set()
     for node in nodes:
