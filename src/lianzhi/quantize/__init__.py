@@ -1,5 +1,6 @@
 """Quantization: observers, placement per target, post-training quantization, export, lint."""
 
+from lianzhi.quantize.mixed import Sensitivity, allocate, sensitivity
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.observers import registry as observers_registry
 from lianzhi.quantize.onnx_files import quantize_onnx, report_table
@@ -16,6 +17,8 @@ __all__ = [
     "CalibrationTable",
     "Finding",
     "QuantizedModel",
+    "Sensitivity",
+    "allocate",
     "check_options",
     "lint",
     "make_trainable",
@@ -25,6 +28,7 @@ __all__ = [
     "read_tensorrt_cache",
     "report_table",
     "same_grid",
+    "sensitivity",
     "techniques_registry",
     "trained",
     "write_tensorrt_cache",

@@ -6,7 +6,7 @@ import copy
 import fnmatch
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -18,6 +18,7 @@ from lianzhi.quantize.control import Origin, control, require_control
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches, samples
 from lianzhi.quantize.insert import insert
+from lianzhi.quantize.layers import choices_of, coarsen, in_float
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.placement import RULES, layer_name, place
 from lianzhi.quantize.placement.ops import TRANSPOSED, WEIGHTED
@@ -47,6 +48,7 @@ def quantize(
     reduce_range: bool | None = None,
     ignore: Sequence[str] = (),
     calibration_table: str | os.PathLike[str] | None = None,
+    layers: Mapping[str, str] | None = None,
 ) -> QuantizedModel:
     """Quantize a trained model for a target, with a few hundred samples of calibration data.
 
@@ -60,8 +62,9 @@ def quantize(
     bits instead of 8; by default it does so where this machine's processor would saturate otherwise.
     `techniques` are names, or mappings of a name to its options (`{"gptq": {"damping": 0.02}}`); they are applied
     in an order of their own. `weights` is "int8" or "int4", `activations` "int8" or "float".
-    `ignore` holds patterns of layer names that stay float. `calibration_table` is a file that `save_table` wrote
-    of the same model: its ranges are taken, and `calibration` may be None. With `evaluate` the report holds its value
+    `ignore` holds patterns of layer names that stay float; `layers` maps patterns to "int4", "int8" or "float".
+    `calibration_table` is a file that `save_table` wrote of the same model: its ranges are taken, and `calibration`
+    may be None. With `evaluate` the report holds its value
     before and after; with `max_drop` as well, layers return to float, the worst first, until it falls by no more.
 
     Raises `DataError` for calibration data that are empty, not finite or of the wrong shape, or a table of another
@@ -81,6 +84,8 @@ def quantize(
     module: TracedModule = copy.deepcopy(graph.module)
     prepare(module)
     folded, unfolded = fold_batch_norm(module)
+    choices = choices_of(module, layers, weights)
+    ignore = [*ignore, *in_float(choices)]
     placement = place(module, RULES[target], _ignored(module, ignore))
     applied = []
     for technique in (item for item in chosen if item.stage == REWRITE):
@@ -104,6 +109,7 @@ def quantize(
         )
     float_module = copy.deepcopy(module)
     insert(module, placement, found.bounds, grids)
+    coarsen(module, choices)
     names = [node.name for node in placement.weights]
     for technique in (item for item in chosen if item.stage != REWRITE):
         skipped = technique.apply(float_module, module, batches, names, technique.options)
@@ -120,6 +126,7 @@ def quantize(
             "table": None if calibration_table is None else str(calibration_table),
         },
         "folded": folded,
+        "mixed": choices,
         "seconds": time.perf_counter() - start,
     }
     report["notes"] = _notes(reduce_range, unfolded, placement.weights)
