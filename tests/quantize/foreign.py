@@ -114,3 +114,29 @@ def integers(path):
         for item in onnx.load(path).graph.initializer
         if item.data_type == TensorProto.INT8 and len(item.dims) > 1
     }
+
+
+def wide(path):
+    """32 channels: a residual sum, a concatenation, a transposed convolution, and layers too small to gain."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c1"], pads=[1, 1, 1, 1], name="stem"),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], pads=[1, 1, 1, 1], name="inner"),
+        helper.make_node("Add", ["c2", "r1"], ["sum"]),
+        helper.make_node("Relu", ["sum"], ["r2"]),
+        helper.make_node("Concat", ["r1", "r2"], ["both"], axis=1),
+        helper.make_node("Conv", ["both", "w3"], ["c3"], name="mixing"),
+        helper.make_node("ConvTranspose", ["c3", "w4"], ["up"], strides=[2, 2], name="up"),
+        helper.make_node("Conv", ["up", "w5"], ["y"], name="narrow"),
+    ]
+    shapes = {
+        "w1": (32, 3, 3, 3),
+        "w2": (32, 32, 3, 3),
+        "w3": (32, 64, 1, 1),
+        "w4": (32, 24, 2, 2),
+        "w5": (4, 24, 1, 1),
+    }
+    held = [*((name, weights(*shape)) for name, shape in shapes.items()), ("b2", weights(32, 1)[:, 0])]
+    return save(
+        path, nodes, {"x": ["n", 3, 12, 12]}, {"y": ["n", 4, 24, 24]}, initializers=held, opset=17, ir=8
+    )

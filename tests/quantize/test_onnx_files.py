@@ -199,6 +199,36 @@ def test_a_weight_used_twice_is_stored_once(tmp_path):
     assert report["output_sqnr_db"] > 25
 
 
+def test_tensorrt_gets_symmetric_values_and_float_biases(tmp_path):
+    source, batches = foreign.wide(tmp_path / "float.onnx"), foreign.images()
+    report, output = quantized(source, batches, tmp_path, "tensorrt")
+    assert [row["name"] for row in report["layers"]] == ["stem", "inner", "mixing", "up"]
+    assert "fewer than 16 channels (24 to 4)" in report["left_float"][0]["reason"]
+    assert report["lint"] == [] == lint(output, "tensorrt")
+    assert report["notes"] == []  # NVIDIA's parser takes it, where it is installed
+    assert report["output_sqnr_db"] > 25
+    graph = onnx.load(output).graph
+    zeros = {
+        item.name: numpy_helper.to_array(item) for item in graph.initializer if "zero_point" in item.name
+    }
+    assert all(item.dtype == np.int8 and not item.any() for item in zeros.values())
+    add = next(node for node in graph.node if node.op_type == "Add")
+    assert [name.endswith("_dequantized") for name in add.input] == [False, True]
+    concat = next(node for node in graph.node if node.op_type == "Concat")
+    makers = {node.output[0]: node for node in graph.node}
+    assert len({makers[name].input[1] for name in concat.input}) == 1
+
+
+def test_float_layers_stay_float_in_onnxruntime(tmp_path):
+    """Its optimizer would round the weight of a layer that reads a DequantizeLinear."""
+    source, batches = foreign.wide(tmp_path / "float.onnx"), foreign.images()
+    report, output = quantized(source, batches, tmp_path)
+    assert {row["name"] for row in report["left_float"]} == {"up"}
+    assert report["lint"] == []
+    up = next(node for node in onnx.load(output).graph.node if node.op_type == "ConvTranspose")
+    assert up.input[0].endswith("_float")
+
+
 def test_ignored_nodes_stay_float(tmp_path):
     source = foreign.residual(tmp_path / "float.onnx")
     report, _ = quantized(source, foreign.images(), tmp_path, ignore=["sec*"])

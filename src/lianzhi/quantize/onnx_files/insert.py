@@ -17,17 +17,11 @@ Scales = dict[str, torch.Tensor]
 
 
 def insert(
-    net: Net,
-    placement: FilePlacement,
-    ranges: dict[str, tuple[float, float]],
-    schemes: Schemes,
-    *,
-    shared: bool,
+    net: Net, placement: FilePlacement, ranges: dict[str, tuple[float, float]], schemes: Schemes
 ) -> Scales:
     """Quantize the values and weights of a placement, in place; return each weight's scales by its name.
 
-    A value that is a result of the model keeps its name behind the quantizer. `shared`: all readers read the
-    quantized value; otherwise those that asked for it.
+    Everybody reads the quantized value; one that is a result of the model keeps its name behind the quantizer.
     """
     assert schemes.activations is not None
     assert schemes.weights is not None
@@ -40,8 +34,7 @@ def insert(
         low, high = ranges[root]
         step, zero_point = qparams(torch.tensor(low), torch.tensor(high), schemes.activations)
         steps[name] = step
-        readers = None if shared else placement.edges.get(name, [])
-        inserter.quantize_value(name, root, step, zero_point, schemes.activations, readers)
+        inserter.quantize_value(name, root, step, zero_point, schemes.activations)
     scales: Scales = {}
     by_weight: dict[tuple[str, int], list[Any]] = {}
     for node in placement.weights:
@@ -94,25 +87,19 @@ class Inserter:
             self.prefix += "q_"
 
     def quantize_value(
-        self,
-        name: str,
-        root: str,
-        step: torch.Tensor,
-        zero_point: torch.Tensor,
-        scheme: Scheme,
-        readers: list[Any] | None,
+        self, name: str, root: str, step: torch.Tensor, zero_point: torch.Tensor, scheme: Scheme
     ) -> None:
-        """A pair of Q and DQ behind a value, for all of its readers or for some."""
+        """A pair of Q and DQ behind a value, with the scale of `root`."""
         kind = np.int8 if scheme.signed else np.uint8
         scale = self._constant(f"{root}_scale", step.numpy().astype(np.float32))
         zero = self._constant(f"{root}_zero_point", zero_point.numpy().astype(kind))
         source, result = name, f"{self.prefix}{name}_dequantized"
-        if readers is None and name in self.net.outputs and name in self.net.makers:
+        if name in self.net.outputs and name in self.net.makers:
             source, result = f"{self.prefix}{name}_float", name
             maker = self.net.makers[name]
             maker.output[list(maker.output).index(name)] = source
         else:
-            for reader in self.net.readers.get(name, []) if readers is None else readers:
+            for reader in self.net.readers.get(name, []):
                 _rename(reader, name, result)
         self.source[result] = name
         integers = f"{self.prefix}{name}_quantized"

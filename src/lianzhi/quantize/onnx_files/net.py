@@ -33,6 +33,8 @@ class Net:
         self.inputs = [item.name for item in graph.input]
         typed = (*graph.input, *graph.output, *graph.value_info)
         self.types = {item.name: item.type.tensor_type.elem_type for item in typed}
+        shapes = [(item.name, item.type.tensor_type) for item in typed]
+        self.ranks = {name: len(kind.shape.dim) for name, kind in shapes if kind.HasField("shape")}
 
     def array(self, name: str) -> np.ndarray | None:
         """The value of a constant."""

@@ -7,18 +7,19 @@ from typing import Any
 
 from lianzhi.quantize import placement
 from lianzhi.quantize.placement import ops
+from lianzhi.quantize.placement.tensorrt import LEAST
 
 CONVOLUTIONS = frozenset({"Conv"})
 PRODUCTS = frozenset({"Gemm", "MatMul"})
 TRANSPOSED = frozenset({"ConvTranspose"})
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 CLAMPS = frozenset({"Relu", "Clip"})
-SUM = "Add"
+SUM, CONCAT = "Add", "Concat"
 # these keep the scale of what they move; what only changes shape or place has no ATen op of the same name
 MOVES = frozenset(
     {
         "MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Expand", "Tile", "Gather",
-        "DepthToSpace", "SpaceToDepth", "Split", "Identity", "Dropout",
+        "DepthToSpace", "SpaceToDepth", "Split", "Identity", "Dropout", "Pad", "Resize",
     }
 )  # fmt: skip
 _ONNX: list[tuple[set[Any], frozenset[str]]] = [
@@ -27,7 +28,7 @@ _ONNX: list[tuple[set[Any], frozenset[str]]] = [
     (ops.TRANSPOSED, TRANSPOSED),
     (ops.SUMS, frozenset({SUM})),
     (ops.PRODUCTS, frozenset({"Mul"})),
-    (ops.CONCATS, frozenset({"Concat"})),
+    (ops.CONCATS, frozenset({CONCAT})),
     (ops.AVERAGES, frozenset({"AveragePool"})),
     (ops.GLOBAL_AVERAGES, frozenset({"GlobalAveragePool"})),
 ]
@@ -35,20 +36,23 @@ _ONNX: list[tuple[set[Any], frozenset[str]]] = [
 
 @dataclass(frozen=True)
 class OnnxRules:
-    """A target's `Rules` for files. `shared`: whoever reads a quantized value reads it quantized."""
+    """A target's `Rules` for files, of the same names. `least`: sides below it are no faster in int8; 0: they are."""
 
     weighted: frozenset[str]
     output_of: frozenset[str]
     elementwise: frozenset[str]
+    moves: frozenset[str]
     adds_inside: bool
-    shared: bool
+    adds_outside: bool
+    concats_share: bool
+    least: int
 
 
 def rules_for(target: str) -> OnnxRules:
     """The rules that a target has for captured modules, in ONNX's ops.
 
-    >>> sorted(rules_for("openvino").elementwise)
-    ['Add', 'AveragePool', 'Concat', 'GlobalAveragePool', 'Mul']
+    >>> sorted(rules_for("openvino").elementwise), sorted(rules_for("tensorrt").elementwise)
+    (['Add', 'AveragePool', 'Concat', 'GlobalAveragePool', 'Mul'], ['Add', 'Concat'])
     """
     rules = placement.RULES[target]
 
@@ -59,6 +63,9 @@ def rules_for(target: str) -> OnnxRules:
         weighted=names(rules.weighted),
         output_of=names(rules.output_of),
         elementwise=names(rules.elementwise),
+        moves=MOVES if rules.moves else frozenset(),
         adds_inside=rules.adds_inside,
-        shared=target != "tensorrt",
+        adds_outside=rules.adds_outside,
+        concats_share=rules.concats_share,
+        least=LEAST if rules.obstacle is not None else 0,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lianzhi.quantize.onnx_files.net import Net, attribute, label, subgraphs
-from lianzhi.quantize.onnx_files.ops import CLAMPS, CONVOLUTIONS, MOVES, PRODUCTS, RECURRENT, SUM, TRANSPOSED
+from lianzhi.quantize.onnx_files.ops import CLAMPS, CONCAT, CONVOLUTIONS, PRODUCTS, RECURRENT, SUM, TRANSPOSED
 from lianzhi.quantize.onnx_files.ops import OnnxRules as Rules
 
 
@@ -19,55 +19,55 @@ from lianzhi.quantize.onnx_files.ops import OnnxRules as Rules
 class FilePlacement:
     """`values`: names that get a quantizer, in order; `shares`: which take the scale of which.
 
-    `weights`: nodes whose weight is quantized; `edges`: who reads which value quantized, where not all do;
-    `left`: nodes that stay float, with the reason.
+    `groups`: values whose one scale, that of the first, holds the range of each. `weights`: nodes whose weight is
+    quantized; `left`: nodes that stay float, with the reason.
     """
 
     values: list[str] = field(default_factory=list)
     shares: dict[str, str] = field(default_factory=dict)
+    groups: list[list[str]] = field(default_factory=list)
     weights: list[Any] = field(default_factory=list)
-    edges: dict[str, list[Any]] = field(default_factory=dict)
     left: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def roots(self) -> list[str]:
         """The values whose range is observed."""
-        return [name for name in self.values if name not in self.shares]
+        together = {name for group in self.groups for name in group}
+        return [name for name in self.values if name in together or name not in self.shares]
 
 
 def place(net: Net, rules: Rules, skipped: Callable[[Any], str]) -> FilePlacement:
     """Apply a target's rules; `skipped` gives the reason why an op with weights is to stay float, or ""."""
     result = FilePlacement()
     wanted: set[str] = set()
-
-    def want(name: str, reader: Any) -> None:
-        wanted.add(name)
-        result.edges.setdefault(name, []).append(reader)
-
+    together: list[list[str]] = []
     for node in reversed(net.nodes):
         reason = _never(node, rules)
         if reason:
             result.left.append((label(node), reason))
         elif node.op_type in rules.weighted:
-            reason = _obstacle(net, node) or skipped(node)
+            reason = _obstacle(net, node) or skipped(node) or too_small(net, node, rules.least)
             if reason:
                 result.left.append((label(node), reason))
                 continue
             result.weights.append(node)
-            want(node.input[0], node)
+            wanted.add(node.input[0])
             if node.op_type in rules.output_of:
                 wanted.add(tail(net, node.output[0]))
         elif node.op_type in rules.elementwise and tail(net, node.output[0]) in wanted:
             operands = _operands(net, node)
             inside = _added_inside(net, node, operands) if rules.adds_inside else None
-            for name in operands:
-                if name != inside:
-                    want(name, node)
-        elif moves(net, node) and any(name in wanted for name in node.output):
-            want(node.input[0], node)
+            if node.op_type == SUM and inside is None and not rules.adds_outside:
+                continue
+            wanted.update(name for name in operands if name != inside)
+            if rules.concats_share and node.op_type == CONCAT:
+                together.append([tail(net, node.output[0]), *operands])
+        elif moves(net, node, rules) and any(name in wanted for name in node.output):
+            wanted.add(node.input[0])
     result.weights.reverse()
     result.left.reverse()
-    _collect(net, wanted, result)
+    _collect(net, rules, wanted, result)
+    _share(result, together)
     return result
 
 
@@ -83,20 +83,54 @@ def tail(net: Net, name: str) -> str:
 def weight_axis(net: Net, node: Any) -> int:
     """The axis of the weight that holds the output channels."""
     transposed = node.op_type == "Gemm" and attribute(node, "transB", 0)
-    return 0 if node.op_type in CONVOLUTIONS or transposed else 1
+    return 0 if node.op_type == "Conv" or transposed else 1
 
 
-def _collect(net: Net, wanted: set[str], result: FilePlacement) -> None:
+def _collect(net: Net, rules: Rules, wanted: set[str], result: FilePlacement) -> None:
     taken: set[str] = set()
     order = [*net.inputs, *(name for node in net.nodes for name in node.output)]
     for name in order:
         if name not in wanted or not net.is_float(name):
             continue
         maker = net.makers.get(name)
-        if maker is not None and moves(net, maker) and maker.input[0] in taken:
+        if maker is not None and moves(net, maker, rules) and maker.input[0] in taken:
             result.shares[name] = result.shares.get(maker.input[0], maker.input[0])
         taken.add(name)
         result.values.append(name)
+
+
+def _share(result: FilePlacement, together: list[list[str]]) -> None:
+    """Give sets of values that overlap one scale."""
+    merged: list[set[str]] = []
+    for names in together:
+        new = {result.shares.get(name, name) for name in names if name in result.values}
+        apart = [group for group in merged if not group & new]
+        merged = [*apart, new.union(*(group for group in merged if group & new))]
+    for group in merged:
+        ordered = [name for name in result.values if name in group]
+        if len(ordered) > 1:
+            result.groups.append(ordered)
+            result.shares |= dict.fromkeys(ordered[1:], ordered[0])
+            moved = [name for name, root in result.shares.items() if root in group and name != ordered[0]]
+            result.shares |= dict.fromkeys(moved, ordered[0])
+
+
+def too_small(net: Net, node: Any, least: int) -> str:
+    """Why a layer is no faster in int8 on a target that wants sides of at least `least`, or ""."""
+    weight = net.array(node.input[1])
+    if not least or weight is None:
+        return ""
+    if node.op_type in PRODUCTS:
+        if min(weight.shape) < least:
+            return f"a product with a side below {least} ({' by '.join(map(str, weight.shape))}) is no faster in int8"
+        if node.op_type == "Gemm" or net.ranks.get(node.output[0]) == 2:
+            return "at batch 1 it is a product of a matrix and a vector, which is no faster in int8"
+        return ""
+    groups = attribute(node, "group", 1)
+    sides = weight.shape[0], weight.shape[1] * groups
+    if node.input[0] not in net.inputs and min(sides) < least:
+        return f"a convolution of fewer than {least} channels ({sides[1]} to {sides[0]}) is no faster in int8"
+    return ""
 
 
 def _never(node: Any, rules: Rules) -> str:
@@ -148,17 +182,15 @@ def _added_inside(net: Net, node: Any, operands: list[str]) -> str | None:
     return max(alone, key=lambda name: order[id(net.makers[name])]) if alone else None
 
 
-def moves(net: Net, node: Any) -> bool:
+def moves(net: Net, node: Any, rules: Rules) -> bool:
     """Whether the output of an op holds values of its first input and nothing else."""
-    if not node.input or not net.computed(node.input[0]):
+    if node.op_type not in rules.moves or not node.input or not net.computed(node.input[0]):
         return False
     if node.op_type == "Pad":
-        value = net.array(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        constant = attribute(node, "mode", b"constant") == b"constant"
         written = len(node.input) > 2 and bool(node.input[2])
+        value = net.array(node.input[2]) if written else None
+        constant = attribute(node, "mode", b"constant") == b"constant"
         return not constant or not written or (value is not None and not value.any())
     if node.op_type == "Resize":
         return bool(attribute(node, "mode", b"nearest") == b"nearest")
-    if node.op_type == "MaxPool":
-        return len(node.output) == 1
-    return node.op_type in MOVES
+    return node.op_type != "MaxPool" or len(node.output) == 1

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lianzhi import deploy, measure
-from lianzhi.errors import ArtifactError, GraphError, RecipeError, TargetError, did_you_mean
+from lianzhi.errors import ArtifactError, GraphError, TargetError
 from lianzhi.quantize.export import pad_integers
+from lianzhi.quantize.guard import guard_float_layers
 from lianzhi.quantize.observers import registry
 from lianzhi.quantize.onnx_files import speed
 from lianzhi.quantize.onnx_files.calibrate import Feeds, checked_batches, observe, samples
 from lianzhi.quantize.onnx_files.compare import make_report, output_sqnr
 from lianzhi.quantize.onnx_files.insert import insert
-from lianzhi.quantize.onnx_files.net import Net, label
-from lianzhi.quantize.onnx_files.ops import CONVOLUTIONS, PRODUCTS, rules_for
+from lianzhi.quantize.onnx_files.net import Net
+from lianzhi.quantize.onnx_files.ops import rules_for
+from lianzhi.quantize.onnx_files.parts import PARTS, check_ignored, nothing, rows, skipper, slow
 from lianzhi.quantize.onnx_files.place import place
 from lianzhi.quantize.onnx_files.prepare import prepared, read_float
 from lianzhi.quantize.rules import RULES, lint
 from lianzhi.quantize.scheme import Schemes, schemes
 from lianzhi.quantize.workflow import DEFAULT_OBSERVER
 
-# what is tried, in order, where int8 turns out slower than float
-PARTS: dict[str, frozenset[str]] = {
-    "all layers": CONVOLUTIONS | PRODUCTS,
-    "the convolutions": CONVOLUTIONS,
-    "the matrix products": PRODUCTS,
-}
-FLOAT = "none"
+TENSORRT = "tensorrt"
 POOR_DB = 10.0
 
 
@@ -124,9 +119,9 @@ class _Job:
         try:
             model = prepared(self.float_proto, str(self.source))
         except GraphError as error:
-            return base | _nothing(str(error), []), None
+            return base | nothing(str(error), []), None
         kinds = {node.op_type for node in model.graph.node}
-        _check_ignored(model, ignore)
+        check_ignored(model, ignore)
         attempts: list[dict[str, Any]] = []
         for part, ops in PARTS.items():
             if attempts and not (ops & kinds and (PARTS["all layers"] - ops) & kinds):
@@ -150,9 +145,9 @@ class _Job:
                     "attempts": attempts,
                 }
                 return base | report | facts, file
-        everything = place(Net(model), rules_for(self.target), _skipper(frozenset(), ignore))
-        reason = _slow(attempts, self.target)
-        return base | _nothing(reason, _rows(everything.left)) | {"attempts": attempts}, None
+        everything = place(Net(model), rules_for(self.target), skipper(frozenset(), ignore))
+        reason = slow(attempts, self.target)
+        return base | nothing(reason, rows(everything.left)) | {"attempts": attempts}, None
 
     def attempt(
         self, model: Any, ops: frozenset[str], batches: list[Feeds], path: Path, ignore: Sequence[str]
@@ -163,9 +158,9 @@ class _Job:
         work = onnx.ModelProto()
         work.CopyFrom(model)
         net, rules = Net(work), rules_for(self.target)
-        placement = place(net, rules, _skipper(ops, ignore))
+        placement = place(net, rules, skipper(ops, ignore))
         if not placement.weights:
-            return {"left_float": _rows(placement.left)}, None
+            return {"left_float": rows(placement.left)}, None
         fresh = [name for name in placement.roots if name not in self.seen]
         self.seen |= observe(model, fresh, batches, histogram=self.options.histogram)
         seen = {name: self.seen[name] for name in placement.roots if name in self.seen}
@@ -173,10 +168,12 @@ class _Job:
         ranges = {
             name: self.find(facts, self.grids.activations, self.options) for name, facts in seen.items()
         }
-        scales = insert(net, placement, ranges, self.grids, shared=rules.shared)
+        scales = insert(net, placement, ranges, self.grids)
         pad_integers(work)
+        if self.target != TENSORRT:
+            guard_float_layers(work)
         floating = Net(model)
-        original = place(floating, rules, _skipper(ops, ignore))
+        original = place(floating, rules, skipper(ops, ignore))
         report = make_report(floating, work, original, ranges, seen, scales, batches, self.grids)
         deploy.write_onnx(work, path)
         known = {name for rule in RULES for name in rule.targets}
@@ -184,7 +181,7 @@ class _Job:
         try:
             return report | self.checked(path, batches), path
         except TargetError as error:
-            return {"left_float": _rows(placement.left), "reason": str(error)}, None
+            return {"left_float": rows(placement.left), "reason": str(error)}, None
 
     def checked(self, path: Path, batches: list[Feeds]) -> dict[str, Any]:
         """The file's results against float32's, on the target where it is here, else on ONNX Runtime."""
@@ -197,53 +194,13 @@ class _Job:
                 f"the results are far from float's ({ratio:.1f} dB): check the metric, and keep the layers that the "
                 f"report names as worst in float with ignore=[…]"
             )
-        if self.reduce_range:
+        if self.target == TENSORRT and deploy.registry.get(TENSORRT).build.installed():
+            notes += [f"TensorRT's parser refuses it: {line}" for line in deploy.tensorrt.check(path)]
+        if self.reduce_range and self.target != TENSORRT:
             notes.append(
                 "weights have 7 bits, so that this processor's products do not saturate, or as asked"
             )
         return {"output_sqnr_db": ratio, "checked_on": where, "notes": notes}
-
-
-def _skipper(ops: frozenset[str], ignore: Sequence[str]) -> Callable[[Any], str]:
-    """Why a node stays float in this attempt, or ""."""
-
-    def skipped(node: Any) -> str:
-        if any(fnmatch.fnmatchcase(label(node), pattern) for pattern in ignore):
-            return "ignored, as asked"
-        return "" if node.op_type in ops else "int8 with it was slower than float"
-
-    return skipped
-
-
-def _check_ignored(model: Any, patterns: Sequence[str]) -> None:
-    names = [label(node) for node in model.graph.node]
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            layers = [label(node) for node in model.graph.node if node.op_type in PARTS["all layers"]]
-            raise RecipeError(f"ignore: '{pattern}' matches no node{did_you_mean(pattern, layers)}")
-
-
-def _nothing(reason: str, left: list[dict[str, str]]) -> dict[str, Any]:
-    """The report of a file that is written as it came."""
-    return {
-        "quantized": FLOAT, "worth_it": False, "reason": reason, "weights": "float", "activations": "float",
-        "layers": [], "values": [], "worst": [], "left_float": left, "lint": [], "notes": [],
-    }  # fmt: skip
-
-
-def _slow(attempts: list[dict[str, Any]], target: str) -> str:
-    timed = [item for item in attempts if "ratio" in item]
-    refused = [item["reason"] for item in attempts if target in item.get("reason", "")]
-    if not timed:
-        return refused[0] if refused else "no layer of the main graph can be quantized; see left_float"
-    tries = ", ".join(f"{item['quantized']} {item['ratio']:.2f}x" for item in timed)
-    return (
-        f"int8 is slower than float on {target} (time over that of float: {tries}), so the float file is kept"
-    )
-
-
-def _rows(left: list[tuple[str, str]]) -> list[dict[str, str]]:
-    return [{"name": name, "reason": reason} for name, reason in left]
 
 
 def _load(path: Path) -> Any:

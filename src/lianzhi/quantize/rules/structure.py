@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+from lianzhi.quantize.guard import LOWEST
 from lianzhi.quantize.rules.finding import rule
 from lianzhi.quantize.rules.qdq import CLAMPS, WEIGHTED, QdqGraph, name_of
 
@@ -34,7 +36,7 @@ def batch_norm_not_folded(graph: QdqGraph) -> Found:
 def quantizer_before_relu(graph: QdqGraph) -> Found:
     """A pair of Q and DQ between an op and its ReLU."""
     for node in graph.nodes:
-        if node.op_type not in CLAMPS:
+        if node.op_type not in CLAMPS or _changes_nothing(graph, node):
             continue
         reader = graph.maker(node.input[0], "DequantizeLinear")
         writer = graph.maker(reader.input[0], "QuantizeLinear") if reader is not None else None
@@ -49,6 +51,12 @@ def quantizer_before_relu(graph: QdqGraph) -> Found:
                 f"a quantizer stands between {source.op_type} '{name_of(source)}' and its {node.op_type}",
                 f"move it behind '{name_of(node)}'",
             )
+
+
+def _changes_nothing(graph: QdqGraph, node: Any) -> bool:
+    """Whether this is the Clip that keeps ONNX Runtime from rounding a float layer."""
+    least = graph.constant(node.input[1]) if len(node.input) == 2 else None
+    return least is not None and float(least) <= LOWEST
 
 
 @rule("half-quantized", *ALL)
