@@ -95,9 +95,13 @@ def test_a_scale_learns_what_fits():
     assert errors[-1] < 0.1 * errors[0]
 
 
-@pytest.mark.parametrize("net", list(NETS), ids=lambda net: net.__name__)
-def test_it_computes_the_same_and_everything_learns(net):
-    inputs, quantized = done(net)
+@pytest.mark.parametrize(
+    ("net", "target"),
+    [*((net, "onnxruntime") for net in NETS), (Residual, "openvino"), (Inception, "tensorrt")],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_it_computes_the_same_and_everything_learns(net, target):
+    inputs, quantized = done(net, target)
     module = quantize.make_trainable(quantized)
     with torch.no_grad():
         torch.testing.assert_close(module(inputs), quantized.model(inputs), rtol=0, atol=0)

@@ -8,6 +8,7 @@ from lianzhi.quantize.ptq import registry as techniques_registry
 from lianzhi.quantize.qat import make_trainable, same_grid, trained
 from lianzhi.quantize.rules import Finding, lint
 from lianzhi.quantize.scheme import WEIGHTS
+from lianzhi.quantize.speed import quantize_where_faster
 from lianzhi.quantize.table import CalibrationTable
 from lianzhi.quantize.tensorrt_cache import read_tensorrt_cache, write_tensorrt_cache
 from lianzhi.quantize.workflow import check_options, quantize
@@ -25,6 +26,7 @@ __all__ = [
     "observers_registry",
     "quantize",
     "quantize_onnx",
+    "quantize_where_faster",
     "read_tensorrt_cache",
     "report_table",
     "same_grid",

@@ -1,0 +1,107 @@
+"""Keep float where int8 is slower: the float and the quantized file are timed in turns on the target's own runtime.
+
+If the quantized file is the slower one, layers stay float by their kind, first convolutions, then linear layers, and the
+fastest of these files is kept; if none is faster than float, the whole model stays float. Every time is in the report.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lianzhi import deploy, measure
+from lianzhi.errors import RecipeError
+from lianzhi.quantize.model import QuantizedModel
+from lianzhi.quantize.workflow import quantize
+
+ROUNDS = 7
+TIE = 1.02  # what is called slower is so by more than times scatter
+
+
+def quantize_where_faster(
+    model: nn.Module,
+    example_inputs: Any,
+    calibration: Iterable[Any],
+    *,
+    target: str = "onnxruntime",
+    inputs: Any = None,
+    threads: int | None = None,
+    rounds: int = ROUNDS,
+    ignore: Sequence[str] = (),
+    **options: Any,
+) -> QuantizedModel:
+    """Quantize, and return to float what this machine runs no faster in int8.
+
+    ```python
+    quantized = quantize.quantize_where_faster(model, task.example_inputs, batches, target="openvino")
+    print(quantized.report["speed"])  # what was timed: share of the float time
+    ```
+
+    `inputs` is the batch that is timed (default: the example inputs); other options are those of `quantize`. The float file
+    is taken in the fastest precision that the runtime has (f32 or bf16). A report without layers is a model left in float.
+    """
+    if target not in deploy.onnx_runtimes():
+        raise RecipeError(
+            f"target '{target}' cannot be timed here; quantize for one of {', '.join(deploy.onnx_runtimes())}"
+        )
+    batches, inputs = list(calibration), example_inputs if inputs is None else inputs
+
+    def made(names: Sequence[str]) -> QuantizedModel:
+        return quantize(model, example_inputs, batches, target=target, ignore=[*ignore, *names], **options)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        floats = deploy.export_onnx(model, example_inputs, folder / "float.onnx")
+
+        def share(candidate: QuantizedModel) -> float:
+            file = candidate.export(folder / "int8.onnx")
+            return slowest_share(floats, file, inputs, target=target, threads=threads, rounds=rounds)
+
+        whole = made(())
+        tried = {"nothing": share(whole)}
+        best, kept = whole, "nothing"
+        if whole.report["layers"] and tried["nothing"] > TIE:
+            for kind, names in kinds(whole).items():
+                candidate = made(names)
+                tried[kind] = share(candidate)
+                if tried[kind] < tried[kept]:
+                    best, kept = candidate, kind
+            if tried[kept] > TIE:
+                best, kept = made(["*"]), "everything"
+    report = {**best.report, "speed": {"float_kept": kept, "share_of_float_time": tried}}
+    report["notes"] = [*best.report["notes"], *_notes(kept, tried, target)]
+    return replace(best, report=report)
+
+
+def kinds(quantized: QuantizedModel) -> dict[str, list[str]]:
+    """The quantized layers by kind, where there is more than one kind."""
+    found: dict[str, list[str]] = {"convolutions": [], "linear layers": []}
+    for row in quantized.report["layers"]:
+        found["convolutions" if "conv" in row["type"] else "linear layers"].append(row["name"])
+    return found if all(found.values()) else {}
+
+
+def slowest_share(
+    floats: Path, file: Path, inputs: Any, *, target: str, threads: int | None = None, rounds: int = ROUNDS
+) -> float:
+    """Time of a file over that of the float file, in the float precision that leaves it the least advantage."""
+    trial = deploy.load(file, runtime=target, threads=threads)
+    shares = []
+    for precision in deploy.registry.get(target).build.precisions(floats):
+        original = deploy.load(floats, runtime=target, precision=precision, threads=threads)
+        shares.append(measure.in_turns(lambda: original(inputs), lambda: trial(inputs), rounds))  # noqa: B023
+    return max(shares)
+
+
+def _notes(kept: str, tried: dict[str, float], target: str) -> list[str]:
+    if kept == "nothing":
+        return [] if tried["nothing"] <= 1 else [f"int8 is as fast as float on {target} here, and no faster"]
+    slow = f"int8 took {tried['nothing']:.2f} times as long as float on {target} here"
+    if kept == "everything":
+        return [f"{slow}, and no part of the model was faster in int8: it stays float"]
+    return [f"{slow}: {kept} stay float, and the rest takes {tried[kept]:.2f} of the float time"]

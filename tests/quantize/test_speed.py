@@ -1,0 +1,53 @@
+"""What is kept in float where int8 is slower, by the times that were measured."""
+
+import pytest
+import torch
+from nets import Feed, Residual, made
+
+from lianzhi import quantize
+from lianzhi.errors import RecipeError
+from lianzhi.quantize import speed
+
+
+def timed(monkeypatch, net, *shares):
+    given = iter(shares)
+    monkeypatch.setattr(speed, "slowest_share", lambda *args, **options: next(given))
+    monkeypatch.setattr(speed.deploy, "export_onnx", lambda model, inputs, path: path)
+    monkeypatch.setattr(speed.QuantizedModel, "export", lambda self, path: path)
+    model, inputs = made(net)
+    return quantize.quantize_where_faster(model, inputs[:1], iter([inputs])).report
+
+
+def test_nothing_is_returned_where_int8_is_faster(monkeypatch):
+    report = timed(monkeypatch, Residual, 0.6)
+    assert report["speed"] == {"float_kept": "nothing", "share_of_float_time": {"nothing": 0.6}}
+    assert len(report["layers"]) == 3
+    assert not any("float on" in note for note in report["notes"])
+
+
+def test_the_kind_that_is_slow_stays_float(monkeypatch):
+    report = timed(monkeypatch, Residual, 1.3, 1.1, 0.8)
+    assert report["speed"]["float_kept"] == "linear layers"
+    assert {row["name"] for row in report["layers"]} == {"conv1", "conv2"}
+    assert any("linear layers stay float, and the rest takes 0.80" in note for note in report["notes"])
+
+
+@pytest.mark.parametrize(("net", "shares"), [(Residual, (1.3, 1.2, 1.1)), (Feed, (1.3,))])
+def test_all_of_it_stays_float_where_nothing_is_faster(monkeypatch, net, shares):
+    report = timed(monkeypatch, net, *shares)
+    assert report["speed"]["float_kept"] == "everything"
+    assert report["layers"] == []
+    assert any("it stays float" in note for note in report["notes"])
+
+
+def test_real_times():
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4)).eval()
+    inputs = torch.randn(16, 8)
+    done = quantize.quantize_where_faster(model, inputs[:1], [inputs], threads=1, rounds=1)
+    assert all(share > 0 for share in done.report["speed"]["share_of_float_time"].values())
+
+
+def test_a_target_that_is_not_timed():
+    model, inputs = made(Residual)
+    with pytest.raises(RecipeError, match="'tensorrt' cannot be timed here"):
+        quantize.quantize_where_faster(model, inputs[:1], [inputs], target="tensorrt")
