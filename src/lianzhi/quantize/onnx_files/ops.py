@@ -14,6 +14,7 @@ PRODUCTS = frozenset({"Gemm", "MatMul"})
 TRANSPOSED = frozenset({"ConvTranspose"})
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 CLAMPS = frozenset({"Relu", "Clip"})
+GATES = frozenset({"Sigmoid", "HardSigmoid"})
 SUM, CONCAT = "Add", "Concat"
 # these keep the scale of what they move; what only changes shape or place has no ATen op of the same name
 MOVES = frozenset(

@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lianzhi.quantize.onnx_files.net import Net, attribute, label, subgraphs
-from lianzhi.quantize.onnx_files.ops import CLAMPS, CONCAT, CONVOLUTIONS, PRODUCTS, RECURRENT, SUM, TRANSPOSED
+from lianzhi.quantize.onnx_files.ops import (
+    CLAMPS,
+    CONCAT,
+    CONVOLUTIONS,
+    GATES,
+    PRODUCTS,
+    RECURRENT,
+    SUM,
+    TRANSPOSED,
+)
 from lianzhi.quantize.onnx_files.ops import OnnxRules as Rules
 
 
@@ -166,7 +175,17 @@ def _obstacle(net: Net, node: Any) -> str:
 def _operands(net: Net, node: Any) -> list[str]:
     """The inputs of an element-wise op; none if one of them is a constant or is not float32."""
     names = list(node.input)
+    if node.op_type == "Mul" and _gates_itself(net, names):
+        return []
     return names if all(net.computed(name) and net.is_float(name) for name in names) else []
+
+
+def _gates_itself(net: Net, names: list[str]) -> bool:
+    """Whether a product is an activation (SiLU, hard swish): a value times a sigmoid of itself."""
+    makers = [(net.makers.get(name), other) for name, other in (names, names[::-1])]
+    return any(
+        maker is not None and maker.op_type in GATES and maker.input[0] == other for maker, other in makers
+    )
 
 
 def _added_inside(net: Net, node: Any, operands: list[str]) -> str | None:

@@ -15,6 +15,7 @@ from lianzhi.deploy.inspection import is_quantized, read_onnx
 from lianzhi.deploy.onnxruntime import first_line
 from lianzhi.deploy.simplify import pool_globally
 from lianzhi.errors import GraphError, TargetError
+from lianzhi.quantize.onnx_files.fold import fold
 
 LEAST_IR = 7  # what goes with opset 12 and later
 LEAST_OPSET = 13  # the first in which DequantizeLinear has an axis
@@ -49,6 +50,7 @@ def prepared(proto: Any, name: str) -> Any:
     del model.graph.value_info[:]
     model = onnx.shape_inference.infer_shapes(model)
     pool_globally(model)
+    fold(model)
     del model.graph.value_info[:]
     return onnx.shape_inference.infer_shapes(model)
 
