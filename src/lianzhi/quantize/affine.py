@@ -1,7 +1,8 @@
 """The arithmetic of affine quantization: ranges to scales, integers to reals and back, and their ops.
 
 Fake quantization is PyTorch's own ``fake_quantize_per_*_affine`` (round half to even, straight-through
-gradients inside the range). PyTorch 2.13 has no shape function for what these ops turn into while being
+gradients inside the range); `lianzhi::fake_quantize_groups` is the same for a weight ``(out, in)`` of which each row is
+cut into groups with a scale each, ``(out, groups)``. PyTorch 2.13 has no shape function for what these ops turn into while being
 traced with a free batch; it is registered here. `lianzhi::dequantize` reads a tensor that is stored in
 integers, and becomes one DequantizeLinear node in ONNX.
 """
@@ -22,6 +23,7 @@ MIN_SCALE = 2.0**-32
 aten = torch.ops.aten
 FAKE_TENSOR = aten.fake_quantize_per_tensor_affine.tensor_qparams
 FAKE_CHANNEL = aten.fake_quantize_per_channel_affine.default
+GROUPS = "lianzhi::fake_quantize_groups"
 
 
 def qparams(low: Tensor, high: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
@@ -97,12 +99,26 @@ def decibels(signal: float, noise: float) -> float:
 
 
 def along(vector: Tensor, values: Tensor, axis: int) -> Tensor:
-    """A vector shaped so that it goes along one axis of `values`; a scalar as it is."""
+    """A vector shaped so that it goes along one axis of `values`; a scalar as it is.
+
+    A matrix holds a value for each of the groups into which the last axis is cut.
+    """
     if vector.dim() == 0:
         return vector
+    if vector.dim() == 2:
+        return vector.repeat_interleave(values.shape[1] // vector.shape[1], 1)
     shape = [1] * values.dim()
     shape[axis] = -1
     return vector.view(shape)
+
+
+def _fake_groups(
+    values: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int
+) -> Tensor:
+    """Each group is a row of its own. `axis` is 1, that of the groups."""
+    rows = values.reshape(scale.numel(), -1)
+    rounded: Tensor = FAKE_CHANNEL(rows, scale.flatten(), zero_point.flatten(), 0, quant_min, quant_max)
+    return rounded.reshape(values.shape)
 
 
 def _register() -> None:
@@ -118,6 +134,9 @@ def _register() -> None:
     ):
         with contextlib.suppress(RuntimeError):  # a later PyTorch brings its own
             torch.library.register_fake(f"aten::{name}", same_shape)
+    arguments = "Tensor values, Tensor scale, Tensor zero_point, int axis, int quant_min, int quant_max"
+    torch.library.define(GROUPS, f"({arguments}) -> Tensor")
+    torch.library.impl(GROUPS, "CompositeImplicitAutograd")(_fake_groups)
     torch.library.define("lianzhi::dequantize", "(Tensor integers, Tensor scale, int axis) -> Tensor")
     torch.library.impl("lianzhi::dequantize", "default")(dequantize_symmetric)
     torch.library.register_fake("lianzhi::dequantize")(
@@ -128,3 +147,5 @@ def _register() -> None:
 if not hasattr(torch.ops.lianzhi, "dequantize"):
     _register()
 DEQUANTIZE = torch.ops.lianzhi.dequantize.default
+FAKE_GROUPS = torch.ops.lianzhi.fake_quantize_groups.default
+FAKE_WEIGHT = (FAKE_CHANNEL, FAKE_GROUPS)

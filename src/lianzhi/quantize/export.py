@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from lianzhi.deploy import write_onnx
 from lianzhi.deploy.onnx import to_proto
@@ -15,10 +12,9 @@ from lianzhi.graph import TracedModule, are_tokens, capture
 from lianzhi.quantize.affine import DEQUANTIZE, FAKE_TENSOR
 from lianzhi.quantize.guard import guard_float_layers
 from lianzhi.quantize.lower import lower
+from lianzhi.quantize.storage import block_groups, pack_int4, store_floats
 
-UINT8, INT8, INT4 = 2, 3, 22  # ONNX's numbers of these types
-INT4_NAME = re.compile(r"_int4(_\d+)?$")
-INT4_OPSET = 21  # the first in which DequantizeLinear takes int4
+UINT8, INT8 = 2, 3  # ONNX's numbers of these types
 
 
 def export_quantized(
@@ -28,12 +24,19 @@ def export_quantized(
     *,
     dynamic_batch: bool = True,
     guard: bool = True,
+    storage: str = "",
 ) -> Path:
-    """Store integers, translate to ONNX, check, write. `guard`: ONNX Runtime must not round float layers."""
+    """Store integers, translate to ONNX, check, write.
+
+    `guard`: ONNX Runtime must not round float layers. `storage`: the type of the weights of a model without integers.
+    """
     tokens = dynamic_batch and are_tokens(example_inputs)
     graph = capture(lower(module), example_inputs, dynamic_batch=dynamic_batch, dynamic_length=tokens)
     proto = to_proto(graph, translations=_translations())
     pad_integers(proto)
+    if storage:
+        store_floats(proto, storage)
+    block_groups(proto)
     pack_int4(proto)
     if guard:
         guard_float_layers(proto)
@@ -81,35 +84,3 @@ def pad_integers(proto: Any) -> None:
         pad.input.append(before.input[2])  # the integer that stands for 0
         pad.output[0] = after[0].output[0]
         proto.graph.node.remove(after[0])
-
-
-def pack_int4(proto: Any) -> None:
-    """Store 4-bit weights two a byte, in place: they came as int8 tensors named ``…_int4``."""
-    from onnx import TensorProto, numpy_helper
-
-    stored = {item.name: item for item in proto.graph.initializer}
-    packed = False
-    for node in proto.graph.node:
-        tensor = stored.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
-        if tensor is None or not INT4_NAME.search(tensor.name):
-            continue
-        del node.input[2:]  # a zero point of 0 would have to be int4 as well
-        if tensor.data_type == INT8:
-            values = numpy_helper.to_array(tensor).reshape(-1).astype(np.uint8) & 0xF
-            pairs = np.append(values, np.zeros(len(values) % 2, np.uint8)).reshape(-1, 2)
-            new = TensorProto(name=tensor.name, data_type=INT4, dims=tensor.dims)
-            new.raw_data = (pairs[:, 0] | pairs[:, 1] << 4).astype(np.uint8).tobytes()
-            tensor.CopyFrom(new)
-        packed = True
-    if packed:
-        for item in proto.opset_import:
-            if item.domain == "":
-                item.version = max(item.version, INT4_OPSET)
-        used = {name for node in proto.graph.node for name in node.input}
-        used |= {item.name for item in proto.graph.output}
-        for tensor in [item for item in proto.graph.initializer if item.name not in used]:
-            proto.graph.initializer.remove(tensor)
-        names = {item.name: item.data_type for item in proto.graph.initializer}
-        for info in proto.graph.value_info:
-            if names.get(info.name) == INT4:
-                info.type.tensor_type.elem_type = INT4

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from lianzhi.graph import TracedModule, get_tensor
-from lianzhi.quantize.affine import FAKE_CHANNEL, FAKE_TENSOR, MIN_SCALE, qparams
+from lianzhi.quantize.affine import FAKE_CHANNEL, FAKE_GROUPS, FAKE_TENSOR, MIN_SCALE, qparams
 from lianzhi.quantize.placement import Placement
 from lianzhi.quantize.placement.ops import LINEAR, weight_axis
 from lianzhi.quantize.placement.plan import is_identity
-from lianzhi.quantize.rows import row_scale
+from lianzhi.quantize.rows import can_group, grouped, row_scale
 from lianzhi.quantize.scheme import Scheme, Schemes
 
 HOME = "quantizers"
@@ -55,10 +55,12 @@ def weight_scale(module: TracedModule, name: str, nodes: list[fx.Node], schemes:
     """One scale an output channel: the largest magnitude over the largest integer.
 
     With 4 bits it is the one with the least squared error. It is never so small that the bias, in steps of
-    input scale * weight scale, leaves int32.
+    input scale * weight scale, leaves int32. Where the scheme has groups, a linear layer's is ``(out, groups)``.
     """
     weight, scheme = get_tensor(module, name).detach(), schemes.weights
     assert scheme is not None
+    if can_group(weight, scheme) and nodes[0].target in LINEAR:
+        return row_scale(grouped(weight, scheme), scheme).reshape(len(weight), -1)
     scale = row_scale(weight.transpose(0, weight_axis(nodes[0])).flatten(1), scheme)
     for node in nodes if schemes.integer_bias else []:
         bias, quantizer = bias_of(node), input_quantizer(node)
@@ -157,8 +159,11 @@ def _before(module: TracedModule, nodes: list[fx.Node], key: str, scheme: Scheme
     weight: fx.Node = nodes[0].args[1]  # type: ignore[assignment]
     with module.graph.inserting_before(nodes[0]):
         scale, zero_point = _read(module, key)
+        groups = scale.meta["val"].dim() == 2
+        axis = 1 if groups else weight_axis(nodes[0])
         quantized = module.graph.call_function(
-            FAKE_CHANNEL, (weight, scale, zero_point, weight_axis(nodes[0]), scheme.qmin, scheme.qmax)
+            FAKE_GROUPS if groups else FAKE_CHANNEL,
+            (weight, scale, zero_point, axis, scheme.qmin, scheme.qmax),
         )
     quantized.meta["val"] = weight.meta["val"]
     for node in nodes:

@@ -10,7 +10,7 @@ from torch import fx
 
 from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.graph import TracedModule, get_tensor, replace_tensor
-from lianzhi.quantize.affine import FAKE_CHANNEL
+from lianzhi.quantize.affine import FAKE_WEIGHT
 from lianzhi.quantize.placement import layer_name
 from lianzhi.quantize.placement.ops import WEIGHTED
 from lianzhi.quantize.rows import row_scale
@@ -61,13 +61,14 @@ def coarsen(module: TracedModule, choices: Mapping[str, str]) -> None:
         if node.target not in WEIGHTED or choices.get(layer_name(node)) != "int4":
             continue
         quantizer = node.args[1]
-        if not isinstance(quantizer, fx.Node) or quantizer.target is not FAKE_CHANNEL:
+        if not isinstance(quantizer, fx.Node) or quantizer.target not in FAKE_WEIGHT:
             continue
         source, step, zero_point, axis, _, qmax = quantizer.args
         if qmax == scheme.qmax:
             continue  # its weight is read twice, and was met before
         weight, name = get_tensor(module, str(source.target)).detach(), str(step.target)  # type: ignore[union-attr]
         least = get_tensor(module, name)
-        replace_tensor(module, name, torch.maximum(row_scale(weight.flatten(1), scheme), least))
+        scale = row_scale(weight.reshape(least.numel(), -1), scheme).reshape(least.shape)
+        replace_tensor(module, name, torch.maximum(scale, least))
         quantizer.args = (source, step, zero_point, axis, scheme.qmin, scheme.qmax)
     module.recompile()

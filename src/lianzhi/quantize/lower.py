@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from lianzhi.graph import TracedModule, get_tensor
-from lianzhi.quantize.affine import DEQUANTIZE, FAKE_CHANNEL, quantize_symmetric
+from lianzhi.quantize.affine import DEQUANTIZE, FAKE_WEIGHT, quantize_symmetric
 from lianzhi.quantize.fold import remove_unused
 
 INT4_MAX, INT8_MAX = 7, 127
@@ -24,7 +24,7 @@ def lower(module: TracedModule) -> TracedModule:
     module = copy.deepcopy(module)
     module.eval()
     stored: dict[tuple[str, str], tuple[str, str]] = {}
-    for node in [item for item in module.graph.nodes if item.target is FAKE_CHANNEL]:
+    for node in [item for item in module.graph.nodes if item.target in FAKE_WEIGHT]:
         _lower(module, node, stored)
     module.graph.eliminate_dead_code()
     remove_unused(module)

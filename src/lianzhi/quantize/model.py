@@ -18,7 +18,8 @@ class QuantizedModel:
     """What `quantize` returns.
 
     `model` computes in PyTorch what the deployed file computes in integers, and can be trained further;
-    `report` says, layer by layer, what quantization did; `export` writes the file for `target`.
+    `report` says, layer by layer, what quantization did; `export` writes the file for `target`. `storage` is the type
+    of the weights where they are no integers.
     """
 
     model: TracedModule
@@ -27,6 +28,7 @@ class QuantizedModel:
     example_inputs: Any = field(repr=False)
     dynamic_batch: bool = True
     table: CalibrationTable | None = field(default=None, repr=False)
+    storage: str = ""
 
     @property
     def amax(self) -> dict[str, float]:
@@ -51,6 +53,7 @@ class QuantizedModel:
             path,
             dynamic_batch=self.dynamic_batch,
             guard=self.target != "tensorrt",
+            storage=self.storage,
         )
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from lianzhi.graph import TracedModule, get_tensor
-from lianzhi.quantize.affine import FAKE_TENSOR, decibels, sqnr
+from lianzhi.quantize.affine import FAKE_GROUPS, FAKE_TENSOR, decibels, sqnr
 from lianzhi.quantize.calibrate import watch
 from lianzhi.quantize.observers import Statistics
 from lianzhi.quantize.placement import Placement, layer_name, tail
@@ -46,6 +46,17 @@ def make_report(
         "left_float": [{"name": name, "reason": reason} for name, reason in placement.left],
         "output_sqnr_db": _output_sqnr(floating, quantized, few),
     }
+
+
+def group_notes(module: TracedModule, names: list[str], schemes: Schemes) -> list[str]:
+    """Which layers have one scale an output channel although the scheme has groups."""
+    size = schemes.weights.group_size if schemes.weights is not None else 0
+    if not size:
+        return []
+    nodes = [node for node in module.graph.nodes if node.name in names]
+    whole = [layer_name(node) for node in nodes if node.args[1].target is not FAKE_GROUPS]  # type: ignore[union-attr]
+    reason = f"they are no linear layers, or their inputs are no multiple of {size}"
+    return [f"one scale an output channel instead of groups: {', '.join(whole)} ({reason})"] if whole else []
 
 
 def _few(batches: list[Any]) -> list[Any]:

@@ -29,9 +29,23 @@ def rounded_weight(weight: Tensor, scheme: Scheme) -> Tensor:
     >>> rounded_weight(torch.tensor([[1.0, 0.04, -12.7]]), Scheme(8, per_channel=True))
     tensor([[  1.0000,   0.0000, -12.7000]])
     """
-    rows = weight.flatten(1)
+    rows = grouped(weight, scheme) if can_group(weight, scheme) else weight.flatten(1)
     scale = row_scale(rows, scheme)[:, None]
     return ((rows / scale).round().clamp(scheme.qmin, scheme.qmax) * scale).reshape(weight.shape)
+
+
+def can_group(weight: Tensor, scheme: Scheme) -> bool:
+    """Whether the inputs of a linear layer's weight ``(out, in)`` can be cut into the groups of a scheme."""
+    return bool(scheme.group_size) and weight.dim() == 2 and weight.shape[1] % scheme.group_size == 0
+
+
+def grouped(weight: Tensor, scheme: Scheme) -> Tensor:
+    """The groups of a weight as rows, those of the first output channel first.
+
+    >>> grouped(torch.zeros(3, 128), Scheme(4, group_size=32)).shape
+    torch.Size([12, 32])
+    """
+    return weight.reshape(-1, scheme.group_size)
 
 
 def least_squares_scale(rows: Tensor, scale: Tensor, scheme: Scheme) -> Tensor:

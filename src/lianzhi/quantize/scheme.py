@@ -25,6 +25,7 @@ class Scheme:
     symmetric: bool = True
     per_channel: bool = False
     narrow: bool = True  # a symmetric grid leaves out its smallest integer
+    group_size: int = 0  # of a linear layer's inputs, so many share a scale; 0: all
 
     @property
     def qmax(self) -> int:
@@ -54,7 +55,8 @@ class Scheme:
         kind = f"{'int' if self.signed else 'uint'}{container}"
         kind += f" ({self.bits} bits)" if self.bits != container else ""
         shape = "symmetric" if self.symmetric else "affine"
-        return f"{kind} {shape} per {'channel' if self.per_channel else 'tensor'}"
+        groups = f" and {self.group_size} inputs" if self.group_size else ""
+        return f"{kind} {shape} per {'channel' if self.per_channel else 'tensor'}{groups}"
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,16 @@ _ACTIVATIONS = {
     "tensorrt": Scheme(8, narrow=False),
 }
 _FLOAT_BIAS = frozenset({"tensorrt"})
-WEIGHTS = ("int8", "int4")
+INTEGERS = ("int8", "int4")
+FLOATS = ("float16", "bfloat16", "float32")
+WEIGHTS = (*INTEGERS, *FLOATS)
 ACTIVATIONS = ("int8", "float")
+GROUP_SIZES = (32, 64, 128)
 
 
-def schemes(target: str, weights: str, activations: str, *, reduce_range: bool) -> Schemes:
+def schemes(
+    target: str, weights: str, activations: str, *, reduce_range: bool, group_size: int | None = None
+) -> Schemes:
     """The schemes of a target.
 
     >>> print(schemes("onnxruntime", "int8", "int8", reduce_range=True).weights)
@@ -84,7 +91,7 @@ def schemes(target: str, weights: str, activations: str, *, reduce_range: bool) 
     >>> schemes("onnxruntime", "int3", "int8", reduce_range=False)
     Traceback (most recent call last):
         ...
-    lianzhi.errors.RecipeError: weights: 'int3' is not offered; known: int8, int4
+    lianzhi.errors.RecipeError: weights: 'int3' is not offered; known: int8, int4, float16, bfloat16, float32
     """
     if target not in _ACTIVATIONS:
         raise RecipeError(
@@ -93,7 +100,25 @@ def schemes(target: str, weights: str, activations: str, *, reduce_range: bool) 
     for name, given, known in (("weights", weights, WEIGHTS), ("activations", activations, ACTIVATIONS)):
         if given not in known:
             raise RecipeError(f"{name}: '{given}' is not offered; known: {', '.join(known)}")
+    if weights in FLOATS and activations != "float":
+        raise RecipeError(f"weights: '{weights}' goes with activations='float', not '{activations}'")
+    _check_groups(group_size, weights, activations)
+    if weights in FLOATS:
+        return Schemes(None, None, integer_bias=False)
     saturates = reduce_range and activations == "int8" and target != "tensorrt"
     bits = 4 if weights == "int4" else 7 if saturates else 8
     values = _ACTIVATIONS[target] if activations == "int8" else None
-    return Schemes(Scheme(bits, per_channel=True), values, integer_bias=target not in _FLOAT_BIAS)
+    grid = Scheme(bits, per_channel=True, group_size=group_size or 0)
+    return Schemes(grid, values, integer_bias=target not in _FLOAT_BIAS)
+
+
+def _check_groups(group_size: int | None, weights: str, activations: str) -> None:
+    if group_size is None:
+        return
+    if group_size not in GROUP_SIZES:
+        raise RecipeError(f"group_size: {group_size} is not offered; known: 32, 64, 128")
+    if weights in FLOATS or activations != "float":
+        raise RecipeError(
+            f"group_size: {group_size} is for integer weights alone (int8 or int4 with activations='float'), "
+            f"not for weights '{weights}' with activations '{activations}'; leave it out"
+        )

@@ -15,6 +15,7 @@ from lianzhi import measure
 from lianzhi.errors import DataError, RecipeError, did_you_mean
 from lianzhi.graph import Graph, TracedModule, are_tokens, capture
 from lianzhi.quantize.control import Origin, control, require_control
+from lianzhi.quantize.floats import float_model
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches, samples
 from lianzhi.quantize.insert import insert
@@ -25,8 +26,8 @@ from lianzhi.quantize.placement.ops import TRANSPOSED, WEIGHTED
 from lianzhi.quantize.prepare import prepare
 from lianzhi.quantize.ptq import REWRITE, Chosen, choose
 from lianzhi.quantize.ranges import Ranges, find, options_of
-from lianzhi.quantize.report import make_report
-from lianzhi.quantize.scheme import schemes
+from lianzhi.quantize.report import group_notes, make_report
+from lianzhi.quantize.scheme import FLOATS, schemes
 
 DEFAULT_OBSERVER = "mse"
 HELD = WEIGHTED | TRANSPOSED
@@ -49,6 +50,7 @@ def quantize(
     ignore: Sequence[str] = (),
     calibration_table: str | os.PathLike[str] | None = None,
     layers: Mapping[str, str] | None = None,
+    group_size: int | None = None,
 ) -> QuantizedModel:
     """Quantize a trained model for a target, with a few hundred samples of calibration data.
 
@@ -61,7 +63,8 @@ def quantize(
     The model is left as it is. `observer` sets the range of each activation. `reduce_range` gives weights 7
     bits instead of 8; by default it does so where this machine's processor would saturate otherwise.
     `techniques` are names, or mappings of a name to its options (`{"gptq": {"damping": 0.02}}`); they are applied
-    in an order of their own. `weights` is "int8" or "int4", `activations` "int8" or "float".
+    in an order of their own. `weights` is "int8" or "int4", `activations` "int8" or "float"; with "float" `group_size`
+    32, 64 or 128 gives so many inputs of a linear layer a scale, and `weights` may be "float16", "bfloat16" or "float32".
     `ignore` holds patterns of layer names that stay float; `layers` maps patterns to "int4", "int8" or "float".
     `calibration_table` is a file that `save_table` wrote of the same model: its ranges are taken, and `calibration`
     may be None. With `evaluate` the report holds its value
@@ -71,13 +74,24 @@ def quantize(
     model, and
     `RecipeError` for an option that is not offered, naming those that are.
     """
-    check_options(target=target, weights=weights, activations=activations, techniques=techniques)
+    check_options(
+        target=target, weights=weights, activations=activations, techniques=techniques, group_size=group_size
+    )
+    if weights in FLOATS:
+        given = {
+            "techniques": techniques,
+            "max_drop": max_drop,
+            "ignore": ignore,
+            "layers": layers,
+            "calibration_table": calibration_table,
+        }
+        return float_model(model, example_inputs, calibration, target, weights, evaluate, given)
     require_control(max_drop, evaluate)
     start = time.perf_counter()
     if reduce_range is None:
         reduce_range = measure.cpu().saturates
     chosen = choose(techniques)
-    grids = schemes(target, weights, activations, reduce_range=reduce_range)
+    grids = schemes(target, weights, activations, reduce_range=reduce_range, group_size=group_size)
     options = options_of(observer, observer_options)
     graph = capture(model, example_inputs, dynamic_length=are_tokens(example_inputs))
     batches = _batches(calibration, graph, calibration_table, chosen)
@@ -129,7 +143,7 @@ def quantize(
         "mixed": choices,
         "seconds": time.perf_counter() - start,
     }
-    report["notes"] = _notes(reduce_range, unfolded, placement.weights)
+    report["notes"] = _notes(reduce_range, unfolded, placement.weights) + group_notes(module, names, grids)
     if evaluate is not None:
         report["accuracy"] = {"float": float(evaluate(model)), "quantized": float(evaluate(module))}
     result = QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch, found.table)
@@ -145,9 +159,10 @@ def check_options(
     weights: str = "int8",
     activations: str = "int8",
     techniques: Sequence[str | dict[str, Any]] = (),
+    group_size: int | None = None,
 ) -> None:
     """Raise `RecipeError` for an option of `quantize` that is not offered, saying what to do instead."""
-    schemes(target, weights, activations, reduce_range=False)
+    schemes(target, weights, activations, reduce_range=False, group_size=group_size)
     choose(techniques)
 
 

@@ -62,11 +62,12 @@ def round_layer_(quantized: TracedModule, layer: Layer, options: Adaround) -> No
         seen = columns(layer.node, batch, values)
         own = own + second_moment(seen, seen)
         cross = cross + second_moment(columns(layer.node, exact, values), seen)
+    matrix = as_matrix(values.detach(), groups)
     rounded = adaround(
-        as_matrix(values.detach(), groups),
+        matrix,
         own,
         cross,
-        weight.scale.reshape(groups, -1),
+        weight.scale_of(matrix),
         weight.qmin,
         weight.qmax,
         **options.to_dict(),
@@ -94,9 +95,10 @@ def adaround(
     1.0
 
     `weight` is ``(groups, out, features)``; `own`, the sum of ``x^ x^T``, and `cross`, the sum of ``x x^T`` with
-    the exact x on its left, are ``(groups, features, features)``; `scale` is ``(groups, out)``.
+    the exact x on its left, are ``(groups, features, features)``; `scale` is ``(groups, out)``, or
+    ``(groups, out, features)`` where the features have scales of their own.
     """
-    step = scale[:, :, None].float()
+    step = (scale[:, :, None] if scale.dim() == 2 else scale).float().expand_as(weight)
     ratio = weight.float() / step
     floor = ratio.floor()
     nearest = ratio.round().clamp(qmin, qmax) * step
@@ -164,7 +166,7 @@ def _polish(
         if not moves.any():
             break
         moved = torch.where(moves, change.gather(2, place), torch.zeros_like(value))
-        integers = integers.scatter_add(2, place, moved / step)
+        integers = integers.scatter_add(2, place, moved / step.gather(2, place))
         rows = own.gather(1, place.expand(-1, -1, own.shape[2]))
         slope = slope + moved * rows
     return integers.round() * step

@@ -51,7 +51,7 @@ def apply(
             seen = columns(layer.node, batch, values)
             hessian = hessian + second_moment(seen, seen)
         matrix = as_matrix(values.detach(), groups)
-        scale = weight.scale.reshape(groups, -1)
+        scale = weight.scale_of(matrix)
         rounded = gptq(
             matrix, hessian, scale, weight.qmin, weight.qmax, damping=options.damping, order=options.order
         )
@@ -77,7 +77,7 @@ def gptq(
     tensor([[[0., 1.]]])
 
     `weight` is ``(groups, out, features)``, `hessian` ``(groups, features, features)``, the sum of ``x x^T``,
-    and `scale` ``(groups, out)``.
+    and `scale` ``(groups, out)``, or ``(groups, out, features)`` where the features have scales of their own.
     """
     hessian = hessian.double().clone()
     diagonal = hessian.diagonal(dim1=1, dim2=2)
@@ -93,13 +93,18 @@ def gptq(
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     factor = torch.linalg.cholesky(inverse, upper=True)
     step = scale.double()
+    step = (
+        step[:, :, None].expand_as(left)
+        if step.dim() == 2
+        else step.gather(2, ranks[:, None].expand_as(step))
+    )
     done = torch.empty_like(left)
     for start in range(0, features, BLOCK):
         end = min(start + BLOCK, features)
         errors = torch.zeros(*left.shape[:2], end - start, dtype=torch.float64)
         for column in range(start, end):
             value = left[:, :, column]
-            done[:, :, column] = (value / step).round().clamp(qmin, qmax) * step
+            done[:, :, column] = (value / step[:, :, column]).round().clamp(qmin, qmax) * step[:, :, column]
             error = (value - done[:, :, column]) / factor[:, column, column, None]
             left[:, :, column:end] -= error[:, :, None] * factor[:, None, column, column:end]
             errors[:, :, column - start] = error

@@ -14,19 +14,25 @@ import torch
 from torch import Tensor, fx
 
 from lianzhi.graph import TracedModule, get_tensor
-from lianzhi.quantize.affine import FAKE_CHANNEL
+from lianzhi.quantize.affine import FAKE_WEIGHT, along
 
 Environment = dict[fx.Node, Any]
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A quantized weight: where it is kept, its scale, its grid."""
+    """A quantized weight: where it is kept, its scale ``(out,)`` or ``(out, groups)``, its grid."""
 
     name: str
     scale: Tensor
     qmin: int
     qmax: int
+
+    def scale_of(self, matrix: Tensor) -> Tensor:
+        """The scale of a weight ``(groups, out, features)``: ``(groups, out)``, or one for each value."""
+        if self.scale.dim() == 2:
+            return along(self.scale, matrix[0], 1)[None]
+        return self.scale.reshape(matrix.shape[:2])
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def layers(
 def weight_of(module: TracedModule, node: fx.Node) -> Weight:
     """The quantized weight that an op reads."""
     quantizer: Any = node.args[1]
-    assert quantizer.target is FAKE_CHANNEL
+    assert quantizer.target in FAKE_WEIGHT
     weight, scale, _, _, qmin, qmax = quantizer.args
     return Weight(str(weight.target), get_tensor(module, str(scale.target)).detach(), qmin, qmax)
 
