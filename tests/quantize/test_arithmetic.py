@@ -101,7 +101,7 @@ def test_sqnr():
 @pytest.mark.parametrize(
     ("target", "weights", "activations", "message"),
     [
-        ("tensorrt", "int8", "int8", "target 'tensorrt' is not offered; known: onnxruntime, openvino"),
+        ("coreml", "int8", "int8", "target 'coreml' is not offered; known: onnxruntime, openvino, tensorrt"),
         ("onnxrt", "int8", "int8", "did you mean 'onnxruntime'"),
         ("onnxruntime", "int3", "int8", "weights: 'int3' is not offered; known: int8, int4"),
         ("onnxruntime", "int8", "fp8", "activations: 'fp8' is not offered"),
