@@ -17,12 +17,13 @@ FORMAT = 1
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
+ENGINES = ("model.rtx.engine", "model.engine")
 PREPROCESS = "preprocess.json"
 LABELS = "labels.txt"
 PREDICT = "predict.py"
 TOKENIZER = "tokenizer"
 MEMBERS = frozenset(
-    {ARCHITECTURE, WEIGHTS, ONNX, f"{ONNX}.data", PREPROCESS, LABELS, PREDICT, TOKENIZER}
+    {ARCHITECTURE, WEIGHTS, ONNX, f"{ONNX}.data", PREPROCESS, LABELS, PREDICT, TOKENIZER, *ENGINES}
     | {"recipe.yaml", "report.json", "report.md", "report.html"}
 )
 

@@ -15,6 +15,10 @@ def command(
     model: Annotated[str, typer.Argument(help="An artifact folder or an .onnx file.")],
     target: Annotated[str, typer.Option("--target", help="What it is to run on. See: lianzhi list targets")],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder for the files.")],
+    capability: Annotated[
+        str | None,
+        typer.Option("--compute-capability", help="Of the GPU that tensorrt builds for (default: 8.9)."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
     seed: common.Seed = None,
     device: common.Device = None,
@@ -30,5 +34,6 @@ def command(
 
     common.begin(seed)
     jobs.checked_device(device)
-    result = jobs.export(common.model_path(model), target=target, output=output, force=force)
+    options = {} if capability is None else {"compute_capability": capability}
+    result = jobs.export(common.model_path(model), target=target, output=output, force=force, options=options)
     common.say_json(result) if as_json else common.say(jobs.export_text(result))

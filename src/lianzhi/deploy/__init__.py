@@ -3,7 +3,15 @@
 from lianzhi.deploy import onnxruntime, openvino, pytorch, tensorrt
 from lianzhi.deploy.inspection import is_quantized, onnx_example_inputs
 from lianzhi.deploy.onnx import copy_onnx, export_onnx, write_onnx
-from lianzhi.deploy.runtime import PRECISIONS, Runtime, load, onnx_runtimes, registry
+from lianzhi.deploy.runtime import (
+    PRECISIONS,
+    Runtime,
+    load,
+    onnx_runtimes,
+    registry,
+    runs_here,
+    stand_in,
+)
 from lianzhi.deploy.session import Port, Session
 
 __all__ = [
@@ -21,6 +29,8 @@ __all__ = [
     "openvino",
     "pytorch",
     "registry",
+    "runs_here",
+    "stand_in",
     "tensorrt",
     "write_onnx",
 ]

@@ -123,7 +123,7 @@ class PyTorch(Runtime):
 
         return PyTorchSession(artifact.load(path), threads=available_threads(threads), device=device)
 
-    def export(self, source: Path, folder: Path) -> dict[str, Any]:
+    def export(self, source: Path, folder: Path, **options: Any) -> dict[str, Any]:
         """PyTorch loads an artifact folder, not an ONNX file."""
         raise TargetError(
             f"{source}: an ONNX file cannot be exported for pytorch, which loads artifact folders; "

@@ -56,12 +56,14 @@ class Runtime(ABC):
     def load(self, path: Any, *, precision: str | None = None, threads: int | None = None) -> Session:
         """Load a model to be called."""
 
-    def export(self, source: Path, folder: Path) -> dict[str, Any]:
+    def export(self, source: Path, folder: Path, **options: Any) -> dict[str, Any]:
         """Write what the target loads into `folder`, from the ONNX file `source`; return what was done.
 
         ``files``: the names written; ``precision``: what it computes in; ``loaded``: whether the target was here to
-        load it; ``notes``. A target with files of its own overrides this.
+        load it; ``notes``. A target with files of its own overrides this, and may take options.
         """
+        if options:
+            raise TargetError(f"target '{self.name}' has no option '{next(iter(options))}'; leave it out")
         from lianzhi.deploy.onnx import copy_onnx
 
         copy_onnx(source, folder / "model.onnx")
@@ -114,6 +116,25 @@ def model_file(path: str | os.PathLike[str]) -> Path:
     if not file.is_file():
         raise TargetError(f"{file}: no such ONNX file")
     return file
+
+
+def runs_here(target: str) -> bool:
+    """Whether a target's models are executed on this machine; others are built for another one.
+
+    >>> runs_here("onnxruntime"), runs_here("tensorrt")
+    (True, False)
+    """
+    executes: bool = registry.get(target).build.executes
+    return executes
+
+
+def stand_in(target: str) -> str:
+    """The runtime that executes a target's file here, to measure what it computes.
+
+    >>> stand_in("openvino"), stand_in("tensorrt")
+    ('openvino', 'onnxruntime')
+    """
+    return target if runs_here(target) else "onnxruntime"
 
 
 def onnx_runtimes() -> list[str]:

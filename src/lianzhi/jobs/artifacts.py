@@ -88,12 +88,12 @@ class Saved:
         decision = self.decision
         if runtime is None:
             if decision:
-                runtime = decision["runtime"]
+                runtime = deploy.stand_in(decision["runtime"])
             else:
                 has_onnx = self.path.is_file() or (self.path / "model.onnx").is_file()
                 runtime = "onnxruntime" if has_onnx else "pytorch"
         if precision is None:
-            if decision and decision["runtime"] == runtime:
+            if decision and deploy.stand_in(decision["runtime"]) == runtime:
                 precision = decision["precision"]
             else:
                 precision = deploy.registry.get(runtime).build.precisions(self.model_file(runtime))[0]

@@ -17,11 +17,18 @@ SCRIPTS = ("onnxruntime", "openvino")  # the targets that a predict.py is writte
 REPORT = "export.json"
 
 
-def export(model: str | Path, *, target: str, output: str | Path, force: bool = False) -> dict[str, Any]:
+def export(
+    model: str | Path,
+    *,
+    target: str,
+    output: str | Path,
+    force: bool = False,
+    options: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Write the files of a target into the folder `output`, whole or not at all; return what was done.
 
     An artifact without an ONNX file is exported from its module. The target loads what was written, if it is
-    installed here. Raises `ArtifactError` for a model that is none, and `TargetError` where the target cannot take it.
+    installed here. `options` are the target's own (`compute_capability` of tensorrt). Raises `ArtifactError` for a model that is none, and `TargetError` where the target cannot take it.
     """
     runtime: deploy.Runtime = deploy.registry.get(target).build
     saved = Saved(model)
@@ -36,7 +43,7 @@ def export(model: str | Path, *, target: str, output: str | Path, force: bool = 
             artifact.load(folder)
             result: dict[str, Any] = {"files": names, "precision": "f32", "loaded": True, "notes": []}
         else:
-            result = _from_onnx(saved, runtime, folder)
+            result = _from_onnx(saved, runtime, folder, options or {})
         result = {"model": str(model), "target": target, **result, "bytes": _bytes(folder)}
         files.write_json(folder / REPORT, result)
     return {**result, "path": str(output)}
@@ -52,7 +59,9 @@ def export_text(result: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])])
 
 
-def _from_onnx(saved: Saved, runtime: deploy.Runtime, folder: Path) -> dict[str, Any]:
+def _from_onnx(
+    saved: Saved, runtime: deploy.Runtime, folder: Path, options: dict[str, Any]
+) -> dict[str, Any]:
     decision = saved.decision
     with tempfile.TemporaryDirectory(prefix="lianzhi-") as place:
         source = saved.path if saved.path.is_file() else saved.path / "model.onnx"
@@ -64,7 +73,7 @@ def _from_onnx(saved: Saved, runtime: deploy.Runtime, folder: Path) -> dict[str,
             notes.append("the artifact holds no ONNX file; it was exported from its module")
         elif source.suffix != ".onnx":
             raise ArtifactError(f"{source}: not an artifact folder, nor an .onnx file")
-        result = runtime.export(source, folder)
+        result = runtime.export(source, folder, **options)
     made_for = decision["runtime"] if decision else None
     if made_for not in (None, runtime.name) and result["precision"] == "int8":
         notes.append(

@@ -30,6 +30,7 @@ class Candidate:
     median_ms: float
     validation: float | None
     size: int
+    executed: bool = True  # here, and not only built for another machine
 
     def to_dict(self, verdict: str) -> dict[str, Any]:
         """The candidate as a line of the report."""
@@ -97,10 +98,11 @@ def candidates(run: Run, state: State, folder: Path) -> list[Candidate]:
 
 
 def _measured(run: Run, path: Path, runtime: str, precision: str) -> Candidate:
-    latencies = time_file(run, path, runtime, precision)
+    here = deploy.stand_in(runtime)
+    latencies = time_file(run, path, here, precision)
     validation = None
     if run.task.has("validation"):
-        session = deploy.load(path, runtime=runtime, precision=precision, threads=run.recipe.measure.threads)
+        session = deploy.load(path, runtime=here, precision=precision, threads=run.recipe.measure.threads)
         validation = measure.evaluate(
             session, run.task, split="validation", progress=run.progress, alone=True
         ).value
@@ -112,6 +114,7 @@ def _measured(run: Run, path: Path, runtime: str, precision: str) -> Candidate:
         median_ms=fastest(latencies, run.recipe.measure.choose_batch)["median_ms"],
         validation=validation,
         size=measure.size(path),
+        executed=deploy.runs_here(runtime),
     )
 
 
@@ -126,9 +129,8 @@ def choose(run: Run, found: list[Candidate], reference: float | None) -> Decisio
     good = [item for item in found if floor is None or item.validation is None or item.validation >= floor]
     kept = good or [max(found, key=lambda item: (item.validation or 0.0, -item.median_ms))]
     best = min(item.median_ms for item in kept)
-    chosen = min(
-        (item for item in kept if item.median_ms <= best * TIE), key=lambda item: (item.size, item.median_ms)
-    )
+    near = [item for item in kept if item.median_ms <= best * TIE or not item.executed]
+    chosen = min(near, key=lambda item: (item.size, item.median_ms))
     lines = [item.to_dict(_verdict(item, chosen, good, floor)) for item in found]
     reason = _reason(run, chosen, found, good, floor)
     record = {
@@ -156,6 +158,8 @@ def _reason(
     run: Run, chosen: Candidate, found: list[Candidate], good: list[Candidate], floor: float | None
 ) -> str:
     batch = run.recipe.measure.choose_batch
+    if not chosen.executed:
+        return _unmeasured(chosen, found, good, floor)
     text = f"{chosen.runtime} in {chosen.precision} took {chosen.median_ms:.3g} ms at batch {batch}"
     if not good:
         return f"{text}; no candidate reached {floor:.4f} on validation, so the most accurate one is kept"
@@ -170,3 +174,17 @@ def _reason(
             else f"; int8 on {chosen.runtime} is not kept: it loses too much accuracy"
         )
     return text
+
+
+def _unmeasured(chosen: Candidate, found: list[Candidate], good: list[Candidate], floor: float | None) -> str:
+    """Why a file ships that this machine cannot run: by accuracy and size, without a word on its speed."""
+    here = deploy.stand_in(chosen.runtime)
+    text = (
+        f"{chosen.runtime} does not run on this machine, so nothing is said of its speed; accuracy is that of the same "
+        f"file in {here}, and so are the times of this row"
+    )
+    if not good:
+        return f"{text}; no candidate reached {floor:.4f} on validation, so the most accurate one is kept"
+    if chosen.precision != "int8" and any(item.precision == "int8" for item in found):
+        return f"{text}; int8 loses too much accuracy, so float is kept"
+    return f"{text}; the smallest file that is accurate enough is kept: {chosen.precision}"

@@ -26,6 +26,20 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
             model, Report.from_dict(files.read_json(run.store.output / "report.json")), run.store.output
         )
     environment = measure.environment()
+    preprocess = run.task.preprocess
+    folder = run.store.work / "artifact"
+    if folder.exists():
+        shutil.rmtree(folder)
+    artifact.save(
+        model,
+        folder,
+        example_inputs=run.task.example_inputs,
+        preprocess=preprocess,
+        labels=run.task.labels,
+        tokenizer=preprocess.members if isinstance(preprocess, TextPreprocess) else None,
+    )
+    for note in _write_deployment(run, decision, folder, len(rows) - 2):
+        state.note(note)
     report = Report.from_dict(
         {
             "rows": [
@@ -43,19 +57,6 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
             "artifact": {"path": str(run.store.output)},
         }
     )
-    preprocess = run.task.preprocess
-    folder = run.store.work / "artifact"
-    if folder.exists():
-        shutil.rmtree(folder)
-    artifact.save(
-        model,
-        folder,
-        example_inputs=run.task.example_inputs,
-        preprocess=preprocess,
-        labels=run.task.labels,
-        tokenizer=preprocess.members if isinstance(preprocess, TextPreprocess) else None,
-    )
-    _write_deployment(run, decision, folder, len(rows) - 2)
     files.write_text(folder / "recipe.yaml", recipe_yaml(report.recipe))
     files.write_text(folder / "report.md", report.to_markdown())
     files.write_text(folder / "report.html", report.to_html())
@@ -91,13 +92,19 @@ def recipe_yaml(recipe: dict[str, Any]) -> str:
     return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
 
 
-def _write_deployment(run: Run, decision: dict[str, Any] | None, folder: Path, last: int) -> None:
-    """Put the chosen file and a `predict.py` for its runtime beside the weights."""
+def _write_deployment(run: Run, decision: dict[str, Any] | None, folder: Path, last: int) -> list[str]:
+    """Put the chosen file and a `predict.py` for its runtime beside the weights. Return what is to be said of it."""
     if decision is None:
-        return
+        return []
     source = run.store.step(last) / decision["source"]
-    deploy.copy_onnx(source, folder / "model.onnx")
-    artifact.write_predict(folder, runtime=decision["runtime"], precision=decision["precision"])
+    runtime = decision["runtime"]
+    notes: list[str] = []
+    if deploy.runs_here(runtime):
+        deploy.copy_onnx(source, folder / "model.onnx")
+    else:
+        notes = deploy.registry.get(runtime).build.export(source, folder)["notes"]
+    artifact.write_predict(folder, runtime=deploy.stand_in(runtime), precision=decision["precision"])
+    return notes
 
 
 def publish(folder: Path, output: Path) -> None:

@@ -131,12 +131,13 @@ def _weights_size(model: nn.Module, path: Path) -> int:
 
 
 def of_target(latencies: Latencies, target: str) -> Latencies:
-    """The latencies in the runtime that the model is made for; all of them for ``auto``.
+    """The latencies in the runtime that the model is made for; all of them for ``auto``, and for what does not run here.
 
     >>> of_target([{"runtime": "pytorch"}, {"runtime": "openvino"}], "openvino")
     [{'runtime': 'openvino'}]
     """
-    return [entry for entry in latencies if target in ("auto", entry["runtime"])]
+    everywhere = target == "auto" or not deploy.runs_here(target)
+    return [entry for entry in latencies if everywhere or entry["runtime"] == target]
 
 
 def retimed(

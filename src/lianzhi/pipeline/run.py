@@ -219,7 +219,8 @@ def _deployed_row(run: Run, state: State, row: dict[str, Any], folder: Path) -> 
     decision = choose(run, candidates(run, state, folder), row["validation"])
     chosen = decision.chosen
     threads = run.recipe.measure.threads
-    session = deploy.load(chosen.path, runtime=chosen.runtime, precision=chosen.precision, threads=threads)
+    here = deploy.stand_in(chosen.runtime)
+    session = deploy.load(chosen.path, runtime=here, precision=chosen.precision, threads=threads)
     reported, _ = accuracy(run, session, alone=True)
     row = make_row(
         row["step"],

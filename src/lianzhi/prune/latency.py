@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeAlias
 from torch import Tensor
 
 from lianzhi import deploy
-from lianzhi.errors import RecipeError
+from lianzhi.errors import RecipeError, TargetError
 from lianzhi.graph import Group
 from lianzhi.measure import in_turns
 from lianzhi.prune.planned import Plan
@@ -42,6 +42,10 @@ class Timer(Protocol):
 def check(target: str, batch: int) -> None:
     """Refuse a runtime that is not there, before anything is computed."""
     deploy.registry.get(target).build.require()
+    if not deploy.runs_here(target):
+        raise TargetError(
+            f"target '{target}' does not run on this machine, so no latency can be measured; give another budget"
+        )
     if type(batch) is not int or batch < 1:
         raise RecipeError(f"batch={batch!r}: a whole number of at least 1")
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+from pathlib import Path
 from typing import Any
 
 from lianzhi.deploy.inspection import is_quantized
+from lianzhi.deploy.onnx import copy_onnx
 from lianzhi.deploy.runtime import Runtime, model_file, registry
 from lianzhi.deploy.session import Session
-from lianzhi.deploy.tensorrt.library import RTX, RTX_DISTRIBUTION
+from lianzhi.deploy.tensorrt.builder import build, engine_name
+from lianzhi.deploy.tensorrt.library import RTX, RTX_DISTRIBUTION, open_library
 from lianzhi.errors import TargetError
 
 
@@ -31,6 +34,29 @@ class TensorRt(Runtime):
     def precisions(self, path: Any) -> list[str]:
         """The file's own."""
         return self.offers(quantized=is_quantized(model_file(path)))
+
+    def export(self, source: Path, folder: Path, **options: Any) -> dict[str, Any]:
+        """Copy the ONNX file, have NVIDIA's parser check it, and build an engine beside it.
+
+        The option `compute_capability` says for which processors ("8.9"). Without the library the file is written
+        as it is, and the notes say so. Raises `TargetError` for a file that the parser refuses.
+        """
+        copy_onnx(source, folder / "model.onnx")
+        precision = self.precisions(folder / "model.onnx")[0]
+        names = sorted(item.name for item in folder.iterdir() if item.name.startswith("model.onnx"))
+        if not self.installed():
+            note = "TensorRT is not installed here, so the file was not checked by its parser, and there is no engine"
+            note += "; pip install 'lianzhi[tensorrt]'"
+            return {"files": names, "precision": precision, "loaded": False, "notes": [note]}
+        name = engine_name(open_library())
+        report = build(source, folder / name, **options)
+        return {
+            "files": [*names, name],
+            "precision": precision,
+            "loaded": False,
+            "notes": [f"model.onnx is taken by NVIDIA's parser; {name} was {report}"],
+            "build": report.to_dict(),
+        }
 
     def load(self, path: Any, *, precision: str | None = None, threads: int | None = None) -> Session:
         """Refuse: nothing is executed without a GPU, and nothing is claimed."""
