@@ -11,7 +11,7 @@ from lianzhi.quantize import quantize_onnx
 from lianzhi.quantize.onnx_files.prepare import prepared, read_float
 
 
-def prepare(tmp_path, nodes, *held, shape=(4, 8, 8)):
+def prepare(tmp_path, nodes, *held, shape=(4, 8, 8), opset=13):
     """The ops of the prepared file, once its results are found to be those of the source."""
     source = foreign.save(
         tmp_path / "f.onnx",
@@ -58,8 +58,12 @@ def test_an_affine_before_a_convolution_only_without_padding(tmp_path, pads):
     assert found == (["Sigmoid", "Mul", "Add", "Conv"] if pads else ["Sigmoid", "Conv"])
 
 
+@pytest.mark.parametrize(
+    ("opset", "ops"),
+    [(11, ["Conv", "HardSwish"]), (13, ["Conv", "HardSigmoid", "Mul"]), (17, ["Conv", "HardSwish"])],
+)
 @pytest.mark.parametrize("order", ["product first", "sixth first"])
-def test_a_hard_swish_of_four_ops(tmp_path, order):
+def test_a_hard_swish_of_four_ops(tmp_path, order, opset, ops):
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"]),
         helper.make_node("Add", ["c", "three"], ["a"]),

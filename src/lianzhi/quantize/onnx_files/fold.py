@@ -4,7 +4,7 @@
   ``w' = w * s``, ``b' = b * s + t``.
 - A scale and a shift of one number each, then a convolution without padding: ``w' = w * s``, ``b' = b + t * Σw``.
   With padding it would not be the same, as the padded zeros are not shifted.
-- ``x * clip(x + 3, 0, 6) / 6`` in four ops: ``x * HardSigmoid(x)`` in two.
+- ``x * clip(x + 3, 0, 6) / 6`` in four ops: one HardSwish, before opset 14 ``x * HardSigmoid(x)``.
 
 ONNX Runtime's own rules leave these alone where the numbers are vectors of one element.
 """
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from lianzhi.quantize.onnx_files.net import Net, attribute
+from lianzhi.quantize.onnx_files.net import Net, attribute, opset
 
+HARD_SWISH = 14  # the opset that brought it
 SCALES, SHIFTS = frozenset({"Mul", "Div"}), frozenset({"Add", "Sub"})
 
 
@@ -79,8 +80,9 @@ def _back(net: Net, conv: Any) -> bool:
 
 
 def _hard_swish(net: Net, clip: Any) -> bool:
-    bounds = [_number(net, name) for name in clip.input[1:]]
+    """Four ops around a Clip become one, or two where the file is older than that op (opset 14)."""
     shifted = net.makers.get(clip.input[0])
+    bounds = [_number(net, name) for name in clip.input[1:]]
     if bounds != [0.0, 6.0] or shifted is None or shifted.op_type != "Add":
         return False
     values = [name for name in shifted.input if net.computed(name)]
@@ -88,28 +90,32 @@ def _hard_swish(net: Net, clip: Any) -> bool:
     alone = net.read_once(clip.input[0]) and net.read_once(clip.output[0])
     if len(values) != 1 or three != [3.0] or not alone or not net.is_float(values[0]):
         return False
-    after = net.readers[clip.output[0]][0]
-    other = after
-    if after.op_type == "Mul" and values[0] in after.input and net.read_once(after.output[0]):
-        other = net.readers[after.output[0]][0]
-    affine = _affine(net, other, (after if other is not after else clip).output[0])
-    if (
-        affine is None
-        or affine[0].size != 1
-        or affine[1].any()
-        or abs(float(affine[0].reshape(-1)[0]) * 6 - 1) > 1e-6
-    ):
+    value, first = values[0], net.readers[clip.output[0]][0]
+    if not first.op_type or not net.read_once(first.output[0]):
         return False
-    result = _retire(other)
-    clip.op_type, shifted.op_type = "HardSigmoid", ""
+    second = net.readers[first.output[0]][0]
+    begins = first.op_type == "Mul" and value in first.input
+    product, sixth, source = (first, second, first.output[0]) if begins else (second, first, clip.output[0])
+    if product.op_type != "Mul" or value not in product.input or not _is_a_sixth(net, sixth, source):
+        return False
+    _retire(shifted)
+    _retire(first)
     del clip.input[:], clip.attribute[:]
-    clip.input.append(values[0])
+    clip.input.append(value)
+    if opset(net.proto) >= HARD_SWISH:
+        clip.op_type, clip.output[0] = "HardSwish", _retire(second)
+        return True
+    clip.op_type, second.op_type = "HardSigmoid", "Mul"
     _set(clip, alpha=1 / 6, beta=0.5)
-    if other is after:
-        clip.output[0] = result
-    else:
-        after.output[0] = result
+    second.input[:] = [value, clip.output[0]]
     return True
+
+
+def _is_a_sixth(net: Net, node: Any, name: str) -> bool:
+    affine = _affine(net, node, name)
+    if affine is None or affine[0].size != 1 or affine[1].any():
+        return False
+    return abs(float(affine[0].reshape(-1)[0]) * 6 - 1) < 1e-6
 
 
 def _affine(net: Net, node: Any, name: str) -> tuple[np.ndarray, np.ndarray] | None:

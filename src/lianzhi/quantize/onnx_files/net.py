@@ -69,6 +69,11 @@ def attribute(node: Any, name: str, default: Any) -> Any:
     return default if found is None else onnx.helper.get_attribute_value(found)
 
 
+def opset(proto: Any) -> int:
+    """The version of ONNX's own ops that a model uses."""
+    return max((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), default=0)
+
+
 def subgraphs(node: Any) -> list[Any]:
     """The graphs inside a node, and those inside these."""
     found = []

@@ -15,7 +15,8 @@ from lianzhi.deploy.inspection import is_quantized, read_onnx
 from lianzhi.deploy.onnxruntime import first_line
 from lianzhi.deploy.simplify import pool_globally
 from lianzhi.errors import GraphError, TargetError
-from lianzhi.quantize.onnx_files.fold import fold
+from lianzhi.quantize.onnx_files.fold import HARD_SWISH, fold
+from lianzhi.quantize.onnx_files.net import opset
 
 LEAST_IR = 7  # what goes with opset 12 and later
 LEAST_OPSET = 13  # the first in which DequantizeLinear has an axis
@@ -55,11 +56,6 @@ def prepared(proto: Any, name: str) -> Any:
     return onnx.shape_inference.infer_shapes(model)
 
 
-def opset(proto: Any) -> int:
-    """The version of ONNX's own ops that a model uses."""
-    return max((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), default=0)
-
-
 def _raised(model: Any, name: str) -> Any:
     import onnx
 
@@ -67,11 +63,11 @@ def _raised(model: Any, name: str) -> Any:
     if version >= LEAST_OPSET:
         return model
     try:
-        raised = onnx.version_converter.convert_version(model, LEAST_OPSET)
+        raised = onnx.version_converter.convert_version(model, HARD_SWISH)
     except Exception as error:
         raise GraphError(
-            f"{name}: it is written in opset {version}, and cannot be brought to opset {LEAST_OPSET}, which "
-            f"quantizers need ({first_line(error)}); export it again with opset {LEAST_OPSET} or later"
+            f"{name}: it is written in opset {version}, and cannot be brought to opset {HARD_SWISH}; "
+            f"quantizers need {LEAST_OPSET} ({first_line(error)}); export it again with opset {LEAST_OPSET} or later"
         ) from error
     for entry in [item for item in model.opset_import if item.domain not in ("", "ai.onnx")]:
         if entry.domain not in {item.domain for item in raised.opset_import}:
