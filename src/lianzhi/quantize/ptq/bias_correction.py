@@ -2,21 +2,29 @@
 
 Each channel's bias takes the mean over the calibration data of ``y - y^``, the float output less the quantized one,
 from the first layer to the last, so that a layer's correction knows those before it. The authors' analytic form
-needs BatchNorm's statistics; this one needs calibration data.
+needs BatchNorm's statistics; this one needs calibration data. Where a ReLU or another clamp f follows, the bias takes
+of the shares 0, 1/4, … 1 of that mean the one with the least ``|f(y) - f(y^ + b)|^2``: with few bits the full mean
+lifts values over the clamp that ought to stay under it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, fx
 
 from lianzhi.graph import TracedModule, get_tensor
-from lianzhi.quantize.placement import layer_name
+from lianzhi.quantize.placement import layer_name, tail
 from lianzhi.quantize.placement.ops import LINEAR
 from lianzhi.quantize.ptq.technique import CORRECT, Skipped, TechniqueConfig, registry
 from lianzhi.quantize.ptq.walk import layers, run
+
+Clamp = Callable[[Tensor], Tensor]
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+aten = torch.ops.aten
 
 
 class BiasCorrection(TechniqueConfig):
@@ -49,22 +57,57 @@ def apply(
         with torch.no_grad():
             expected = [run(floating, layer.exact_node, value) for value in layer.exact]
             found = [run(quantized, layer.node, value) for value in layer.inputs]
-            get_tensor(quantized, bias).add_(bias_correction(expected, found, axis=axis))
+            clamp = _clamp_after(layer.exact_node)
+            get_tensor(quantized, bias).add_(bias_correction(expected, found, axis=axis, clamp=clamp))
     return skipped
 
 
-def bias_correction(expected: list[Tensor], found: list[Tensor], *, axis: int = 1) -> Tensor:
-    """What is to be added to a bias: the mean difference of each channel over all batches.
+def bias_correction(
+    expected: list[Tensor], found: list[Tensor], *, axis: int = 1, clamp: Clamp | None = None
+) -> Tensor:
+    """What is to be added to a bias: the mean difference of each channel over all batches, or a share of it.
 
-    >>> bias_correction([torch.tensor([[1.0, 2.0], [3.0, 2.0]])], [torch.tensor([[0.0, 2.0], [1.0, 2.0]])])
+    >>> exact, rounded = torch.tensor([[1.0, 2.0], [3.0, 2.0]]), torch.tensor([[0.0, 2.0], [1.0, 2.0]])
+    >>> bias_correction([exact], [rounded])
     tensor([1.5000, 0.0000])
+
+    With `clamp` it is the share that is best behind it:
+
+    >>> exact, rounded = torch.tensor([[-4.0], [-4.0], [20.0]]), torch.tensor([[-1.0], [-1.0], [2.0]])
+    >>> bias_correction([exact], [rounded], clamp=lambda values: values.clamp(0, 6))  # of 4
+    tensor([2.])
     """
-    differences = [
-        (exact.double() - rounded.double()).movedim(axis, 0).flatten(1)
-        for exact, rounded in zip(expected, found, strict=True)
+    pairs = [
+        tuple(item.double().movedim(axis, 0).flatten(1) for item in pair)
+        for pair in zip(expected, found, strict=True)
     ]
-    count = sum(item.shape[1] for item in differences)
-    return (sum(item.sum(1) for item in differences) / count).float()  # type: ignore[union-attr]
+    count = sum(exact.shape[1] for exact, _ in pairs)
+    mean = torch.stack([(exact - rounded).sum(1) for exact, rounded in pairs]).sum(0) / count
+    if clamp is None:
+        return mean.float()
+    errors = torch.stack(
+        [
+            torch.stack(
+                [
+                    (clamp(exact) - clamp(rounded + share * mean[:, None])).square().sum(1)
+                    for exact, rounded in pairs
+                ]
+            ).sum(0)
+            for share in SHARES
+        ]
+    )
+    return (mean * torch.tensor(SHARES, dtype=mean.dtype)[errors.argmin(0)]).float()
+
+
+def _clamp_after(node: fx.Node) -> Clamp | None:
+    """The clamp that alone reads what an op gives, as a function."""
+    reader = tail(node)
+    if reader is node:
+        return None
+    target: Any = reader.target
+    aside = {aten.relu_.default: aten.relu.default, aten.relu6_.default: aten.relu6.default}
+    aside |= {aten.hardtanh_.default: aten.hardtanh.default, aten.clamp_.default: aten.clamp.default}
+    return lambda values: aside.get(target, target)(values, *reader.args[1:], **reader.kwargs)
 
 
 def stored_bias(node: fx.Node) -> str | None:

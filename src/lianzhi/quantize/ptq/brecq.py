@@ -84,7 +84,7 @@ def brecq(
 ) -> list[Tensor]:
     """The weights of a block, each rounded up or down to the grid, with which its output is close to the targets.
 
-    >>> inputs, weight = torch.ones(8, 2), torch.tensor([[0.4, 0.4]])
+    >>> inputs, weight = torch.ones(8, 2), torch.tensor([[0.45, 0.35]])
     >>> rounded = brecq(lambda w, _: inputs @ w[0].T, [inputs @ weight.T], [weight], [torch.ones(1, 1)], -7, 7)
     >>> float(rounded[0].sum())  # 0.8 is nearer to 1 than to 0
     1.0
