@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,16 @@ from lianzhi.deploy.session import Session
 from lianzhi.quantize.onnx_files.calibrate import Feeds, one_sample
 from lianzhi.quantize.onnx_files.compare import output_sqnr
 
-ROUNDS = 9
+ROUNDS = 7
+SIMPLIFIED = "f32, simplified"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """`ratio`: the time of int8 over that of the fastest float that is as accurate, the median of neighbours."""
+    """`ratio`: the time of int8 over that of the fastest float that is as accurate, the median of neighbours.
+
+    `ratios`: the same over each float that was timed.
+    """
 
     runtime: str
     baseline: str
@@ -26,6 +30,7 @@ class Timing:
     int8_ms: float
     threads: int
     shapes: dict[str, list[int]]
+    ratios: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As a part of the report."""
@@ -41,33 +46,43 @@ def can_be_timed(target: str) -> bool:
 
 
 def compare_speed(
-    source: Path, quantized: Path, batches: list[Feeds], *, target: str, threads: int | None
+    source: Path,
+    simplified: Path | None,
+    quantized: Path,
+    batches: list[Feeds],
+    *,
+    target: str,
+    threads: int | None,
 ) -> Timing:
     """Time one sample, or one batch where the file fixes its size.
 
-    Where the runtime offers bfloat16 it is a float baseline too, if its results are as near to float32's as
-    those of int8.
+    A float baseline is the source; the simplified file without quantizers, so that no gain of simplifying is one of
+    int8; and the source in bfloat16 where the runtime offers it, if its results are as near to float32's as int8's.
     """
-    runtime: deploy.Runtime = deploy.registry.get(target).build
     int8 = deploy.load(quantized, runtime=target, threads=threads)
     exact = deploy.load(source, runtime=target, precision="f32", threads=threads)
-    floats = [exact]
+    floats = {"f32": exact}
+    if simplified is not None:
+        floats[SIMPLIFIED] = deploy.load(simplified, runtime=target, precision="f32", threads=threads)
+    runtime: deploy.Runtime = deploy.registry.get(target).build
     bound = output_sqnr(exact, int8, batches)
-    for precision in runtime.precisions(source):
-        session = exact if precision == "f32" else deploy.load(source, runtime=target, precision=precision)
-        if session is not exact and output_sqnr(exact, session, batches) >= bound:
-            floats.append(session)
+    for precision in [name for name in runtime.precisions(source) if name != "f32"]:
+        session = deploy.load(source, runtime=target, precision=precision, threads=threads)
+        if output_sqnr(exact, session, batches) >= bound:
+            floats[precision] = session
     feeds = one_sample(batches[0], exact)
-    turns = [measure.both_in_turns(_call(item, feeds), _call(int8, feeds), ROUNDS) for item in floats]
-    hardest = max(range(len(floats)), key=lambda index: turns[index].ratio)
+    call = _call(int8, feeds)
+    turns = {name: measure.both_in_turns(_call(item, feeds), call, ROUNDS) for name, item in floats.items()}
+    hardest = max(turns, key=lambda name: turns[name].ratio)
     return Timing(
         runtime=target,
-        baseline=floats[hardest].precision,
+        baseline=hardest,
         ratio=turns[hardest].ratio,
         float_ms=turns[hardest].original_ms,
         int8_ms=turns[hardest].trial_ms,
         threads=int8.threads,
         shapes={name: list(array.shape) for name, array in feeds.items()},
+        ratios={name: item.ratio for name, item in turns.items()},
     )
 
 

@@ -123,6 +123,7 @@ class _Job:
         kinds = {node.op_type for node in model.graph.node}
         check_ignored(model, ignore)
         attempts: list[dict[str, Any]] = []
+        simple = deploy.write_onnx(model, folder / "float.onnx") if timed else None
         for part, ops in PARTS.items():
             if attempts and not (ops & kinds and (PARTS["all layers"] - ops) & kinds):
                 continue  # the same as all of them, or nothing at all
@@ -135,7 +136,9 @@ class _Job:
             if not timed or not speed.can_be_timed(self.target):
                 why = "not asked for" if not timed else f"{self.target} does not run here"
                 return base | report | {"quantized": part, "worth_it": None, "timing": why}, file
-            timing = speed.compare_speed(self.source, file, batches, target=self.target, threads=threads)
+            timing = speed.compare_speed(
+                self.source, simple, file, batches, target=self.target, threads=threads
+            )
             attempts.append({"quantized": part, **timing.to_dict()})
             if timing.ratio <= 1:
                 facts = {
@@ -147,7 +150,13 @@ class _Job:
                 return base | report | facts, file
         everything = place(Net(model), rules_for(self.target), skipper(frozenset(), ignore))
         reason = slow(attempts, self.target)
-        return base | nothing(reason, rows(everything.left)) | {"attempts": attempts}, None
+        result = base | nothing(reason, rows(everything.left)) | {"attempts": attempts}
+        if attempts[-1].get("baseline") != speed.SIMPLIFIED:
+            return result, None
+        result["notes"].append(
+            "the float file is written as it was simplified, which is faster and computes the same"
+        )
+        return result, simple
 
     def attempt(
         self, model: Any, ops: frozenset[str], batches: list[Feeds], path: Path, ignore: Sequence[str]
