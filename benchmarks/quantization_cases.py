@@ -1,0 +1,99 @@
+"""The trained models of the quantization benchmark, each with its calibration data and what it is evaluated on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from quantization_lite0 import images, packaged
+from quantization_qat import fine_tuned
+from torch import Tensor, nn
+
+import lianzhi as lz
+from lianzhi import artifact
+
+DATA = Path(os.environ.get("LIANZHI_DATA", Path(__file__).parents[2] / "shared" / "data"))
+WORK = Path("out/quantization_qat")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and its data. `calibration` takes a seed; `unit` is what one wrong answer is called."""
+
+    name: str
+    model: nn.Module
+    example: Any
+    calibration: Callable[[int], list[Any]]
+    evaluation: list[tuple[Any, Tensor]]
+    metric: str
+    batches: tuple[int, ...]
+
+    @property
+    def samples(self) -> int:
+        """How many are evaluated."""
+        return sum(len(labels) for _, labels in self.evaluation)
+
+
+def resnet(name: str, epochs: float = 1) -> Case:
+    """ResNet-20 or -56 on CIFAR-10, fine-tuned on this copy of the data; 512 images calibrate."""
+    task = lz.task("cifar10", data=DATA / "cifar10")
+    model = fine_tuned(name, task, DATA, epochs, WORK / name)
+    return Case(
+        name,
+        model,
+        task.example_inputs,
+        lambda seed: taken(task, 8, 64, seed),
+        [(batch.inputs, batch.labels) for batch in task.batches("test", 500)],
+        "top-1",
+        (1, 64),
+    )
+
+
+def bert(folder: Path) -> Case:
+    """The 6-layer BERT on SST-2: 128 sentences calibrate, the dev set's 872 are evaluated."""
+    model = artifact.load(folder)
+    task = lz.task("sst2", data=DATA / "glue" / "SST-2", tokenizer=str(folder / "tokenizer"))
+    return Case(
+        "bert6",
+        model.eval(),
+        task.example_inputs,
+        lambda seed: taken(task, 16, 8, seed),
+        [(batch.inputs, batch.labels) for batch in task.batches("test", 8)],
+        "accuracy",
+        (1,),
+    )
+
+
+def lite0() -> Case:
+    """EfficientNet-Lite0 on the ImageNet sample: rows 0, 5, 10, … calibrate; agreement is what counts."""
+    values, labels = images(DATA / "imagenet-sample" / "even.parquet")
+    calibrates = torch.arange(len(values)) % 5 == 0
+    model = lz.model("efficientnet_lite0", weights=packaged()).eval()
+    held = list(values[calibrates].split(25))
+    pairs = list(zip(values[~calibrates].split(50), labels[~calibrates].split(50), strict=True))
+    return Case("lite0", model, values[:1], lambda seed: held, pairs, "top-1", (1,))
+
+
+def taken(task: lz.Task, count: int, size: int, seed: int) -> list[Any]:
+    """`count` batches of the calibration split, other ones for another seed."""
+    found = []
+    for index, batch in enumerate(task.batches("calibration", size)):
+        if index >= count * seed:
+            found.append(batch.inputs)
+        if len(found) == count:
+            break
+    return found
+
+
+def make(name: str, bert_folder: Path) -> Case:
+    """A case by name."""
+    if name == "bert6":
+        return bert(bert_folder)
+    return lite0() if name == "lite0" else resnet(name)
+
+
+NAMES = ("resnet20", "resnet56", "bert6", "lite0")
