@@ -10,7 +10,7 @@ from torch import nn
 
 from lianzhi import deploy, measure
 from lianzhi.errors import RecipeError
-from lianzhi.quantize import quantize
+from lianzhi.quantize import lint, quantize
 from lianzhi.quantize.affine import FAKE_CHANNEL, FAKE_GROUPS, dequantize_symmetric, quantize_symmetric
 from lianzhi.quantize.rows import rounded_weight, row_scale
 from lianzhi.quantize.scheme import Scheme, schemes
@@ -88,6 +88,7 @@ def test_groups_export_and_run(weights, size, techniques, tmp_path):
     path = quantized.export(tmp_path / "model.onnx")
     for runtime in ("onnxruntime", "openvino"):
         assert close(deploy.load(path, runtime=runtime, threads=1)(inputs), expected)
+    assert lint(path, "onnxruntime") == lint(path, "openvino") == []
     blocks = [
         {item.name: item.i for item in node.attribute}["block_size"]
         for node in onnx.load(path).graph.node

@@ -61,12 +61,13 @@ def _changes_nothing(graph: QdqGraph, node: Any) -> bool:
 
 @rule("half-quantized", *ALL)
 def half_quantized(graph: QdqGraph) -> Found:
-    """An op with a quantized input and a float weight, or the other way round."""
+    """An op with a quantized input and a float weight, or the other way round, unless only weights are quantized."""
+    values = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
     for node, reader in graph.weights():
         fed = graph.maker(node.input[0], "DequantizeLinear") is not None
         if fed and reader is None:
             yield name_of(node), "its input is quantized and its weight is float", "quantize the weight too"
-        if reader is not None and not fed:
+        if reader is not None and not fed and values:
             yield name_of(node), "its weight is quantized and its input is float", "quantize its input too"
 
 
