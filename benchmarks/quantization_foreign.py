@@ -234,7 +234,10 @@ def run(name: str, target: str, threads: int) -> dict[str, Any]:
         try:
             report = quantize.quantize_onnx(source, batches, target=target, output=output, threads=threads)
         except LianzhiError as error:
-            return {"version": VERSIONS[item.package], "refused": " ".join(str(error).split())[:300]}
+            return {
+                "version": VERSIONS[item.package],
+                "refused": " ".join(str(error).split()).replace(f"{source.parent}/", "")[:300],
+            }
         exact = deploy.load(source, runtime="onnxruntime")
         made = deploy.load(output, runtime=target, threads=threads)
         agreement = [item.alike(exact.run(feeds), made.run(feeds)) for feeds in fresh]

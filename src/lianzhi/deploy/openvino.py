@@ -48,6 +48,17 @@ class OpenVinoSession(Session):
         return [results[index] for index in range(len(self.outputs))]
 
 
+def reason(error: Exception) -> str:
+    """What the library says, without the places in its own source that it begins with.
+
+    >>> reason(RuntimeError("Exception from src/core.cpp:132:\\nCheck 'false' failed at a.cpp:1:\\nThe rank has to be known"))
+    'The rank has to be known'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Exception from", "Check '", "FrontEnd API"))]
+    return " ".join(told)[:300] or first_line(error)
+
+
 @lru_cache(maxsize=1)
 def _core() -> Any:
     import openvino
@@ -92,7 +103,7 @@ class OpenVino(Runtime):
         try:
             compiled = _core().compile_model(str(file), "CPU", config)
         except Exception as error:
-            raise TargetError(f"{file}: openvino cannot load it: {first_line(error)}") from error
+            raise TargetError(f"{file}: openvino cannot load it: {reason(error)}") from error
         return OpenVinoSession(compiled, precision=precision, threads=threads)
 
 
