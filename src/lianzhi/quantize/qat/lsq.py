@@ -65,27 +65,30 @@ class _LSQ(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(values, scale, zero_point)
         ctx.grid = qmin, qmax, axis
-        step, zero = _along(scale, values, axis), _along(zero_point, values, axis)
-        result = (values * (1.0 / step)).round_()
-        return result.clamp_(qmin - zero, qmax - zero).mul_(step)
+        low, high = _bounds(zero_point, values, qmin, qmax, axis)
+        step = _along(scale, values, axis)
+        return (values * (1.0 / step)).round_().clamp_(low, high).mul_(step)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         values, scale, zero_point = ctx.saved_tensors
         (qmin, qmax, axis), gradient = ctx.grid, gradients[0]
-        zero = _along(zero_point, values, axis)
         scaled = values * (1.0 / _along(scale, values, axis))
         rounded = scaled.round()
-        clamped = rounded.clamp(qmin - zero, qmax - zero)
+        clamped = rounded.clamp(*_bounds(zero_point, values, qmin, qmax, axis))
         inner = gradient * (rounded == clamped)
         if not ctx.needs_input_grad[1]:
             return inner, None, None, None, None, None
-        each = gradient * clamped - inner * scaled
-        dims = [dim for dim in range(values.dim()) if dim != axis] if scale.dim() else []
-        of_scale = each.sum(dims) if dims or not scale.dim() else each
-        count = values.numel() // values.shape[axis if scale.dim() else 0] if values.dim() else 1
-        return inner, of_scale / math.sqrt(max(1, count) * qmax), None, None, None, None
+        if scale.dim():
+            dims = [dim for dim in range(values.dim()) if dim != axis]
+            each = gradient * clamped - inner * scaled
+            of_scale, groups = each.sum(dims) if dims else each, values.shape[axis]
+        else:
+            of_scale = _product(gradient, clamped) - _product(inner, scaled)
+            groups = values.shape[0] if values.dim() else 1
+        count = max(1, values.numel() // max(1, groups))
+        return inner, of_scale / math.sqrt(count * qmax), None, None, None, None
 
 
 class _Relative(torch.autograd.Function):
@@ -99,6 +102,21 @@ class _Relative(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = ctx.saved_tensors
         return None, gradients[0] / scale
+
+
+def _bounds(zero_point: Tensor, values: Tensor, qmin: int, qmax: int, axis: int) -> Any:
+    """The least and the largest of ``q - z``: numbers where that costs no waiting for an accelerator."""
+    if zero_point.dim() == 0 and zero_point.device.type == "cpu":
+        return qmin - int(zero_point), qmax - int(zero_point)
+    zero = _along(zero_point, values, axis)
+    return qmin - zero, qmax - zero
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """The sum of all products, without a tensor of them."""
+    if right.dim() == 4 and right.is_contiguous(memory_format=torch.channels_last):
+        left, right = left.permute(0, 2, 3, 1), right.permute(0, 2, 3, 1)
+    return torch.dot(left.reshape(-1), right.reshape(-1))
 
 
 def _along(vector: Tensor, values: Tensor, axis: int) -> Tensor:
