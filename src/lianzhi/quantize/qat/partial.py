@@ -105,10 +105,13 @@ class _Convolution(torch.autograd.Function):
         values, weight, rows = ctx.saved_tensors
         gradient, need = gradients[0], ctx.needs_input_grad
         rest = (*ctx.where, False, [0] * len(ctx.where[0]), 1)
-        sizes = [len(weight)] if need[2] else None
-        of_values, _, of_bias = aten.convolution_backward(
-            gradient, values, weight, sizes, *rest, [need[0], False, need[2]]
-        )
+        # not asked for along with the values': oneDNN would compute the whole weight's as well
+        of_bias = gradient.sum([dim for dim in range(gradient.dim()) if dim != 1]) if need[2] else None
+        of_values = None
+        if need[0]:
+            of_values = aten.convolution_backward(
+                gradient, values, weight, None, *rest, [True, False, False]
+            )[0]
         of_weight = torch.zeros_like(weight)
         of_weight[rows] = aten.convolution_backward(
             gradient[:, rows], values, weight[rows], None, *rest, [False, True, False]

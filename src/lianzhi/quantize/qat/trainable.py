@@ -27,7 +27,9 @@ from lianzhi.quantize.qat.partial import (
     partial_linear,
 )
 
-FACTOR, ROWS, INDEX = "factor", "_rows", "_index"  # what training adds beside a scale and a weight
+FACTOR = "factor"  # beside a scale: what is learned of it
+# beside a weight of which some rows train, and beside its scale: those rows, and where they are
+ROWS, INDEX, ROUNDED = "_rows", "_index", "_rounded"
 
 
 def make_trainable(quantized: QuantizedModel, *, lsq: bool = True, channels: float = 1.0) -> TracedModule:
@@ -53,10 +55,10 @@ def make_trainable(quantized: QuantizedModel, *, lsq: bool = True, channels: flo
     if not nodes:
         raise GraphError("no layer is quantized, so there is nothing to train for; the report says why")
     for node in nodes:
-        _learn(module, node, learned=lsq)
-    if channels < 1:
-        for node in nodes:
-            _train_partly(module, node, channels)
+        if channels < 1 and _trains_partly(module, node):
+            _learn_rows(module, node, channels, learned=lsq)
+        else:
+            _learn(module, node, learned=lsq)
     module.graph.eliminate_dead_code()
     module.graph.lint()
     module.recompile()
@@ -136,30 +138,55 @@ def _learn(module: TracedModule, node: fx.Node, *, learned: bool) -> None:
         scale.replace_all_uses_with(product, delete_user_cb=lambda user: user is not product)
 
 
-def _train_partly(module: TracedModule, node: fx.Node, share: float) -> None:
-    """Keep all but the important rows of a quantized weight as a constant."""
+def _trains_partly(module: TracedModule, node: fx.Node) -> bool:
+    """Whether a fake quantizer is that of a weight which layers read, and nothing else does, and which may train."""
     source: Any = node.args[0]
-    weight = get_tensor(module, str(source.target)) if source.op == "get_attr" else None
-    readers = [user for user in node.users if user.target in CONVOLUTIONS or user.target in LINEAR]
-    if node.target is not lsq or weight is None or weight.dim() < 2 or len(readers) != len(node.users):
-        return
-    name, index = str(source.target), important_channels(weight, share)
-    reads = [user for item in module.graph.nodes if item.target == name for user in item.users]
-    if not weight.requires_grad or len(reads) > 1:
-        return  # frozen by the user, or read elsewhere too, where all of it is wanted
+    if node.target is not FAKE_CHANNEL or source.op != "get_attr" or node.args[3] != 0:
+        return False
+    weight = get_tensor(module, str(source.target))
+    reads = [user for item in module.graph.nodes if item.target == source.target for user in item.users]
+    layers = all(user.target in CONVOLUTIONS or user.target in LINEAR for user in node.users)
+    return weight.dim() > 1 and weight.requires_grad and len(reads) == 1 and layers
+
+
+def _learn_rows(module: TracedModule, node: fx.Node, share: float, *, learned: bool) -> None:
+    """Keep a weight, rounded once, as a constant, all but its important rows: these learn, and their scales."""
+    source, scale, zero_point, _, qmin, qmax = node.args
+    name, home = str(source.target), str(scale.target).rpartition(".")[0]  # type: ignore[union-attr]
+    weight, steps = get_tensor(module, name), get_tensor(module, f"{home}.scale")
+    zeros = get_tensor(module, str(zero_point.target))  # type: ignore[union-attr]
     path, _, leaf = name.rpartition(".")
-    holder = module.get_submodule(path)
-    holder.register_parameter(leaf + ROWS, nn.Parameter(weight.detach()[index].clone()))
-    holder.register_buffer(leaf + INDEX, index)
+    holder, scales = module.get_submodule(path), module.get_submodule(home)
+    index = important_channels(weight, share)
+    rounded = FAKE_CHANNEL(weight.detach(), steps, zeros, 0, qmin, qmax)
     weight.requires_grad_(False)
-    with module.graph.inserting_after(source):
-        rows = module.graph.get_attr(name + ROWS)
-    with module.graph.inserting_after(rows):
-        where = module.graph.get_attr(name + INDEX)
-    with module.graph.inserting_after(where):
-        whole = module.graph.call_function(torch.index_copy, (source, 0, where, rows))
-    node.update_arg(0, whole)
-    for reader in readers:
+    holder.register_parameter(leaf + ROWS, nn.Parameter(weight.detach()[index].clone()))
+    holder.register_buffer(leaf + ROUNDED, rounded)
+    scales.register_buffer(INDEX, index)
+    scales.register_buffer("scale" + ROWS, steps[index])
+    scales.register_buffer("zero_point" + ROWS, zeros[index])
+    with module.graph.inserting_before(node):
+        rows, whole, where, step, zero = (
+            module.graph.get_attr(item)
+            for item in (
+                name + ROWS,
+                name + ROUNDED,
+                f"{home}.{INDEX}",
+                f"{home}.scale{ROWS}",
+                f"{home}.zero_point{ROWS}",
+            )
+        )
+        if learned:
+            scales.register_parameter(FACTOR, nn.Parameter(torch.ones_like(steps[index])))
+            factor = module.graph.get_attr(f"{home}.{FACTOR}")
+            step = module.graph.call_function(relative, (step, factor))
+        quantized = module.graph.call_function(lsq, (rows, step, zero, qmin, qmax, 0))
+        merged = module.graph.call_function(torch.index_copy, (whole, 0, where, quantized))
+        every = module.graph.call_function(torch.index_copy, (scale, 0, where, step))
+    node.replace_all_uses_with(merged)
+    module.graph.erase_node(node)
+    scale.replace_all_uses_with(every, delete_user_cb=lambda user: user is not every)  # type: ignore[union-attr]
+    for reader in list(merged.users):
         _read_partly(reader, where)
 
 
@@ -181,9 +208,17 @@ def _learned(module: TracedModule, name: str, names: set[str]) -> Tensor:
     """A tensor of the quantized model as it is after training."""
     value = get_tensor(module, name).detach().clone()
     path, _, leaf = name.rpartition(".")
-    factor = f"{path}.{FACTOR}"
-    if leaf == "scale" and factor in names:
-        return value * get_tensor(module, factor).detach().clamp(min=LEAST)
-    if name + ROWS in names:
-        value[get_tensor(module, name + INDEX)] = get_tensor(module, name + ROWS).detach()
+    if leaf == "scale" and f"{path}.{FACTOR}" in names:
+        factor = get_tensor(module, f"{path}.{FACTOR}").detach().clamp(min=LEAST)
+        index: Any = get_tensor(module, f"{path}.{INDEX}") if f"{path}.{INDEX}" in names else ...
+        value[index] = value[index] * factor
+    elif name + ROWS in names and name + ROUNDED in names:
+        home = next(str(node.args[2].target) for node in module.graph.nodes if _merges(node, name))  # type: ignore[union-attr]
+        value[get_tensor(module, home)] = get_tensor(module, name + ROWS).detach()
     return value
+
+
+def _merges(node: fx.Node, name: str) -> bool:
+    """Whether a node puts the rows of this weight into it."""
+    source: Any = node.args[0] if node.target is torch.index_copy else None
+    return isinstance(source, fx.Node) and source.target == name + ROUNDED
