@@ -125,7 +125,7 @@ def test_options_are_written_beside_the_others():
     assert parse(recipe.to_dict()) == recipe
     assert recipe.steps[0].training.channels == 0.1
     assert lz.Quantize().training is None
-    assert lz.Quantize(method="qat").training.lr == 0.005
+    assert lz.Quantize(method="qat").training.lr == 2e-4
 
 
 @pytest.mark.parametrize(

@@ -6,24 +6,24 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from lianzhi.train.options import LEARNING_RATES, TrainOptions
+from lianzhi.train.options import TrainOptions
 
-SOFTER = 10  # divides the learning rate that training from scratch would have
+# a network whose BatchNorms are folded has nothing that normalises: a rate of training from scratch would throw it off
+LEARNING_RATES = {"sgd": 2e-4, "adam": 1e-5, "adamw": 1e-5, "rmsprop": 1e-5, "lamb": 1e-4}
 
 
 class QAT(TrainOptions):
     """How a quantized model is trained: as any other, more gently, and without decay of what has one dimension.
 
     >>> QAT(epochs=2).lr, QAT(optimizer="adamw").lr
-    (0.005, 0.0001)
+    (0.0002, 1e-05)
     """
 
     epochs: float = Field(default=1, ge=0, le=1e6)
-    lr: float = Field(
-        default=0.005, gt=0, description="peak learning rate; the default is a tenth of the optimizer's"
-    )
+    lr: float = Field(default=2e-4, gt=0, description="peak learning rate; the default is the optimizer's")
     weight_decay: float = Field(default=1e-4, ge=0)
     decay_all: bool = Field(default=False, description="true: weight decay on biases, norms and scales too")
+    clip: float | None = Field(default=1.0, gt=0, description="largest norm of the gradient")
     lsq: bool = Field(default=True, description="scales are learned (1902.08153)")
     channels: float = Field(
         default=1.0, gt=0, le=1, description="share of each layer's output channels that train (2411.11038)"
@@ -43,7 +43,7 @@ class QAT(TrainOptions):
     @classmethod
     def _default_learning_rate(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("lr") is None:
-            values = {**values, "lr": LEARNING_RATES.get(str(values.get("optimizer", "sgd")), 0.05) / SOFTER}
+            values = {**values, "lr": LEARNING_RATES.get(str(values.get("optimizer", "sgd")), 2e-4)}
         return values
 
 

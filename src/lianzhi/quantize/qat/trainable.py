@@ -37,7 +37,7 @@ def make_trainable(quantized: QuantizedModel, *, lsq: bool = True, channels: flo
 
     ```python
     module = quantize.make_trainable(quantized)
-    train.fit(module, task, train.TrainOptions(epochs=1, lr=0.005, decay_all=False))
+    train.fit(module, task, train.TrainOptions(epochs=1, lr=2e-4, clip=1.0, decay_all=False))
     quantized = quantize.trained(quantized, module)
     ```
 
