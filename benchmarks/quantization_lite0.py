@@ -39,7 +39,6 @@ RUNS: dict[str, tuple[dict[str, Any], float | None]] = {
     "W4, adaround": ({**WEIGHTS_ALONE, "techniques": ["adaround"]}, 0.60),
     "W4, brecq": ({**WEIGHTS_ALONE, "techniques": [{"brecq": {"steps": 120}}]}, 0.60),
     "W4, gptq, bias correction": ({**WEIGHTS_ALONE, "techniques": ["gptq", "bias_correction"]}, 0.60),
-    "W4, adaround, bias correction": ({**WEIGHTS_ALONE, "techniques": ["adaround", "bias_correction"]}, 0.60),
 }
 
 

@@ -77,26 +77,22 @@ def bias_correction(
     >>> bias_correction([exact], [rounded], clamp=lambda values: values.clamp(0, 6))  # of 4
     tensor([2.])
     """
-    pairs = [
-        tuple(item.double().movedim(axis, 0).flatten(1) for item in pair)
-        for pair in zip(expected, found, strict=True)
-    ]
-    count = sum(exact.shape[1] for exact, _ in pairs)
-    mean = torch.stack([(exact - rounded).sum(1) for exact, rounded in pairs]).sum(0) / count
+    pairs = list(zip(expected, found, strict=True))
+    others = [dim for dim in range(found[0].dim()) if dim != axis % found[0].dim()]
+    count = sum(exact.numel() // exact.shape[axis] for exact, _ in pairs)
+    shape = [-1 if dim not in others else 1 for dim in range(found[0].dim())]
+    mean = torch.stack([(exact - rounded).double().sum(others) for exact, rounded in pairs]).sum(0) / count
+    mean = mean.float()
     if clamp is None:
-        return mean.float()
-    errors = torch.stack(
-        [
-            torch.stack(
-                [
-                    (clamp(exact) - clamp(rounded + share * mean[:, None])).square().sum(1)
-                    for exact, rounded in pairs
-                ]
-            ).sum(0)
-            for share in SHARES
-        ]
-    )
-    return (mean * torch.tensor(SHARES, dtype=mean.dtype)[errors.argmin(0)]).float()
+        return mean
+
+    def error(share: float) -> Tensor:
+        shift = share * mean.view(shape)
+        wrong = [clamp(exact) - clamp(rounded + shift) for exact, rounded in pairs]
+        return torch.stack([item.square().sum(others).double() for item in wrong]).sum(0)
+
+    errors = torch.stack([error(share) for share in SHARES])
+    return mean * torch.tensor(SHARES)[errors.argmin(0)]
 
 
 def _clamp_after(node: fx.Node) -> Clamp | None:
