@@ -146,7 +146,7 @@ def test_layers_in_branches_stay_float(tmp_path):
     assert report["worth_it"] is False
     assert report["left_float"][0]["name"] == "choice"
     assert "branches hold 2 layers" in report["left_float"][0]["reason"]
-    torch.testing.assert_close(run(output, batches[0]), run(source, batches[0]))
+    assert output.read_bytes() == source.read_bytes()
     source = foreign.branches(tmp_path / "float.onnx", outside=True)
     report, output = quantized(source, batches, tmp_path)
     assert [row["type"] for row in report["layers"]] == ["Conv"]
@@ -167,6 +167,54 @@ def test_weights_listed_as_inputs(tmp_path):
     report, output = quantized(source, [batch[:1, :, :8, :8] for batch in foreign.images()], tmp_path)
     assert report["output_sqnr_db"] > 30
     assert [item.name for item in onnx.load(output).graph.input] == ["x"]
+
+
+def test_float16_stays_as_it_is(tmp_path):
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    held = [("w", foreign.weights(4, 3, 3, 3).astype(np.float16))]
+    half = {"x": onnx.TensorProto.FLOAT16, "y": onnx.TensorProto.FLOAT16}
+    source = foreign.save(
+        tmp_path / "half.onnx",
+        nodes,
+        {"x": ["n", 3, 8, 8]},
+        {"y": ["n", 4, 6, 6]},
+        initializers=held,
+        opset=13,
+        **half,
+    )
+    report, output = quantized(source, [np.ones((2, 3, 8, 8), np.float16)], tmp_path)
+    assert report["quantized"] == "none"
+    assert "not float32" in report["left_float"][0]["reason"]
+    assert output.read_bytes() == source.read_bytes()
+
+
+def test_a_result_that_others_read_too(tmp_path):
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Conv", ["c", "v"], ["y"])]
+    held = [("w", foreign.weights(8, 3, 1, 1)), ("v", foreign.weights(4, 8, 1, 1))]
+    shapes = {"c": ["n", 8, 12, 12], "y": ["n", 4, 12, 12]}
+    source = foreign.save(
+        tmp_path / "f.onnx", nodes, {"x": ["n", 3, 12, 12]}, shapes, initializers=held, opset=13
+    )
+    report, output = quantized(source, foreign.images(), tmp_path)
+    assert report["lint"] == []
+    for found, wanted in zip(run(output, GOOD), run(source, GOOD), strict=True):
+        assert sqnr(wanted, found) > 30
+
+
+def test_weights_in_a_file_beside(tmp_path):
+    source = foreign.residual(tmp_path / "inside.onnx", opset=13, ir=8)
+    proto = onnx.load(source)
+    for node in [item for item in proto.graph.node if item.op_type == "Constant"]:
+        proto.graph.initializer.append(node.attribute[0].t)
+        proto.graph.initializer[-1].name = node.output[0]
+        proto.graph.node.remove(node)
+    onnx.save_model(
+        proto, tmp_path / "float.onnx", save_as_external_data=True, location="beside.bin", size_threshold=0
+    )
+    report, output = quantized(tmp_path / "float.onnx", foreign.images(), tmp_path)
+    beside = (tmp_path / "beside.bin").stat().st_size
+    assert report["bytes"]["float"] == (tmp_path / "float.onnx").stat().st_size + beside
+    assert sqnr(run(source, GOOD), run(output, GOOD)) > 25
 
 
 def test_names_that_look_like_ours(tmp_path):

@@ -26,7 +26,7 @@ def read_onnx(path: str | os.PathLike[str], *, weights: bool = True) -> Any:
         model = onnx.load(os.fspath(path), load_external_data=False)
     except Exception as error:
         raise TargetError(f"{path}: not an ONNX file, or a damaged one ({type(error).__name__})") from None
-    check_side_files(path, model)
+    checkside_files(path, model)
     if weights:
         try:
             onnx.load_external_data_for_model(model, os.path.dirname(os.fspath(path)))
@@ -38,14 +38,14 @@ def read_onnx(path: str | os.PathLike[str], *, weights: bool = True) -> Any:
     return model
 
 
-def check_side_files(path: str | os.PathLike[str], model: Any) -> None:
+def checkside_files(path: str | os.PathLike[str], model: Any) -> None:
     """Refuse weights that the file would take from outside its own folder.
 
     Raises:
         TargetError: a side file is an absolute path, leaves the folder, is a link out of it, or no plain file.
     """
     folder = Path(path).resolve().parent
-    for place in sorted(_side_files(model)):
+    for place in sorted(side_files(model)):
         inside = not os.path.isabs(place) and ".." not in Path(place).parts and "\0" not in place
         if not inside or not (folder / place).resolve().is_relative_to(folder):
             raise TargetError(
@@ -58,7 +58,7 @@ def check_side_files(path: str | os.PathLike[str], model: Any) -> None:
             )
 
 
-def _side_files(model: Any) -> set[str]:
+def side_files(model: Any) -> set[str]:
     """Every location of external data in a model, wherever the tensor stands: also in attributes and subgraphs."""
     from google.protobuf.message import Message
 

@@ -155,6 +155,9 @@ def _never(node: Any, rules: Rules) -> str:
 
 def _obstacle(net: Net, node: Any) -> str:
     weight = net.array(node.input[1])
+    maker = net.makers.get(node.input[1])
+    if maker is not None and maker.op_type == "Cast" and not net.computed(maker.input[0]):
+        return "its weight is not float32; give the file as it was before it was converted"
     if weight is None:
         return "its weight is computed, not a constant"
     if weight.dtype != "float32" or not net.is_float(node.input[0]):

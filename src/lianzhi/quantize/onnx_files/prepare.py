@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lianzhi.deploy import write_onnx
-from lianzhi.deploy.inspection import is_quantized, read_onnx
+from lianzhi.deploy.inspection import is_quantized, read_onnx, side_files
 from lianzhi.deploy.onnxruntime import first_line
 from lianzhi.deploy.simplify import pool_globally
 from lianzhi.errors import GraphError, TargetError
@@ -30,6 +30,11 @@ def read_float(path: Path) -> Any:
     return proto
 
 
+def side_paths(path: Path) -> list[Path]:
+    """The files beside a file that hold its weights."""
+    return [path.parent / name for name in sorted(side_files(read_onnx(path, weights=False)))]
+
+
 def prepared(proto: Any, name: str) -> Any:
     """An equivalent model that is ready for quantizers; `name` is what messages call it.
 
@@ -39,6 +44,7 @@ def prepared(proto: Any, name: str) -> Any:
 
     model = onnx.ModelProto()
     model.CopyFrom(proto)
+    model.ir_version = max(model.ir_version, LEAST_IR)
     model = _raised(model, name)
     held = {tensor.name for tensor in model.graph.initializer}
     for item in [item for item in model.graph.input if item.name in held]:

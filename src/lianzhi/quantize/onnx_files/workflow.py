@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lianzhi import deploy, measure
+from lianzhi import deploy, files, measure
 from lianzhi.errors import ArtifactError, GraphError, TargetError
 from lianzhi.quantize.export import pad_integers
 from lianzhi.quantize.guard import guard_float_layers
@@ -22,7 +22,7 @@ from lianzhi.quantize.onnx_files.net import Net
 from lianzhi.quantize.onnx_files.ops import rules_for
 from lianzhi.quantize.onnx_files.parts import PARTS, check_ignored, nothing, rows, skipper, slow
 from lianzhi.quantize.onnx_files.place import place
-from lianzhi.quantize.onnx_files.prepare import prepared, read_float
+from lianzhi.quantize.onnx_files.prepare import prepared, read_float, side_paths
 from lianzhi.quantize.rules import RULES, lint
 from lianzhi.quantize.scheme import Schemes, schemes
 from lianzhi.quantize.workflow import DEFAULT_OBSERVER
@@ -67,7 +67,7 @@ def quantize_onnx(
     batches = job.read(calibration)
     with tempfile.TemporaryDirectory(prefix="lianzhi-") as folder:
         report, file = job.best(batches, Path(folder), ignore, threads, timed=measure)
-        deploy.write_onnx(job.float_proto if file is None else _load(file), Path(output))
+        _write(job, file, Path(output))
     report |= {
         "source": str(source),
         "output": str(output),
@@ -148,9 +148,10 @@ class _Job:
                     "attempts": attempts,
                 }
                 return base | report | facts, file
-        everything = place(Net(model), rules_for(self.target), skipper(frozenset(), ignore))
-        reason = slow(attempts, self.target)
-        result = base | nothing(reason, rows(everything.left)) | {"attempts": attempts}
+        left = report["left_float"]
+        if any("ratio" in item for item in attempts):
+            left = rows(place(Net(model), rules_for(self.target), skipper(frozenset(), ignore)).left)
+        result = base | nothing(slow(attempts, self.target), left) | {"attempts": attempts}
         if attempts[-1].get("baseline") != speed.SIMPLIFIED:
             return result, None
         result["notes"].append(
@@ -212,12 +213,18 @@ class _Job:
         return {"output_sqnr_db": ratio, "checked_on": where, "notes": notes}
 
 
-def _load(path: Path) -> Any:
+def _write(job: _Job, file: Path | None, output: Path) -> None:
+    """The chosen file, or the source as it is."""
     import onnx
 
-    return onnx.load(str(path))
+    if file is not None:
+        deploy.write_onnx(onnx.load(str(file)), output)
+    elif side_paths(job.source):
+        deploy.write_onnx(job.float_proto, output)
+    else:
+        files.write_bytes(output, files.read_bytes(job.source, limit=1 << 31))
 
 
 def _bytes(path: Path) -> int:
-    side = path.with_name(f"{path.name}.data")
-    return path.stat().st_size + (side.stat().st_size if side.is_file() else 0)
+    """Of the file and those beside it that hold its weights."""
+    return sum(item.stat().st_size for item in (path, *side_paths(path)))
