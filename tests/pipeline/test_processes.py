@@ -118,6 +118,16 @@ def test_killed_and_resumed_they_end_with_the_same_weights(work, printed):
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_they_train_a_quantized_model(work):
+    steps = "steps=[quantize: {method: qat, epochs: 1, calibration: 32, batch_size: 32, channels: 0.5}]"
+    process = start(TWO, "compress", "recipe.yaml", "-o", "qat", "--set", steps, "--json", cwd=work)
+    out, errors = process.communicate()
+    assert process.returncode == 0, errors[-4000:]
+    row = json.loads(out)["rows"][-1]
+    assert row["precision"] == "int8"
+    assert row["details"]["training"]["onnxruntime"]["steps"] == 5
+
+
 def test_an_error_is_printed_once_as_json(work):
     process = start(TWO, "compress", "recipe.yaml", "-o", "new", "--set", "target=tpu", "--json", cwd=work)
     out, _ = process.communicate()

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 import lianzhi as lz
-from lianzhi import deploy, quantize
+from lianzhi import deploy, measure, quantize
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.pipeline import finish, qat
+from lianzhi.pipeline.steps import run_quantize
 from lianzhi.recipe import parse
 from lianzhi.recipe.qat import QAT
 
@@ -65,10 +66,18 @@ class Stop(Exception):
     pass
 
 
+STEPS = [step(freeze_bn=1.0, keep="last", batch_size=32, save_every=1e-6)]
+RUN = {"target": "onnxruntime", **OPTIONS}
+
+
+@pytest.fixture(scope="module")
+def whole(task, tmp_path_factory):
+    """The weights of a run that nothing stops."""
+    return lz.compress(Net(), task, STEPS, output=tmp_path_factory.mktemp("whole"), **RUN).model.state_dict()
+
+
 @pytest.mark.parametrize("where", ["in training", "before the end"])
-def test_a_stopped_run_ends_with_the_same_weights(task, tmp_path, monkeypatch, where):
-    steps = [step(freeze_bn=1.0, keep="last", batch_size=32, save_every=1e-6)]
-    whole = lz.compress(Net(), task, steps, output=tmp_path / "whole", target="onnxruntime", **OPTIONS)
+def test_a_stopped_run_ends_with_the_same_weights(task, whole, tmp_path, monkeypatch, where):
     calls = 0
 
     def stop(*args, **options):
@@ -91,25 +100,36 @@ def test_a_stopped_run_ends_with_the_same_weights(task, tmp_path, monkeypatch, w
         else:
             patch.setattr(finish, "finish", stop)
         with pytest.raises(Stop):
-            lz.compress(Net(), task, steps, output=tmp_path / "out", target="onnxruntime", **OPTIONS)
-    again = lz.compress(
-        Net(), task, steps, output=tmp_path / "out", target="onnxruntime", resume=True, **OPTIONS
-    )
-    expected = whole.model.state_dict()
+            lz.compress(Net(), task, STEPS, output=tmp_path / "out", **RUN)
+    again = lz.compress(Net(), task, STEPS, output=tmp_path / "out", resume=True, **RUN)
     for name, tensor in again.model.state_dict().items():
-        assert torch.equal(tensor, expected[name]), name
-    assert "norm.running_mean" in expected
+        assert torch.equal(tensor, whole[name]), name
+    assert "norm.running_mean" in whole
 
 
-def test_calibration_is_kept_where_training_does_not_help(task, tmp_path):
+def alone(task, model, **recipe):
+    """What a step sees of a run and of its state."""
+    run = SimpleNamespace(
+        task=task, leads=False, progress=False, recipe=SimpleNamespace(seed=0, device="cpu", **recipe)
+    )
+    notes = []
+    return run, SimpleNamespace(model=model, quantized={}, notes=notes, note=notes.append, quantize=None)
+
+
+def test_calibration_is_kept_where_training_does_not_help(tmp_path):
     model, inputs = Net().eval(), torch.randn(64, 3, 8, 8)
     own = (inputs, model(inputs).argmax(1))
     wrong = lz.Task(
         train=[(inputs, torch.zeros(64, dtype=torch.long))], validation=[own], calibration=[own], test=[own]
     )
-    steps = [step(distill=False, lr=0.5, epochs=1)]
-    result = lz.compress(model, wrong, steps, output=tmp_path / "b", target="onnxruntime", **OPTIONS)
-    assert any("did not help" in note for note in result.report.notes)
+    run, state = alone(wrong, model)
+    calibrated = quantize.quantize(model, inputs[:1], [inputs])
+    state.quantized = {"onnxruntime": calibrated}
+    options = QAT(distill=False, lr=0.5, epochs=1, batch_size=16)
+    history = qat.train_quantized(run, state, options, tmp_path, resume=False)
+    assert history["onnxruntime"]["before"] > history["onnxruntime"]["best_value"]
+    assert state.quantized["onnxruntime"] is calibrated
+    assert "did not help" in state.notes[0]
 
 
 def test_options_are_written_beside_the_others():
@@ -150,12 +170,11 @@ def test_it_comes_last(task, tmp_path):
 
 
 def test_a_drop_is_measured_on_the_validation_cut(task, tmp_path):
-    result = lz.compress(
-        Net(), task, [lz.Quantize(calibration=32, max_drop=0.0)], output=tmp_path / "o", target="onnxruntime", **OPTIONS
-    )  # fmt: skip
-    report = result.report.rows[-1]["details"]["quantization"]["onnxruntime"]
+    run, state = alone(task, Net().eval(), target="onnxruntime")
+    report = run_quantize(run, state, lz.Quantize(calibration=32, max_drop=0.0), tmp_path, resume=False)
+    report = report["quantization"]["onnxruntime"]
     assert report["control"]["max_drop"] == 0
-    assert report["accuracy"]["float"] == result.report.rows[0]["validation"]
+    assert report["accuracy"]["float"] == measure.evaluate(Net().eval(), task, split="validation").value
     blind = lz.Task(train=[(torch.zeros(4, 3, 8, 8), torch.arange(4) % 3)], calibration=[(torch.zeros(4, 3, 8, 8), torch.arange(4) % 3)])  # fmt: skip
     with pytest.raises(DataError, match="no validation cut to measure a drop on"):
         lz.compress(Net(), blind, [lz.Quantize(max_drop=0.1)], output=tmp_path / "p", **OPTIONS)
