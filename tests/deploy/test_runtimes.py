@@ -93,6 +93,16 @@ def test_pytorch_session_restores_mode_and_threads():
     assert torch.get_num_threads() == before
 
 
+def test_a_compiled_module_computes_the_same(linear):
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    session = deploy.load(model, runtime="pytorch", compiled=True)
+    assert session.runtime == "torch.compile"
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(session(x), model(x).detach())
+    with pytest.raises(TargetError, match="compiled is for the runtime pytorch"):
+        deploy.load(linear, runtime="onnxruntime", compiled=True)
+
+
 def test_import_is_lean():
     code = (
         "import sys, lianzhi.deploy, lianzhi.measure, lianzhi.quantize\n"

@@ -352,3 +352,12 @@ def test_a_model_may_have_quantizers_of_its_own():
     assert [row["name"] for row in quantized.report["layers"]] == ["quantizers.0"]
     with torch.no_grad():
         assert (quantized.model(inputs) - model(inputs)).abs().max() < 0.1
+
+
+def test_simulated_in_pytorch():
+    model, inputs = made(Residual)
+    form = quantize(model, inputs[:1], [inputs], target="pytorch", reduce_range=True)
+    same = quantize(model, inputs[:1], [inputs], target="onnxruntime", reduce_range=False)
+    assert "8 bits" not in form.report["weights"]  # nothing saturates where float computes
+    with torch.no_grad():
+        assert torch.equal(form.model(inputs), same.model(inputs))

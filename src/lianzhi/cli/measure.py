@@ -23,6 +23,9 @@ def command(
         str | None,
         typer.Option("--input", help="Shape of one sample, where an .onnx file leaves it open: 3x224x224."),
     ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="PyTorch by torch.compile as well (needs a C++ compiler).")
+    ] = False,
     threads: common.Threads = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs.")] = 50,
     seed: common.Seed = None,
@@ -47,6 +50,7 @@ def command(
         device=device,
         repeats=repeats,
         shape=common.sizes(shape, "--input") if shape else None,
+        compiled=compiled,
         progress=not (quiet or as_json),
     )
     common.say_json(result) if as_json else common.say(jobs.measure_text(result))

@@ -42,9 +42,13 @@ class PyTorchSession(Session):
     On a `device` inputs are taken there, and outputs are brought back: a call ends when they are there.
     """
 
-    def __init__(self, module: nn.Module, *, threads: int, device: str | None = None) -> None:
-        super().__init__(runtime="pytorch", precision="f32", threads=threads, inputs=(), outputs=())
+    def __init__(
+        self, module: nn.Module, *, threads: int, device: str | None = None, compiled: bool = False
+    ) -> None:
+        name = "torch.compile" if compiled else "pytorch"
+        super().__init__(runtime=name, precision="f32", threads=threads, inputs=(), outputs=())
         self.module = module if device is None else module.to(device)
+        self.function: Any = torch.compile(self.module) if compiled else self.module
         self.device = device
 
     def run(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -60,8 +64,13 @@ class PyTorchSession(Session):
         try:
             with thread_count(self.threads), torch.inference_mode():
                 if self.device is None:
-                    return call(self.module, inputs)
-                return _to(call(self.module, _to(inputs, self.device)), "cpu")
+                    return call(self.function, inputs)
+                return _to(call(self.function, _to(inputs, self.device)), "cpu")
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            reason = (str(error).strip().splitlines() or [""])[-1]
+            raise TargetError(
+                f"torch.compile fails on this model or machine ({reason}); leave compile out"
+            ) from error
         finally:
             if self.module.training != modes[0][1]:
                 self.module.train()
@@ -69,7 +78,7 @@ class PyTorchSession(Session):
                 module.training = training
 
 
-def call(module: nn.Module, inputs: Any) -> Any:
+def call(module: Any, inputs: Any) -> Any:
     """Call a module with example inputs: a tensor, a tuple, or a dict of keyword arguments."""
     if isinstance(inputs, dict):
         return module(**{name: _tensor(value) for name, value in inputs.items()})
@@ -109,11 +118,17 @@ class PyTorch(Runtime):
         precision: str | None = None,
         threads: int | None = None,
         device: str | None = None,
+        compiled: bool = False,
     ) -> PyTorchSession:
-        """Take a module, or load the one of an artifact folder."""
+        """Take a module, or load the one of an artifact folder; `compiled`: by `torch.compile`."""
         self.chosen_precision(path, precision)
+        options: dict[str, Any] = {
+            "threads": available_threads(threads),
+            "device": device,
+            "compiled": compiled,
+        }
         if isinstance(path, nn.Module):
-            return PyTorchSession(path, threads=available_threads(threads), device=device)
+            return PyTorchSession(path, **options)
         if not os.path.isdir(path):
             raise TargetError(
                 f"{path_name(path)}: pytorch loads a module or an artifact folder; "
@@ -121,7 +136,7 @@ class PyTorch(Runtime):
             )
         from lianzhi import artifact
 
-        return PyTorchSession(artifact.load(path), threads=available_threads(threads), device=device)
+        return PyTorchSession(artifact.load(path), **options)
 
     def export(self, source: Path, folder: Path, **options: Any) -> dict[str, Any]:
         """PyTorch loads an artifact folder, not an ONNX file."""

@@ -157,6 +157,7 @@ def load(
     precision: str | None = None,
     threads: int | None = None,
     device: str | None = None,
+    compiled: bool = False,
 ) -> Session:
     """Load a file to be called like a function.
 
@@ -167,13 +168,17 @@ def load(
 
     `path` is an ONNX file or an artifact folder; for ``pytorch`` an artifact folder or a module.
     `precision` is one of the runtime's `precisions` for this file. `device` is where PyTorch computes; the other runtimes
-    stay on the CPU (default: there, or where a given module is). Raises `TargetError` that names the
+    stay on the CPU (default: there, or where a given module is). `compiled` gives PyTorch's module to
+    `torch.compile`, which takes its time at the first call. Raises `TargetError` that names the
     extra to install, or the precisions there are.
     """
     target: Runtime = registry.get(runtime).build
     target.require()
-    if device is not None and runtime == "pytorch":
-        return target.load(path, precision=precision, threads=threads, device=device)  # type: ignore[call-arg]
-    if device is not None and device != "cpu":
+    if runtime == "pytorch":
+        options: dict[str, Any] = {"device": device, "compiled": compiled}
+        return target.load(path, precision=precision, threads=threads, **options)
+    if compiled:
+        raise TargetError(f"{runtime} compiles by itself; compiled is for the runtime pytorch")
+    if device not in (None, "cpu"):
         raise TargetError(f"{runtime} computes on the CPU; device '{device}' is for the runtime pytorch")
     return target.load(path, precision=precision, threads=threads)

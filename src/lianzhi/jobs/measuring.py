@@ -25,11 +25,12 @@ def measure_model(
     repeats: int = 50,
     device: str | None = None,
     shape: tuple[int, ...] | None = None,
+    compiled: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Time the model on `runtime`, or on every one installed that can take it (on a device but the CPU: PyTorch).
 
-    `shape` is that of one sample, for an ONNX file that leaves it open.
+    `compiled` adds PyTorch's `torch.compile`. `shape` is that of one sample, for an ONNX file that leaves it open.
     """
     device = checked_device(device) or "cpu"
     saved = Saved(path)
@@ -47,7 +48,7 @@ def measure_model(
         inputs = example_of(list(shape))
     everyone = ["pytorch", *(deploy.onnx_runtimes() if device == "cpu" else ())]
     names = [runtime] if runtime else everyone
-    todo: list[tuple[str, Path, str, int]] = []
+    todo: list[tuple[str, Path, str, int, bool]] = []
     for name in names:
         entry = deploy.registry.get(name).build
         file = path if name == "pytorch" else (path / "model.onnx" if path.is_dir() else path)
@@ -56,11 +57,12 @@ def measure_model(
             continue
         offered = entry.precisions(file) if runtime is None or precision is None else [precision]
         kinds = [kind for kind in offered if precision in (None, kind)]
-        todo += [(name, file, kind, batch) for kind in kinds for batch in batches or [1]]
+        ways = (False, True) if compiled and name == "pytorch" else (False,)
+        todo += [(name, file, kind, batch, way) for kind in kinds for way in ways for batch in batches or [1]]
     if not todo:
         wanted = f" in {precision}" if precision else ""
         raise RecipeError(f"{path}: no runtime here can take it{wanted}")
-    for name, file, kind, batch in tracked(todo, "measure", shown=progress):
+    for name, file, kind, batch, way in tracked(todo, "measure", shown=progress):
         latency = measure.latency(
             file,
             batch_of(inputs, batch),
@@ -69,6 +71,7 @@ def measure_model(
             threads=threads,
             repeats=repeats,
             device=device,
+            compiled=way,
         )
         result["latencies"].append(latency.to_dict())
     file = path / "model.onnx" if path.is_dir() and (path / "model.onnx").is_file() else path

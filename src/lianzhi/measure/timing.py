@@ -53,6 +53,7 @@ def latency(
     threads: int | None = None,
     repeats: int = 50,
     device: str | None = None,
+    compiled: bool = False,
 ) -> Latency:
     """Time single calls of a module, an ONNX file or an artifact folder.
 
@@ -63,11 +64,19 @@ def latency(
 
     The batch size is that of `example_inputs`; `threads` defaults to all cores this process may use and is
     set explicitly in every runtime. After a warm-up, `repeats` calls are timed one by one with the garbage
-    collector off. `device` is where PyTorch computes, the way there and back in the time. A slow model is called for 10 seconds at most, but at least 5 times.
+    collector off. `device` is where PyTorch computes, the way there and back in the time; `compiled`: by
+    `torch.compile`. A slow model is called for 10 seconds at most, but at least 5 times.
     """
     if repeats < 1:
         raise DataError(f"repeats is {repeats}; it must be at least 1")
-    session = deploy.load(model_or_path, runtime=runtime, precision=precision, threads=threads, device=device)
+    session = deploy.load(
+        model_or_path,
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        device=device,
+        compiled=compiled,
+    )
     times = time_calls(lambda: session(example_inputs), repeats)
     return Latency(
         median_ms=float(np.median(times)),

@@ -72,7 +72,9 @@ _ACTIVATIONS = {
     "onnxruntime": Scheme(8, signed=False, symmetric=False),
     "openvino": Scheme(8, signed=False, symmetric=False),
     "tensorrt": Scheme(8, narrow=False),
+    "pytorch": Scheme(8, signed=False, symmetric=False),
 }
+_FULL_WEIGHTS = frozenset({"tensorrt", "pytorch"})  # nothing saturates there
 _FLOAT_BIAS = frozenset({"tensorrt"})
 INTEGERS = ("int8", "int4")
 FLOATS = ("float16", "bfloat16", "float32")
@@ -105,7 +107,7 @@ def schemes(
     _check_groups(group_size, weights, activations)
     if weights in FLOATS:
         return Schemes(None, None, integer_bias=False)
-    saturates = reduce_range and activations == "int8" and target != "tensorrt"
+    saturates = reduce_range and activations == "int8" and target not in _FULL_WEIGHTS
     bits = 4 if weights == "int4" else 7 if saturates else 8
     values = _ACTIVATIONS[target] if activations == "int8" else None
     grid = Scheme(bits, per_channel=True, group_size=group_size or 0)

@@ -7,6 +7,7 @@ RULES: dict[str, Rules] = {
     "onnxruntime": onnxruntime.RULES,
     "openvino": openvino.RULES,
     "tensorrt": tensorrt.RULES,
+    "pytorch": onnxruntime.RULES,  # simulated in float
 }
 
 __all__ = ["RULES", "Placement", "Rules", "layer_name", "place", "tail"]
