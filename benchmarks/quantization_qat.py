@@ -2,6 +2,7 @@
 
     python benchmarks/quantization_qat.py                 # three seeds; what is on record is not done again
     python benchmarks/quantization_qat.py --model resnet56 --seeds 0
+    python benchmarks/quantization_qat.py --weights int4 --seeds 0
 
 The published weights are fine-tuned first (`--dense-epochs`), since this copy of the images went through JPEG. Then
 for each seed the calibrated model is trained: the recipe's `quantize: {method: qat}`, with step sizes learned and the
@@ -88,7 +89,7 @@ def trained(
 def table(records: Records, name: str, epochs: float) -> str:
     """Means over the seeds on record."""
     dense = records[f"{name} | float"]["top1"]
-    lines = ["| ResNet | method | top-1 | lost | seeds | seconds |", "|---|---|---|---|---|---|"]
+    lines = ["| model | method | top-1 | lost | seeds | seconds |", "|---|---|---|---|---|---|"]
     lines.append(f"| {name} | float | {dense:.2%} | | | |")
     for method in ("ptq", *METHODS):
         start = f"{name} | {method} | "
@@ -110,6 +111,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="resnet20", choices=("resnet20", "resnet56"))
+    parser.add_argument("--weights", default="int8", choices=("int8", "int4"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--epochs", type=float, default=1)
@@ -120,11 +122,13 @@ def main() -> None:
     task = lz.task("cifar10", data=data / "cifar10")
     name, work, records = given.model, given.work / given.model, Records("quantization_qat")
     dense = fine_tuned(name, task, data, given.dense_epochs, work)
+    if given.weights != "int8":
+        name = f"{name}, {given.weights}"
     if f"{name} | float" not in records:
         top1 = lz.measure.evaluate(dense, task).value
         records.add(f"{name} | float", {"top1": top1, "epochs": given.dense_epochs})
     batches = [batch.inputs for batch in task.batches("calibration", 64)][:8]
-    calibrated = quantize.quantize(dense, task.example_inputs, batches, target="onnxruntime")
+    calibrated = quantize.quantize(dense, task.example_inputs, batches, weights=given.weights)
     if f"{name} | ptq | " not in records:
         result = deployed(calibrated, task, work / "ptq.onnx")
         records.add(f"{name} | ptq | ", {**result, "seconds": calibrated.report["seconds"]})
@@ -134,12 +138,14 @@ def main() -> None:
             if key in records:
                 continue
             options = QAT(epochs=given.epochs, save_every=60, **METHODS[method])
-            folder = work / key.rpartition("|")[0].strip().replace(" ", "-") / f"seed-{seed}"
+            folder = work / key.rpartition("|")[0].strip().replace(" ", "-").replace(",", "") / f"seed-{seed}"
             quantized, seconds = trained(calibrated, dense, task, options, seed, folder, key)
             result = deployed(quantized, task, folder / "model.onnx")
             records.add(key, {**result, "epochs": given.epochs, "seed": seed, "seconds": round(seconds, 1)})
             print(table(records, name, given.epochs), flush=True)
     print(table(records, name, given.epochs))
+    if not given.seeds or given.weights != "int8":
+        return
     lost = records[f"{name} | float"]["top1"] - statistics.mean(
         row["top1"]
         for key, row in records.items()
