@@ -189,3 +189,31 @@ def test_what_does_not_go_together_is_refused(options, message):
 def test_groups_in_words():
     grid = schemes("openvino", "int4", "float", reduce_range=False, group_size=64).weights
     assert str(grid) == "int4 symmetric per channel and 64 inputs"
+
+
+class Same(torch.nn.Module):
+    """Convolutions that pad as TensorFlow does: more after than before."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(3, 8, 3, 2), torch.nn.Conv2d(8, 8, 5, 2, padding=1)
+
+    def forward(self, x):
+        x = torch.relu(self.first(torch.nn.functional.pad(x, (0, 1, 0, 1))))
+        return self.second(torch.nn.functional.pad(x, (1, 2, 0, 1))).mean([2, 3])
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
+def test_convolutions_pad_on_their_own(target, tmp_path):
+    torch.manual_seed(0)
+    model, inputs = Same().eval(), torch.randn(8, 3, 16, 16) + 1
+    quantized = quantize(model, inputs[:1], [inputs], target=target)
+    path = quantized.export(tmp_path / "model.onnx")
+    nodes = onnx.load(path).graph.node
+    pads = [list(item.ints) for node in nodes for item in node.attribute if item.name == "pads"]
+    assert not any(node.op_type == "Pad" for node in nodes)
+    assert pads[:2] == [[0, 0, 1, 1], [1, 2, 2, 3]]
+    with torch.no_grad():
+        expected = quantized.model(inputs)
+    found = deploy.load(path, runtime="onnxruntime", threads=1)(inputs)
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)

@@ -34,6 +34,7 @@ def export_quantized(
     graph = capture(lower(module), example_inputs, dynamic_batch=dynamic_batch, dynamic_length=tokens)
     proto = to_proto(graph, translations=_translations())
     pad_integers(proto)
+    pad_inside(proto)
     if storage:
         store_floats(proto, storage)
     block_groups(proto)
@@ -84,3 +85,40 @@ def pad_integers(proto: Any) -> None:
         pad.input.append(before.input[2])  # the integer that stands for 0
         pad.output[0] = after[0].output[0]
         proto.graph.node.remove(after[0])
+
+
+def pad_inside(proto: Any) -> None:
+    """Let a convolution add the zeros that a Pad of integers puts before it, in place: asymmetric ones it can as well."""
+    from onnx import helper, numpy_helper
+
+    stored = {item.name: item for item in proto.graph.initializer}
+    readers: dict[str, list[Any]] = {}
+    for node in proto.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    kept = {item.name for item in proto.graph.output}
+    for pad in [node for node in proto.graph.node if node.op_type == "Pad" and node.input[1] in stored]:
+        after = readers.get(pad.output[0], [])
+        if len(after) != 1 or after[0].op_type != "DequantizeLinear" or after[0].input[2:] != pad.input[2:3]:
+            continue
+        convolutions = readers.get(after[0].output[0], [])
+        given = [{item.name: item for item in node.attribute} for node in convolutions]
+        sides = numpy_helper.to_array(stored[pad.input[1]]).reshape(2, -1)
+        if (
+            any(node.op_type != "Conv" or node.input[0] != after[0].output[0] for node in convolutions)
+            or any(item["auto_pad"].s not in (b"NOTSET", b"VALID") for item in given if "auto_pad" in item)
+            or any(item.s != b"constant" for item in pad.attribute if item.name == "mode")
+            or sides[:, :2].any()
+            or (sides < 0).any()
+            or kept.intersection([pad.output[0], after[0].output[0]])
+            or len(pad.input) > 3
+        ):
+            continue
+        for node, attributes in zip(convolutions, given, strict=True):
+            own = list(attributes["pads"].ints) if "pads" in attributes else [0] * sides[:, 2:].size
+            for name in {"pads", "auto_pad"} & attributes.keys():
+                node.attribute.remove(attributes[name])
+            sums = [int(a + b) for a, b in zip(own, sides[:, 2:].reshape(-1), strict=True)]
+            node.attribute.append(helper.make_attribute("pads", sums))
+        after[0].input[0] = pad.input[0]
+        proto.graph.node.remove(pad)
