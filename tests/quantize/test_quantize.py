@@ -139,7 +139,7 @@ def test_report_names_the_worst_layer():
     assert set(rows) == {"conv1", "conv2", "linear"}
     assert min(rows, key=lambda name: rows[name]["weight_sqnr_db"]) == "conv2"
     assert len(report["worst"]) == 3
-    assert report["calibration"] == {"batches": 1, "samples": 64}
+    assert report["calibration"] == {"batches": 1, "samples": 64, "table": None}
     assert set(report["accuracy"]) == {"float", "quantized"}
     assert all(0 <= row["clipped"] < 0.05 for row in report["values"])
     text = str(quantized)
@@ -261,7 +261,7 @@ def test_a_model_that_overflows_is_named():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": "tensorrt"}, "'tensorrt' is not offered"),
+        ({"target": "coreml"}, "'coreml' is not offered"),
         ({"weights": "int3"}, "weights: 'int3' is not offered; known: int8, int4"),
         ({"techniques": ("adaruond",)}, "unknown technique 'adaruond'; did you mean 'adaround'"),
         ({"max_drop": 0.01}, "give evaluate="),
@@ -307,7 +307,7 @@ def test_two_inputs(tmp_path):
         ({name: value[:1] for name, value in inputs.items()}, [inputs, (inputs, labels)]),
     ):
         quantized = quantize(model, example, calibration)
-        assert quantized.report["calibration"] == {"batches": 2, "samples": 32}
+        assert quantized.report["calibration"] == {"batches": 2, "samples": 32, "table": None}
     path = quantized.export(tmp_path / "m.onnx")
     with torch.no_grad():
         expected = quantized.model(**inputs)
