@@ -24,7 +24,7 @@ from records import Records
 import lianzhi as lz
 from lianzhi import measure, quantize
 
-BUDGETS = (0.14, 0.16, 0.18, 0.2, 0.25)
+BUDGETS = (0.14, 0.18)
 MAX_DROP = 0.01
 
 
