@@ -42,7 +42,10 @@ def onnxruntime_static(source: Path, output: Path, calibration: list[Any]) -> Pa
 
     prepared = output.with_name("prepared.onnx")
     with quietly():
-        quant_pre_process(str(source), str(prepared))
+        try:
+            quant_pre_process(str(source), str(prepared))
+        except Exception:  # its symbolic shape inference gives up on a free length
+            quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantize_static(
             str(prepared),
             str(output),

@@ -319,6 +319,7 @@ steps:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_killed_in_and_between_rounds(tmp_path):
     """Killed at the renames of both plans, of the refining, of the row and of the step after it."""
     recipe = tmp_path / "recipe.yaml"

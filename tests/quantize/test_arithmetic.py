@@ -101,7 +101,12 @@ def test_sqnr():
 @pytest.mark.parametrize(
     ("target", "weights", "activations", "message"),
     [
-        ("coreml", "int8", "int8", "target 'coreml' is not offered; known: onnxruntime, openvino, tensorrt"),
+        (
+            "coreml",
+            "int8",
+            "int8",
+            "target 'coreml' is not offered; known: onnxruntime, openvino, pytorch, tensorrt",
+        ),
         ("onnxrt", "int8", "int8", "did you mean 'onnxruntime'"),
         ("onnxruntime", "int3", "int8", "weights: 'int3' is not offered; known: int8, int4"),
         ("onnxruntime", "int8", "fp8", "activations: 'fp8' is not offered"),

@@ -20,6 +20,7 @@ def loaded(real_data):
     return task, model, calibration
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
 def test_resnet20_loses_nothing_and_is_a_quarter_in_size(loaded, target, tmp_path):

@@ -112,6 +112,7 @@ def test_int8_of_a_trained_classifier(teacher, glue, tmp_path):
     assert cli.main(["predict", str(tmp_path / "out"), "a very good film", "--quiet"]) == 0
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_with_the_same_weights(glue, bert, tmp_path):
     step = {"train": {**TRAIN, "epochs": 3, "save_every": 0.01}}
     recipe = write_recipe(

@@ -10,6 +10,7 @@ from torch import Tensor
 def are_tokens(example_inputs: Any) -> bool:
     """Whether inputs are token ids and what goes with them: a dict of whole numbers of shape (batch, tokens).
 
+    >>> import torch
     >>> are_tokens({"input_ids": torch.ones(1, 7, dtype=torch.long)}), are_tokens(torch.zeros(1, 7))
     (True, False)
     """

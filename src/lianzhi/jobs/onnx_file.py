@@ -84,7 +84,10 @@ def compress_onnx(
 
 def _targets(target: str) -> list[str]:
     if target != AUTO:
-        deploy.registry.get(target)
+        if not deploy.registry.get(target).build.takes_onnx:
+            raise RecipeError(
+                f"target '{target}' takes no ONNX file; choose {', '.join(deploy.onnx_runtimes())}"
+            )
         return [target]
     return [name for name in deploy.onnx_runtimes() if deploy.registry.get(name).build.installed()]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lianzhi import deploy, files, measure
-from lianzhi.errors import ArtifactError, GraphError, TargetError
+from lianzhi.errors import ArtifactError, GraphError, RecipeError, TargetError
 from lianzhi.quantize.export import pad_integers
 from lianzhi.quantize.guard import guard_float_layers
 from lianzhi.quantize.observers import registry
@@ -87,6 +87,10 @@ class _Job:
         if reduce_range is None:
             reduce_range = measure.cpu().saturates
         self.source, self.target, self.reduce_range = source, target, reduce_range
+        if not deploy.registry.get(target).build.takes_onnx:
+            raise RecipeError(
+                f"target '{target}' takes no ONNX file; choose {', '.join(deploy.onnx_runtimes())}"
+            )
         self.grids: Schemes = schemes(target, "int8", "int8", reduce_range=reduce_range)
         entry = registry.get(observer)
         assert entry.config is not None
