@@ -87,11 +87,11 @@ class _Job:
         if reduce_range is None:
             reduce_range = measure.cpu().saturates
         self.source, self.target, self.reduce_range = source, target, reduce_range
+        self.grids: Schemes = schemes(target, "int8", "int8", reduce_range=reduce_range)
         if not deploy.registry.get(target).build.takes_onnx:
             raise RecipeError(
                 f"target '{target}' takes no ONNX file; choose {', '.join(deploy.onnx_runtimes())}"
             )
-        self.grids: Schemes = schemes(target, "int8", "int8", reduce_range=reduce_range)
         entry = registry.get(observer)
         assert entry.config is not None
         self.observer, self.find = observer, entry.build
