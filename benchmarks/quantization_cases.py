@@ -80,13 +80,9 @@ def lite0() -> Case:
 
 def taken(task: lz.Task, count: int, size: int, seed: int) -> list[Any]:
     """`count` batches of the calibration split, other ones for another seed."""
-    found = []
-    for index, batch in enumerate(task.batches("calibration", size)):
-        if index >= count * seed:
-            found.append(batch.inputs)
-        if len(found) == count:
-            break
-    return found
+    held = [batch.inputs for batch in task.batches("calibration", size)]
+    start = count * seed % max(1, len(held) - count + 1)
+    return held[start : start + count]
 
 
 def make(name: str, bert_folder: Path) -> Case:

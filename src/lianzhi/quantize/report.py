@@ -31,8 +31,9 @@ def make_report(
 ) -> dict[str, Any]:
     """The report as JSON-ready values; the ratios are measured on some of the calibration data."""
     few = _few(batches)
-    layers = _layers(floating, quantized, placement, few)
-    values = _activations(quantized, placement, ranges, seen, few)
+    activations = _Activations(quantized, ranges)
+    layers, output = _layers(floating, quantized, placement, few, activations)
+    values = activations.rows(placement, ranges, seen) if placement.values else []
     worst = sorted(layers, key=lambda row: ratio(row, "output_sqnr_db"))[:WORST]
     return {
         "weights": str(schemes.weights or "float"),
@@ -44,7 +45,7 @@ def make_report(
             row["name"] for row in sorted(values, key=lambda row: ratio(row, "sqnr_db"))[:WORST]
         ],
         "left_float": [{"name": name, "reason": reason} for name, reason in placement.left],
-        "output_sqnr_db": _output_sqnr(floating, quantized, few),
+        "output_sqnr_db": output,
     }
 
 
@@ -71,26 +72,39 @@ def _few(batches: list[Any]) -> list[Any]:
 
 
 def _layers(
-    floating: TracedModule, quantized: TracedModule, placement: Placement, batches: list[Any]
-) -> list[dict[str, Any]]:
-    """One row an op with weights: its weight's ratio, and that of its output with all errors so far in it."""
+    floating: TracedModule,
+    quantized: TracedModule,
+    placement: Placement,
+    batches: list[Any],
+    activations: _Activations,
+) -> tuple[list[dict[str, Any]], float | None]:
+    """One row an op with weights: its weight's ratio, and that of its output with all errors so far in it.
+
+    Both graphs run once a batch; the activations are looked at on the way. Also the ratio of the model's first output.
+    """
     names = {node.name: layer_name(node) for node in placement.weights}
-    ends = {tail(node).name: node.name for node in placement.weights}
-    expected: dict[str, list[Tensor]] = {}
-    powers: dict[str, list[float]] = {name: [0.0, 0.0] for name in names}
+    ends = {tail(node).name: node.name for node in placement.weights} | {"output": "output"}
+    expected: dict[str, Tensor] = {}
+    powers: dict[str, list[float]] = {name: [0.0, 0.0] for name in ends.values()}
 
-    def keep(node: fx.Node, values: Tensor) -> None:
-        expected.setdefault(node.name, []).append(values)
+    def keep(node: fx.Node, values: Any) -> None:
+        expected[_key(node)] = _first(values)
 
-    def compare(node: fx.Node, values: Tensor) -> None:
-        exact = expected[node.name].pop(0).double()
-        total = powers[ends[node.name]]
-        total[0] += float(exact.square().sum())
-        total[1] += float((exact - values.double()).square().sum())
+    def compare(node: fx.Node, values: Any) -> None:
+        key = _key(node)
+        if key in ends:
+            exact, total = expected.pop(key), powers[ends[key]]
+            total[0] += power(exact)
+            total[1] += power(exact - _first(values))
+        if node.name in activations.bounds:
+            activations.visit(node, values)
 
+    before = [node for node in floating.graph.nodes if _key(node) in ends]
+    wanted = ends.keys() | activations.bounds.keys()
+    after = [node for node in quantized.graph.nodes if _key(node) in wanted]
     for batch in batches:
-        watch(floating, [node for node in floating.graph.nodes if node.name in ends], [batch], keep)
-        watch(quantized, [node for node in quantized.graph.nodes if node.name in ends], [batch], compare)
+        watch(floating, before, [batch], keep)
+        watch(quantized, after, [batch], compare)
     rows = []
     originals = {node.name: node for node in floating.graph.nodes if node.name in names}
     for node in quantized.graph.nodes:
@@ -104,49 +118,78 @@ def _layers(
                     "output_sqnr_db": decibels(*powers[node.name]) if batches else None,
                 }
             )
-    return rows
+    return rows, decibels(*powers["output"]) if batches else None
 
 
-def _activations(
-    module: TracedModule,
-    placement: Placement,
-    ranges: dict[fx.Node, tuple[float, float]],
-    seen: dict[fx.Node, Statistics],
-    batches: list[Any],
-) -> list[dict[str, Any]]:
-    """One row a quantizer: its grid, the range that was seen, the share that is clipped, its own ratio."""
-    powers: dict[str, list[float]] = {}
-    clipped: dict[str, list[int]] = {}
-    quantizers = {node.args[0].name: node for node in module.graph.nodes if node.target is FAKE_TENSOR}  # type: ignore[union-attr]
-    low_high = {node.name: bounds for node, bounds in ranges.items()}
+def _key(node: fx.Node) -> str:
+    return "output" if node.op == "output" else node.name
 
-    def visit(node: fx.Node, values: Tensor) -> None:
-        scale, zero_point, qmin, qmax = quantizers[node.name].args[1:5]
-        grid = [get_tensor(module, str(item.target)) for item in (scale, zero_point)]  # type: ignore[union-attr]
+
+def power(values: Tensor) -> float:
+    """The sum of squares.
+
+    >>> power(torch.tensor([3.0, 4.0]))
+    25.0
+    """
+    flat = values.detach().reshape(-1).float()
+    total = float(torch.dot(flat, flat))
+    return total if math.isfinite(total) else float(flat.double().square().sum())
+
+
+class _Activations:
+    """What each quantizer does to the values it is given: noise, and the share that is clipped."""
+
+    def __init__(self, module: TracedModule, ranges: dict[fx.Node, tuple[float, float]]) -> None:
+        self.module = module
+        self.bounds = {node.name: bounds for node, bounds in ranges.items()}
+        self.quantizers = {
+            node.args[0].name: node  # type: ignore[union-attr]
+            for node in module.graph.nodes
+            if node.target is FAKE_TENSOR
+        }
+        self.powers: dict[str, list[float]] = {}
+        self.clipped: dict[str, list[int]] = {}
+
+    def visit(self, node: fx.Node, values: Tensor) -> None:
+        """Add a batch's values of a node."""
+        scale, zero_point, qmin, qmax = self.quantizers[node.name].args[1:5]
+        grid = [get_tensor(self.module, str(item.target)) for item in (scale, zero_point)]  # type: ignore[union-attr]
         rounded = FAKE_TENSOR(values, *grid, qmin, qmax)
-        total = powers.setdefault(node.name, [0.0, 0.0])
-        total[0] += float(values.double().square().sum())
-        total[1] += float((values.double() - rounded.double()).square().sum())
-        low, high = low_high[node.name]
+        total = self.powers.setdefault(node.name, [0.0, 0.0])
+        total[0] += power(values)
+        total[1] += power(values - rounded)
+        low, high = self.bounds[node.name]
         outside = int(((values < low) | (values > high)).sum())
-        counts = clipped.setdefault(node.name, [0, 0])
+        counts = self.clipped.setdefault(node.name, [0, 0])
         counts[0], counts[1] = counts[0] + outside, counts[1] + values.numel()
 
-    watch(module, [node for node in module.graph.nodes if node.name in low_high], batches, visit)
-    return [
-        {
-            "name": node.name,
-            "scale": float(get_tensor(module, str(quantizers[node.name].args[1].target))),  # type: ignore[union-attr]
-            "zero_point": int(get_tensor(module, str(quantizers[node.name].args[2].target))),  # type: ignore[union-attr]
-            "low": ranges[node][0],
-            "high": ranges[node][1],
-            "seen": [seen[node].low, seen[node].high] if node in seen else list(ranges[node]),
-            "clipped": clipped[node.name][0] / max(1, clipped[node.name][1]) if batches else None,
-            "sqnr_db": decibels(*powers[node.name]) if batches else None,
-        }
-        for node in placement.values
-        if node not in placement.shares
-    ]
+    def rows(
+        self,
+        placement: Placement,
+        ranges: dict[fx.Node, tuple[float, float]],
+        seen: dict[fx.Node, Statistics],
+    ) -> list[dict[str, Any]]:
+        """One row a quantizer: its grid, the range that was seen, the share that is clipped, its own ratio."""
+
+        def held(node: fx.Node, position: int) -> Tensor:
+            return get_tensor(self.module, str(self.quantizers[node.name].args[position].target))  # type: ignore[union-attr]
+
+        return [
+            {
+                "name": node.name,
+                "scale": float(held(node, 1)),
+                "zero_point": int(held(node, 2)),
+                "low": ranges[node][0],
+                "high": ranges[node][1],
+                "seen": [seen[node].low, seen[node].high] if node in seen else list(ranges[node]),
+                "clipped": self.clipped[node.name][0] / max(1, self.clipped[node.name][1])
+                if node.name in self.clipped
+                else None,
+                "sqnr_db": decibels(*self.powers[node.name]) if node.name in self.powers else None,
+            }
+            for node in placement.values
+            if node not in placement.shares
+        ]
 
 
 def ratio(row: dict[str, Any], key: str) -> float:
@@ -156,23 +199,6 @@ def ratio(row: dict[str, Any], key: str) -> float:
     inf
     """
     return math.inf if row[key] is None else row[key]
-
-
-def _output_sqnr(floating: TracedModule, quantized: TracedModule, batches: list[Any]) -> float | None:
-    """The ratio of the model's first output; None without data."""
-    if not batches:
-        return None
-    signal = noise = 0.0
-    with torch.no_grad():
-        for batch in batches:
-            exact, rounded = (_first(_run(module, batch)).double() for module in (floating, quantized))
-            signal += float(exact.square().sum())
-            noise += float((exact - rounded).square().sum())
-    return decibels(signal, noise)
-
-
-def _run(module: TracedModule, batch: list[Any]) -> Any:
-    return fx.Interpreter(module).run(*batch)
 
 
 def _first(value: Any) -> Tensor:
