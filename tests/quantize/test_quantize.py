@@ -361,3 +361,10 @@ def test_simulated_in_pytorch():
     assert "8 bits" not in form.report["weights"]  # nothing saturates where float computes
     with torch.no_grad():
         assert torch.equal(form.model(inputs), same.model(inputs))
+
+
+@pytest.mark.parametrize("net", [Residual, Inverted], ids=lambda net: net.__name__)
+def test_no_result_is_left_unread(net, exported):
+    proto = onnx.load(exported(net)[2])
+    read = {name for node in proto.graph.node for name in node.input} | {proto.graph.output[0].name}
+    assert [node.name for node in proto.graph.node if not read.intersection(node.output)] == []

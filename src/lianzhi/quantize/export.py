@@ -35,6 +35,7 @@ def export_quantized(
     proto = to_proto(graph, translations=_translations())
     pad_integers(proto)
     pad_inside(proto)
+    drop_unread(proto)
     if storage:
         store_floats(proto, storage)
     block_groups(proto)
@@ -85,6 +86,20 @@ def pad_integers(proto: Any) -> None:
         pad.input.append(before.input[2])  # the integer that stands for 0
         pad.output[0] = after[0].output[0]
         proto.graph.node.remove(after[0])
+
+
+def drop_unread(proto: Any) -> None:
+    """Remove nodes whose results nobody reads, in place: runtimes compute them all the same."""
+    if any(item.HasField("g") or item.graphs for node in proto.graph.node for item in node.attribute):
+        return  # a subgraph may read them
+    read = {item.name for item in proto.graph.output}
+    kept = []
+    for node in reversed(list(proto.graph.node)):
+        if read.intersection(node.output):
+            kept.append(node)
+            read.update(node.input)
+    del proto.graph.node[:]
+    proto.graph.node.extend(reversed(kept))
 
 
 def pad_inside(proto: Any) -> None:
