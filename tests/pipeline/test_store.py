@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from lianzhi.errors import ArtifactError, LianzhiError, RecipeError
-from lianzhi.pipeline.store import Store, difference, fingerprint
+from lianzhi.graph import fingerprint
+from lianzhi.pipeline.store import Store, difference
 
 
 def test_fingerprint_sees_values_names_and_shapes():

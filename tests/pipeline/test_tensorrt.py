@@ -40,6 +40,8 @@ def test_the_artifact_holds_an_engine_and_the_checked_file(out):
     decision = report["decision"]
     assert (decision["runtime"], decision["precision"]) == ("tensorrt", "int8")
     assert "nothing is said of its speed" in decision["reason"]
+    lines = [(item["precision"], item["median_ms"], item["verdict"]) for item in decision["candidates"]]
+    assert lines == [("f32", None, "larger"), ("int8", None, "kept")]
     assert any("built by TensorRT-RTX" in note and "not executed" in note for note in report["notes"])
     assert (out / "model.rtx.engine").stat().st_size > 10_000
     assert report["rows"][-1]["runtime"] == "onnxruntime"  # what was timed, by its own name

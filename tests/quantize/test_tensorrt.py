@@ -1,6 +1,7 @@
 """The target `tensorrt`: where its quantizers stand, and what NVIDIA's own parser and builder say of the files."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ from nets import Dense, Feed, Inception, Inverted, Projection, Residual, Wide, m
 from onnx import helper, numpy_helper
 
 from lianzhi import deploy
+from lianzhi.deploy.tensorrt import builder, library
 from lianzhi.errors import TargetError
 from lianzhi.graph import capture
 from lianzhi.graph.trace import quiet
@@ -238,3 +240,20 @@ def test_rule_too_few_channels(exported, tmp_path):
     path = exported(Residual, "onnxruntime")[2]
     found = {(finding.rule, finding.message) for finding in lint(path, "tensorrt")}
     assert any(rule == "too-few-channels" and "8 to 16" in message for rule, message in found)
+
+
+def test_a_processor_that_saturates_is_nothing_to_a_gpu(monkeypatch):
+    monkeypatch.setattr("lianzhi.quantize.workflow.measure.cpu", lambda: SimpleNamespace(saturates=True))
+    model, inputs = made(Residual)
+    report = quantize(model, inputs[:1], [inputs], target="tensorrt", reduce_range=True).report
+    assert not report["reduce_range"]
+    assert not any("bits" in note for note in report["notes"])
+    assert quantize(model, inputs[:1], [inputs], target="openvino").report["reduce_range"]
+
+
+def test_the_classic_library_builds_for_the_gpu_that_is_here(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    classic = library.Library(None, "TensorRT", "10.13", rtx=False)
+    assert builder._capability(classic, None) == "9.0"
+    with pytest.raises(TargetError, match=r"SM 9\.0, and not for 8\.9"):
+        builder._capability(classic, "8.9")

@@ -66,8 +66,10 @@ class PyTorchSession(Session):
                 if self.device is None:
                     return call(self.function, inputs)
                 return _to(call(self.function, _to(inputs, self.device)), "cpu")
-        except torch._dynamo.exc.BackendCompilerFailed as error:
-            reason = (str(error).strip().splitlines() or [""])[-1]
+        except RuntimeError as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
             raise TargetError(
                 f"torch.compile fails on this model or machine ({reason}); leave compile out"
             ) from error

@@ -1,5 +1,6 @@
 """One capture of a model: ops, shapes, MACs, channel groups."""
 
+from lianzhi.graph.fingerprint import fingerprint
 from lianzhi.graph.groups import Group, Groups, channel_groups
 from lianzhi.graph.macs import layers, macs, node_macs
 from lianzhi.graph.mode import in_eval
@@ -15,6 +16,7 @@ __all__ = [
     "are_tokens",
     "capture",
     "channel_groups",
+    "fingerprint",
     "get_tensor",
     "in_eval",
     "layers",

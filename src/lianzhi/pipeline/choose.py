@@ -38,7 +38,7 @@ class Candidate:
             "runtime": self.runtime,
             "precision": self.precision,
             "file": self.path.name,
-            "median_ms": self.median_ms,
+            "median_ms": self.median_ms if self.executed else None,
             "validation": self.validation,
             "bytes": self.size,
             "verdict": verdict,
@@ -151,6 +151,8 @@ def _verdict(item: Candidate, chosen: Candidate, good: list[Candidate], floor: f
         return "kept"
     if item not in good:
         return f"too inaccurate: {item.validation:.4f} on validation, at least {floor:.4f} wanted"
+    if not item.executed:
+        return "larger"
     return "slower" if item.median_ms > chosen.median_ms else "as fast, larger"
 
 

@@ -20,6 +20,7 @@ from torch import nn
 from lianzhi import deploy, files, measure, models, train
 from lianzhi.config import Config
 from lianzhi.errors import GraphError, RecipeError
+from lianzhi.graph import fingerprint
 from lianzhi.pipeline import finish
 from lianzhi.pipeline.checks import check
 from lianzhi.pipeline.choose import candidates, choose
@@ -28,7 +29,7 @@ from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.rows import FLOAT, FloatMeter, accuracy, fastest, make_row, of_target, retimed
 from lianzhi.pipeline.state import NOTES, ORIGINAL, Run, State
 from lianzhi.pipeline.steps import RUNNERS, requantize
-from lianzhi.pipeline.store import DONE, Store, fingerprint
+from lianzhi.pipeline.store import DONE, Store
 from lianzhi.recipe import Distill, Measure, Prune, Quantize, Recipe, Train, kind_of
 from lianzhi.tasks import Task
 

@@ -7,7 +7,6 @@ checkpoints and, once it is done, its weights, its pruning plan and its row. A s
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,16 +23,6 @@ from lianzhi.files.lock import FolderLock
 FORMAT = 1
 WORK = ".work"
 DONE = ".work.done"
-
-
-def fingerprint(model: nn.Module) -> str:
-    """A digest of every tensor of the model's state: name, type, shape and values."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
-    return digest.hexdigest()[:32]
 
 
 def difference(old: Any, new: Any, path: str = "") -> str | None:

@@ -66,3 +66,10 @@ def ranges_of(
     """Each node's range, by an observer."""
     find = registry.get(observer).build
     return {node: find(statistics, scheme, options) for node, statistics in seen.items()}
+
+
+def first(value: Any) -> Tensor:
+    """The first tensor of what a model returns."""
+    while not isinstance(value, Tensor):
+        value = next(iter(value.values())) if isinstance(value, dict) else value[0]
+    return value

@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from lianzhi.errors import RecipeError
 from lianzhi.graph import TracedModule, get_tensor, replace_tensor
 from lianzhi.quantize.affine import FAKE_TENSOR
+from lianzhi.quantize.calibrate import first
 from lianzhi.quantize.fold import remove_unused
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.placement import layer_name, place
@@ -192,13 +193,6 @@ def few(batches: list[Any], samples: int) -> list[Any]:
         chosen.append([value[:samples] if value.dim() and len(value) == count else value for value in batch])
         samples -= count
     return chosen
-
-
-def first(value: Any) -> Tensor:
-    """The first tensor of what a model returns."""
-    while not isinstance(value, Tensor):
-        value = next(iter(value.values())) if isinstance(value, dict) else value[0]
-    return value
 
 
 def sample_error(exact: list[Tensor], found: list[Tensor]) -> float:

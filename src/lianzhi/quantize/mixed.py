@@ -18,7 +18,8 @@ from torch import Tensor, fx, nn
 
 from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.graph import TracedModule, are_tokens, capture, get_tensor, replace_tensor
-from lianzhi.quantize.control import SAMPLES, few, first, sample_error
+from lianzhi.quantize.calibrate import first
+from lianzhi.quantize.control import SAMPLES, few, sample_error
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches
 from lianzhi.quantize.layers import CHOICES

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from lianzhi.graph import TracedModule
+from lianzhi.graph import TracedModule, fingerprint
 from lianzhi.quantize import table
 from lianzhi.quantize.calibrate import observe, ranges_of
 from lianzhi.quantize.inputs import samples
@@ -51,7 +51,7 @@ def find(
             path,
             target=target,
             techniques=techniques,
-            model=table.of_model(model),
+            model=fingerprint(model),
             data=table.of_data(batches) if batches else None,
             names=[node.name for node in roots],
         )
@@ -64,7 +64,7 @@ def find(
         target=target,
         observer={"name": observer, **options.to_dict()},
         techniques=techniques,
-        model=table.of_model(model),
+        model=fingerprint(model),
         data=table.of_data(batches),
         samples=samples(batches),
         ranges={node.name: bounds[node] for node in roots},

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from lianzhi.graph import TracedModule, get_tensor
 from lianzhi.quantize.affine import FAKE_GROUPS, FAKE_TENSOR, decibels, sqnr
-from lianzhi.quantize.calibrate import watch
+from lianzhi.quantize.calibrate import first, watch
 from lianzhi.quantize.observers import Statistics
 from lianzhi.quantize.placement import Placement, layer_name, tail
 from lianzhi.quantize.ptq.walk import evaluate
@@ -88,14 +88,14 @@ def _layers(
     powers: dict[str, list[float]] = {name: [0.0, 0.0] for name in ends.values()}
 
     def keep(node: fx.Node, values: Any) -> None:
-        expected[_key(node)] = _first(values)
+        expected[_key(node)] = first(values)
 
     def compare(node: fx.Node, values: Any) -> None:
         key = _key(node)
         if key in ends:
             exact, total = expected.pop(key), powers[ends[key]]
             total[0] += power(exact)
-            total[1] += power(exact - _first(values))
+            total[1] += power(exact - first(values))
         if node.name in activations.bounds:
             activations.visit(node, values)
 
@@ -199,12 +199,6 @@ def ratio(row: dict[str, Any], key: str) -> float:
     inf
     """
     return math.inf if row[key] is None else row[key]
-
-
-def _first(value: Any) -> Tensor:
-    while not isinstance(value, Tensor):
-        value = next(iter(value.values())) if isinstance(value, dict) else value[0]
-    return value
 
 
 def text(report: dict[str, Any]) -> str:

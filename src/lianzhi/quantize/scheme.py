@@ -83,6 +83,15 @@ ACTIVATIONS = ("int8", "float")
 GROUP_SIZES = (32, 64, 128)
 
 
+def may_saturate(target: str) -> bool:
+    """Whether sums of integer products overflow on some processors of this target.
+
+    >>> may_saturate("openvino"), may_saturate("tensorrt")
+    (True, False)
+    """
+    return target not in _FULL_WEIGHTS
+
+
 def schemes(
     target: str, weights: str, activations: str, *, reduce_range: bool, group_size: int | None = None
 ) -> Schemes:
@@ -107,7 +116,7 @@ def schemes(
     _check_groups(group_size, weights, activations)
     if weights in FLOATS:
         return Schemes(None, None, integer_bias=False)
-    saturates = reduce_range and activations == "int8" and target not in _FULL_WEIGHTS
+    saturates = reduce_range and activations == "int8" and may_saturate(target)
     bits = 4 if weights == "int4" else 7 if saturates else 8
     values = _ACTIVATIONS[target] if activations == "int8" else None
     grid = Scheme(bits, per_channel=True, group_size=group_size or 0)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lianzhi import files
 from lianzhi.errors import DataError, LianzhiError
@@ -108,19 +108,6 @@ def _range(name: str, bounds: Any) -> Range:
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise ValueError(f"the range of '{name}' is {low}…{high}")
     return low, high
-
-
-def of_model(model: nn.Module) -> str:
-    """A fingerprint of a module's tensors, by name, shape and value.
-
-    >>> of_model(nn.ReLU()) == of_model(nn.Identity())
-    True
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
 
 
 def of_data(batches: list[list[Any]]) -> str:

@@ -27,7 +27,7 @@ from lianzhi.quantize.prepare import prepare
 from lianzhi.quantize.ptq import REWRITE, Chosen, choose
 from lianzhi.quantize.ranges import Ranges, find, options_of
 from lianzhi.quantize.report import group_notes, make_report
-from lianzhi.quantize.scheme import FLOATS, schemes
+from lianzhi.quantize.scheme import FLOATS, may_saturate, schemes
 
 DEFAULT_OBSERVER = "mse"
 HELD = WEIGHTED | TRANSPOSED
@@ -88,8 +88,9 @@ def quantize(
         return float_model(model, example_inputs, calibration, target, weights, evaluate, given)
     require_control(max_drop, evaluate)
     start = time.perf_counter()
-    if reduce_range is None:
-        reduce_range = measure.cpu().saturates
+    saturates = measure.cpu().saturates and may_saturate(target)
+    if reduce_range is None or not may_saturate(target):
+        reduce_range = saturates
     chosen = choose(techniques)
     grids = schemes(target, weights, activations, reduce_range=reduce_range, group_size=group_size)
     options = options_of(observer, observer_options)
@@ -143,7 +144,9 @@ def quantize(
         "mixed": choices,
         "seconds": time.perf_counter() - start,
     }
-    report["notes"] = _notes(reduce_range, unfolded, placement.weights) + group_notes(module, names, grids)
+    report["notes"] = _notes(reduce_range, saturates, unfolded, placement.weights) + group_notes(
+        module, names, grids
+    )
     if evaluate is not None:
         report["accuracy"] = {"float": float(evaluate(model)), "quantized": float(evaluate(module))}
     result = QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch, found.table)
@@ -192,15 +195,17 @@ def _ignored(module: TracedModule, patterns: Sequence[str]) -> Callable[[str], b
     return lambda name: any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _notes(reduce_range: bool, unfolded: list[tuple[str, str]], weights: list[Any]) -> list[str]:
+def _notes(
+    reduce_range: bool, saturates: bool, unfolded: list[tuple[str, str]], weights: list[Any]
+) -> list[str]:
     notes = []
-    if reduce_range and measure.cpu().saturates:
+    if reduce_range and saturates:
         notes.append(
             "weights have 7 bits: this processor has no VNNI, and its products of uint8 and int8 would overflow 16 bits"
         )
     elif reduce_range:
         notes.append("weights have 7 bits, as asked")
-    elif measure.cpu().saturates:
+    elif saturates:
         notes.append(
             "weights have 8 bits, as asked; this processor has no VNNI, and results may saturate on it"
         )

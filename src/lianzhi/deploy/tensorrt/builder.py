@@ -77,7 +77,7 @@ def build(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    compute_capability: str = DEFAULT_CAPABILITY,
+    compute_capability: str | None = None,
     shapes: Mapping[str, Sequence[Sequence[int]]] | None = None,
 ) -> BuildReport:
     """Build an engine of an ONNX file and write it to `output`.
@@ -87,22 +87,23 @@ def build(
     print(report)        # built by TensorRT-RTX 1.7.1.116 for SM 8.9, not executed: …
     ```
 
-    `shapes` gives for an input with free dimensions its least, usual and largest shape; by default batches of 1 to
+    The default is 8.9; classic TensorRT builds for the GPU that is here, and for no other. `shapes` gives for an input with free dimensions its least, usual and largest shape; by default batches of 1 to
     64 and lengths of 1 to 512. Raises `TargetError` with the parser's own words for a file that it refuses, and
     for a compute capability that the library does not build for. Nothing is written then.
     """
     proto = read_onnx(source, weights=False)
     library = open_library()
+    capability = _capability(library, compute_capability)
     start = time.perf_counter()
     with _LOCK:
-        plan, layers = _built(library, source, proto, compute_capability, shapes or {})
+        plan, layers = _built(library, source, proto, capability, shapes or {})
     target = files.write_bytes(output, plan)
     side = Path(f"{os.fspath(source)}.data")
     return BuildReport(
         engine=target.name,
         library=library.name,
         version=library.version,
-        compute_capability=compute_capability,
+        compute_capability=capability,
         bytes=len(plan),
         onnx_bytes=Path(source).stat().st_size + (side.stat().st_size if side.is_file() else 0),
         layers=layers,
@@ -119,6 +120,18 @@ def capabilities() -> list[str]:
     """
     found = [name[2:] for name in dir(open_library().module.ComputeCapability) if name.startswith("SM")]
     return sorted((f"{name[:-1]}.{name[-1]}" for name in found), key=float)
+
+
+def _capability(library: Library, wanted: str | None) -> str:
+    """What the engine is for: as asked; of the classic library always the GPU that is here."""
+    if library.rtx:
+        return wanted or DEFAULT_CAPABILITY
+    import torch
+
+    here = ".".join(str(part) for part in torch.cuda.get_device_capability())
+    if wanted not in (None, here):
+        raise TargetError(f"{library} builds for the GPU that is here, SM {here}, and not for {wanted}")
+    return here
 
 
 def _built(

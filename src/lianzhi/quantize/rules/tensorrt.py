@@ -94,8 +94,12 @@ def sum_on_both_sides(graph: QdqGraph) -> Found:
         if any(reader is None for reader in readers):
             continue
         made = [_behind(graph, reader) for reader in readers]
-        convolutions = [item for item in made if item is not None and item.op_type == "Conv"]
-        if len([item for item in convolutions if len(graph.readers[item.output[0]]) == 1]) > 0:
+        convolutions = [
+            item
+            for item in made
+            if item is not None and item.op_type == "Conv" and len(graph.readers[item.output[0]]) == 1
+        ]
+        if convolutions:
             yield (
                 name_of(node),
                 f"both branches are quantized, also the one of '{name_of(convolutions[-1])}'",
