@@ -114,7 +114,7 @@ def test_nothing_to_do():
 
 def test_few_samples():
     batches = [[torch.zeros(4, 2), torch.tensor(3)], [torch.zeros(4, 2), torch.tensor(3)]]
-    assert [len(batch[0]) for batch in few(batches, 6)] == [4, 2]
+    assert [len(batch[0]) for batch in few(batches, 6)] == [4]
     assert [len(batch[0]) for batch in few(batches, 4)] == [4]
 
 
@@ -130,3 +130,10 @@ def test_a_drop_of_nothing(options, message):
     model, inputs = made(Residual)
     with pytest.raises(RecipeError, match=message):
         quantize.quantize(model, inputs[:1], [inputs], **options)
+
+
+def test_batches_stay_whole_so_that_a_model_of_fixed_batch_runs():
+    batches = [[torch.zeros(7, 2)] for _ in range(50)]
+    chosen = few(batches, 300)
+    assert [len(batch[0]) for batch in chosen] == [7] * 42
+    assert [len(batch[0]) for batch in few([[torch.zeros(400, 2)]], 300)] == [300]

@@ -184,12 +184,14 @@ def _ranked(
 
 
 def few(batches: list[Any], samples: int) -> list[Any]:
-    """The first samples of the batches, at most so many."""
+    """The first batches, at most so many samples; one that is larger alone is cut."""
     chosen: list[Any] = []
     for batch in batches:
-        if samples <= 0:
-            break
         count = int(batch[0].shape[0]) if batch[0].dim() else 1
+        if samples <= 0 or (
+            chosen and count > samples
+        ):  # a model may fix its batch: a part of one does not run
+            break
         chosen.append([value[:samples] if value.dim() and len(value) == count else value for value in batch])
         samples -= count
     return chosen
