@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 from quantization_lite0 import images, packaged
-from quantization_qat import fine_tuned
 from torch import Tensor, nn
 
 import lianzhi as lz
-from lianzhi import artifact
+from lianzhi import artifact, files, train
 
 DATA = Path(os.environ.get("LIANZHI_DATA", Path(__file__).parents[2] / "shared" / "data"))
 WORK = Path("out/quantization_qat")
@@ -26,6 +25,7 @@ class Case:
 
     name: str
     model: nn.Module
+    task: lz.Task | None
     example: Any
     calibration: Callable[[int], list[Any]]
     evaluation: list[tuple[Any, Tensor]]
@@ -38,13 +38,39 @@ class Case:
         return sum(len(labels) for _, labels in self.evaluation)
 
 
-def resnet(name: str, epochs: float = 1) -> Case:
+def fine_tuned(name: str, task: lz.Task, epochs: float, device: str) -> nn.Module:
+    """The float model on this copy of the data, trained once and kept in the work folder."""
+    model = lz.model(name, weights=DATA / "cifar10" / f"{name}.safetensors")
+    folder = WORK / name
+    file = folder / f"dense-{epochs:g}.safetensors"
+    if file.is_file():
+        model.load_state_dict(files.read_tensors(file))
+        return model.eval()
+    options = train.TrainOptions(
+        epochs=epochs, lr=0.02, weight_decay=1e-4, precision="auto", keep="last", save_every=60
+    )
+    train.fit(
+        model,
+        task,
+        options,
+        directory=folder / f"dense-{epochs:g}",
+        resume=True,
+        title="float",
+        device=device,
+    )
+    files.make_folder(folder)
+    files.write_tensors(file, model.state_dict())
+    return model.eval()
+
+
+def resnet(name: str, epochs: float = 1, device: str = "cpu") -> Case:
     """ResNet-20 or -56 on CIFAR-10, fine-tuned on this copy of the data; 512 images calibrate."""
     task = lz.task("cifar10", data=DATA / "cifar10")
-    model = fine_tuned(name, task, DATA, epochs, WORK / name)
+    model = fine_tuned(name, task, epochs, device)
     return Case(
         name,
         model,
+        task,
         task.example_inputs,
         lambda seed: taken(task, 8, 64, seed),
         [(batch.inputs, batch.labels) for batch in task.batches("test", 500)],
@@ -60,6 +86,7 @@ def bert(folder: Path) -> Case:
     return Case(
         "bert6",
         model.eval(),
+        task,
         task.example_inputs,
         lambda seed: taken(task, 16, 8, seed),
         [(batch.inputs, batch.labels) for batch in task.batches("test", 8)],
@@ -75,7 +102,7 @@ def lite0() -> Case:
     model = lz.model("efficientnet_lite0", weights=packaged()).eval()
     held = list(values[calibrates].split(25))
     pairs = list(zip(values[~calibrates].split(50), labels[~calibrates].split(50), strict=True))
-    return Case("lite0", model, values[:1], lambda seed: held, pairs, "top-1", (1,))
+    return Case("lite0", model, None, values[:1], lambda seed: held, pairs, "top-1", (1,))
 
 
 def taken(task: lz.Task, count: int, size: int, seed: int) -> list[Any]:
@@ -85,11 +112,11 @@ def taken(task: lz.Task, count: int, size: int, seed: int) -> list[Any]:
     return held[start : start + count]
 
 
-def make(name: str, bert_folder: Path) -> Case:
-    """A case by name."""
+def make(name: str, bert_folder: Path, *, epochs: float = 1, device: str = "cpu") -> Case:
+    """A case by name. A ResNet that is not there yet is trained for so many epochs."""
     if name == "bert6":
         return bert(bert_folder)
-    return lite0() if name == "lite0" else resnet(name)
+    return lite0() if name == "lite0" else resnet(name, epochs, device)
 
 
 NAMES = ("resnet20", "resnet56", "bert6", "lite0")

@@ -11,14 +11,13 @@ file. What is on record in ``results/quantization_mixed.json`` is not computed a
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
-from quantization_qat import fine_tuned
+from quantization_cases import DATA, fine_tuned
 from records import Records
 
 import lianzhi as lz
@@ -39,11 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", type=Path, default=Path("out/quantization_qat/resnet20"))
-    given = parser.parse_args()
-    data = Path(os.environ.get("LIANZHI_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    task, records = lz.task("cifar10", data=data / "cifar10"), Records("quantization_mixed")
-    model = fine_tuned("resnet20", task, data, 1, given.work)
+    parser.parse_args()
+    task, records = lz.task("cifar10", data=DATA / "cifar10"), Records("quantization_mixed")
+    model = fine_tuned("resnet20", task, 1, "cpu")
     batches = [batch.inputs for batch in task.batches("calibration", 64)][:4]
 
     def validate(module: torch.nn.Module) -> float:

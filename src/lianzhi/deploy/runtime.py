@@ -25,7 +25,7 @@ class Runtime(ABC):
     package: str  # the library, as it is imported
     extra: str  # the extra of Lianzhi that brings it; "" for what Lianzhi itself depends on
     takes_onnx: bool = True
-    executes: bool = True  # or builds for another machine
+    executes: bool = True  # on any machine, or is only built on most
 
     def installed(self) -> bool:
         """Whether the library is there. Imports nothing."""

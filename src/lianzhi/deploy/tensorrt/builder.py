@@ -17,7 +17,8 @@ from typing import Any
 
 from lianzhi import files
 from lianzhi.deploy.inspection import read_onnx
-from lianzhi.deploy.tensorrt.library import Library, open_library
+from lianzhi.deploy.tensorrt.library import Library, gpu_capability, open_library
+from lianzhi.deploy.tensorrt.log import logger
 from lianzhi.errors import TargetError
 
 DEFAULT_CAPABILITY = "8.9"
@@ -91,12 +92,10 @@ def build(
     64 and lengths of 1 to 512. Raises `TargetError` with the parser's own words for a file that it refuses, and
     for a compute capability that the library does not build for. Nothing is written then.
     """
-    proto = read_onnx(source, weights=False)
     library = open_library()
     capability = _capability(library, compute_capability)
     start = time.perf_counter()
-    with _LOCK:
-        plan, layers = _built(library, source, proto, capability, shapes or {})
+    plan, layers = build_plan(library, source, capability, shapes)
     target = files.write_bytes(output, plan)
     side = Path(f"{os.fspath(source)}.data")
     return BuildReport(
@@ -109,6 +108,18 @@ def build(
         layers=layers,
         seconds=time.perf_counter() - start,
     )
+
+
+def build_plan(
+    library: Library,
+    source: str | os.PathLike[str],
+    capability: str,
+    shapes: Mapping[str, Sequence[Sequence[int]]] | None = None,
+) -> tuple[bytes, int]:
+    """The engine of an ONNX file as bytes, and the number of its layers."""
+    proto = read_onnx(source, weights=False)
+    with _LOCK:
+        return _built(library, source, proto, capability, shapes or {})
 
 
 def capabilities() -> list[str]:
@@ -126,9 +137,7 @@ def _capability(library: Library, wanted: str | None) -> str:
     """What the engine is for: as asked; of the classic library always the GPU that is here."""
     if library.rtx:
         return wanted or DEFAULT_CAPABILITY
-    import torch
-
-    here = ".".join(str(part) for part in torch.cuda.get_device_capability())
+    here = gpu_capability()
     if wanted not in (None, here):
         raise TargetError(f"{library} builds for the GPU that is here, SM {here}, and not for {wanted}")
     return here
@@ -137,7 +146,7 @@ def _capability(library: Library, wanted: str | None) -> str:
 def _built(
     library: Library, source: Any, proto: Any, capability: str, shapes: Mapping[str, Any]
 ) -> tuple[bytes, int]:
-    network, errors, builder, logger = _parse(library, source)
+    network, errors, builder, log = _parse(library, source)
     if errors:
         raise TargetError(
             f"{source}: {library}'s parser refuses it: {errors[0]}; lianzhi.quantize.lint(path, 'tensorrt') says more"
@@ -148,7 +157,7 @@ def _built(
     _add_profile(builder, config, network, proto, shapes)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        reason = next(iter(logger.lines), "it gives no reason")
+        reason = next(iter(log.lines), "it gives no reason")
         raise TargetError(f"{source}: {library} cannot build an engine for SM {capability}: {reason}")
     return bytes(plan), int(network.num_layers)
 
@@ -204,34 +213,19 @@ def _default_shapes(name: str, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
 def _parse(library: Library, source: str | os.PathLike[str]) -> tuple[Any, list[str], Any, Any]:
     """A strongly typed network, what the parser refuses, the builder and its log. The network ends with the builder."""
     trt = library.module
-    logger = _logger(trt)
-    builder = trt.Builder(logger)
+    log = logger(trt)
+    builder = trt.Builder(log)
     flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flags)
-    parser = trt.OnnxParser(network, logger)
+    parser = trt.OnnxParser(network, log)
     taken = parser.parse_from_file(os.fspath(source))
     errors = [_error(parser.get_error(index)) for index in range(parser.num_errors)]
     if not taken and not errors:
-        errors = list(logger.lines) or ["it gives no reason"]
-    return network, errors, builder, logger
+        errors = list(log.lines) or ["it gives no reason"]
+    return network, errors, builder, log
 
 
 def _error(error: Any) -> str:
     """A parser's error in a line: the operator, the node and the reason."""
     where = f"{error.node_operator()} '{error.node_name()}'" if error.node_name() else error.node_operator()
     return f"{where}: {' '.join(str(error.desc()).split())}" if where else " ".join(str(error.desc()).split())
-
-
-def _logger(trt: Any) -> Any:
-    class Kept(trt.ILogger):  # type: ignore[misc]
-        """Keeps errors, prints nothing."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.lines: list[str] = []
-
-        def log(self, severity: Any, msg: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.lines.append(" ".join(msg.split()))
-
-    return Kept()

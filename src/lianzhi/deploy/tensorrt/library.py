@@ -38,7 +38,7 @@ def open_library() -> Library:
 
     Raises `TargetError` that names the extra, or what keeps the library from being loaded.
     """
-    if importlib.util.find_spec(CLASSIC) is not None and _has_gpu():
+    if importlib.util.find_spec(CLASSIC) is not None and has_gpu():
         module = _imported(CLASSIC)
         return Library(module, "TensorRT", str(module.__version__), rtx=False)
     if importlib.util.find_spec(RTX) is None:
@@ -48,10 +48,18 @@ def open_library() -> Library:
     return Library(module, "TensorRT-RTX", str(module.__version__), rtx=True)
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
+    """Whether PyTorch sees an NVIDIA GPU."""
     import torch
 
-    return torch.cuda.is_available()
+    return torch.cuda.is_available() and torch.version.cuda is not None
+
+
+def gpu_capability() -> str:
+    """The compute capability of the GPU that is here, as "8.9"."""
+    import torch
+
+    return ".".join(str(part) for part in torch.cuda.get_device_capability())
 
 
 def _load_cuda_runtime() -> None:

@@ -10,13 +10,20 @@ from lianzhi.deploy.inspection import is_quantized
 from lianzhi.deploy.onnx import copy_onnx
 from lianzhi.deploy.runtime import Runtime, model_file, registry
 from lianzhi.deploy.session import Session
-from lianzhi.deploy.tensorrt.builder import build, engine_name
-from lianzhi.deploy.tensorrt.library import RTX, RTX_DISTRIBUTION, open_library
+from lianzhi.deploy.tensorrt.builder import build, build_plan, engine_name
+from lianzhi.deploy.tensorrt.library import (
+    RTX,
+    RTX_DISTRIBUTION,
+    gpu_capability,
+    has_gpu,
+    open_library,
+)
+from lianzhi.deploy.tensorrt.session import TensorRtSession
 from lianzhi.errors import TargetError
 
 
 class TensorRt(Runtime):
-    """TensorRT-RTX builds engines for NVIDIA's GPUs on any machine; this machine does not run them."""
+    """Engines for NVIDIA's GPUs are built on any machine, by TensorRT-RTX; where there is a GPU they run."""
 
     name = "tensorrt"
     package = RTX
@@ -59,14 +66,23 @@ class TensorRt(Runtime):
         }
 
     def load(self, path: Any, *, precision: str | None = None, threads: int | None = None) -> Session:
-        """Refuse: nothing is executed without a GPU, and nothing is claimed."""
+        """Build an engine for the GPU that is here, and run it there; `threads` is of no account.
+
+        Raises `TargetError` without an NVIDIA GPU: nothing is executed then, and nothing is claimed.
+        """
         self.require()
-        raise TargetError(
-            "target 'tensorrt' builds engines and does not run them on this machine (no NVIDIA GPU); build one with "
-            "lianzhi export MODEL --target tensorrt, and evaluate the same file with --runtime onnxruntime"
-        )
+        file = model_file(path)
+        precision = self.chosen_precision(file, precision)
+        if not has_gpu():
+            raise TargetError(
+                "target 'tensorrt' builds engines and does not run them on this machine (no NVIDIA GPU); build one "
+                "with lianzhi export MODEL --target tensorrt, and evaluate the same file with --runtime onnxruntime"
+            )
+        library = open_library()
+        plan, _ = build_plan(library, file, gpu_capability())
+        return TensorRtSession(library, plan, precision=precision)
 
 
-registry.register("tensorrt", "engines for NVIDIA GPUs by TensorRT-RTX: built and checked, not executed")(
-    TensorRt()
-)
+registry.register(
+    "tensorrt", "engines for NVIDIA GPUs by TensorRT: built and checked; they run where there is a GPU"
+)(TensorRt())
