@@ -30,7 +30,7 @@ class TensorRtSession(Session):
     def __init__(self, library: Library, plan: bytes, *, precision: str) -> None:
         self.logger = logger(library.module)
         self.engine = library.module.Runtime(self.logger).deserialize_cuda_engine(plan)
-        self.context = None if self.engine is None else self.engine.create_execution_context()
+        self.context: Any = None if self.engine is None else self.engine.create_execution_context()
         if self.context is None:
             reason = next(iter(self.logger.lines), "it gives no reason")
             raise TargetError(f"{library} cannot run the engine on {torch.cuda.get_device_name()}: {reason}")
