@@ -7,11 +7,13 @@ import torch
 from lianzhi.errors import RecipeError
 from lianzhi.quantize.affine import (
     DEQUANTIZE,
+    FAKE_TENSOR,
     MIN_SCALE,
     dequantize_symmetric,
     fake_quantize,
     qparams,
     quantize_symmetric,
+    round_to_grid,
     sqnr,
 )
 from lianzhi.quantize.scheme import Scheme, schemes
@@ -84,6 +86,21 @@ def test_gradients_pass_straight_through_inside_the_range():
     values = torch.tensor([-9.0, 0.1, 9.0], requires_grad=True)
     fake_quantize(values, torch.tensor(0.01), torch.tensor(0, dtype=torch.int32), Scheme(8)).sum().backward()
     assert values.grad.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("qmin", "qmax", "zero"), [(0, 255, 113), (-127, 127, 0), (-128, 127, -128), (0, 15, 7)]
+)
+def test_rounding_to_a_grid_is_pytorchs_fake_quantization(qmin, qmax, zero):
+    values = torch.cat(
+        [torch.randn(5000) * 10, torch.arange(-300, 300) * 0.05 / 2, torch.tensor([0.0, 1e15, -1e15])]
+    )
+    for scale in (0.05, 0.0371, 2.0**-32, 3.0):
+        grid = (torch.tensor(scale), torch.tensor(zero, dtype=torch.int32), qmin, qmax)
+        kept = values if scale > 1e-6 else values / 1e9
+        assert torch.equal(round_to_grid(kept, *grid), FAKE_TENSOR(kept, *grid))
+        double = kept.double()
+        assert torch.equal(round_to_grid(double, *grid), FAKE_TENSOR(double, *grid))
 
 
 def test_sqnr():

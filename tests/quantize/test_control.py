@@ -9,7 +9,6 @@ from nets import Feed, Inception, Residual, made
 from lianzhi import deploy, quantize
 from lianzhi.errors import RecipeError
 from lianzhi.quantize.affine import FAKE_TENSOR
-from lianzhi.quantize.control import few
 
 
 def spoilt():
@@ -112,12 +111,6 @@ def test_nothing_to_do():
     assert any("nothing to do" in note for note in done.report["notes"])
 
 
-def test_few_samples():
-    batches = [[torch.zeros(4, 2), torch.tensor(3)], [torch.zeros(4, 2), torch.tensor(3)]]
-    assert [len(batch[0]) for batch in few(batches, 6)] == [4]
-    assert [len(batch[0]) for batch in few(batches, 4)] == [4]
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -130,10 +123,3 @@ def test_a_drop_of_nothing(options, message):
     model, inputs = made(Residual)
     with pytest.raises(RecipeError, match=message):
         quantize.quantize(model, inputs[:1], [inputs], **options)
-
-
-def test_batches_stay_whole_so_that_a_model_of_fixed_batch_runs():
-    batches = [[torch.zeros(7, 2)] for _ in range(50)]
-    chosen = few(batches, 300)
-    assert [len(batch[0]) for batch in chosen] == [7] * 42
-    assert [len(batch[0]) for batch in few([[torch.zeros(400, 2)]], 300)] == [300]

@@ -1,18 +1,23 @@
 """Techniques of post-training quantization: closed forms, oracles, and their use through `quantize`."""
 
+import copy
 import itertools
 
 import pytest
 import torch
-from nets import Feed, Inception, Inverted, made
+from nets import Feed, Inception, Inverted, Residual, made
 from torch.nn import functional as F
 
 from lianzhi import deploy, measure
 from lianzhi.errors import RecipeError
-from lianzhi.graph import capture
+from lianzhi.graph import capture, get_tensor
 from lianzhi.quantize import quantize
-from lianzhi.quantize.placement.ops import WEIGHTED
+from lianzhi.quantize.calibrate import watch
+from lianzhi.quantize.fold import fold_batch_norm
+from lianzhi.quantize.placement.ops import LINEAR, WEIGHTED
+from lianzhi.quantize.prepare import prepare
 from lianzhi.quantize.ptq import adaround, bias_correction, choose, gptq
+from lianzhi.quantize.ptq.bias_correction import clamp_after, stored_bias
 from lianzhi.quantize.ptq.grams import as_matrix, columns, groups_of
 
 ROUNDING = ["gptq", "adaround"]
@@ -164,6 +169,37 @@ def test_bias_correction_centres_the_output():
         spread = (model(inputs) - quantized.model(inputs)).std(0).max()
     assert shift < 0.05 * spread
     assert plain > 0
+
+
+@pytest.mark.parametrize("net", [Inverted, Residual])
+def test_bias_correction_is_that_of_running_the_whole_network_for_every_layer(net):
+    model, inputs = correlated(net)
+    batches = [[batch] for batch in inputs.split(16)]
+    floating = copy.deepcopy(capture(model, inputs[:1]).module)
+    prepare(floating)
+    fold_batch_norm(floating)
+    exact = {node.name: node for node in floating.graph.nodes}
+    options = {"weights": "int4", "reduce_range": False}
+    module = quantize(model, inputs[:1], list(inputs.split(16)), **options).model
+
+    def outputs(module, node):
+        found = []
+        watch(module, [node], batches, lambda _, values: found.append(values.clone()))
+        return found
+
+    for node in [node for node in module.graph.nodes if node.target in WEIGHTED]:
+        clamp = clamp_after(exact[node.name])
+        axis = -1 if node.target in LINEAR else 1
+        expected, found = outputs(floating, exact[node.name]), outputs(module, node)
+        with torch.no_grad():
+            bias = get_tensor(module, stored_bias(node))
+            bias.add_(bias_correction(expected, found, axis=axis, clamp=clamp))
+    made_at_once = quantize(
+        model, inputs[:1], list(inputs.split(16)), techniques=["bias_correction"], **options
+    )
+    corrected = made_at_once.model.state_dict()
+    for name, value in module.state_dict().items():
+        torch.testing.assert_close(corrected[name], value, rtol=1e-4, atol=1e-4)
 
 
 def test_what_techniques_made_exports_and_runs(tmp_path):

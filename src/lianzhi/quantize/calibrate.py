@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -10,6 +12,8 @@ from torch import Tensor, fx
 
 from lianzhi.errors import DataError
 from lianzhi.graph import TracedModule
+from lianzhi.quantize.affine import FAKE_TENSOR, round_to_grid
+from lianzhi.quantize.batches import parts
 from lianzhi.quantize.observers import ObserverConfig, Statistics, registry
 from lianzhi.quantize.scheme import Scheme
 
@@ -25,13 +29,16 @@ class _Watched(fx.Interpreter):
         self.visit = visit
 
     def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
+        if n.target is FAKE_TENSOR:
+            result = round_to_grid(*self.fetch_args_kwargs_from_env(n)[0])
+        else:
+            result = super().run_node(n)
         if n in self.watched:
             self.visit(n, result)
         return result
 
 
-def watch(module: TracedModule, nodes: Iterable[fx.Node], batches: list[Any], visit: Visit) -> None:
+def watch(module: TracedModule, nodes: Iterable[fx.Node], batches: Iterable[Any], visit: Visit) -> None:
     """Run every batch, and call `visit` with each of these nodes and its result."""
     interpreter = _Watched(module, nodes, visit)
     with torch.no_grad():
@@ -40,13 +47,22 @@ def watch(module: TracedModule, nodes: Iterable[fx.Node], batches: list[Any], vi
 
 
 def observe(
-    module: TracedModule, nodes: list[fx.Node], batches: list[Any], *, histogram: bool
+    module: TracedModule,
+    nodes: list[fx.Node],
+    batches: list[Any],
+    *,
+    histogram: bool,
+    divisible: bool = False,
 ) -> dict[fx.Node, Statistics]:
-    """Statistics of each node's values: one pass for the ranges, a second one for the histograms."""
-    seen = {node: Statistics() for node in nodes}
+    """Statistics of each node's values: one pass for the ranges, a second one for the histograms.
 
-    def ranges(node: fx.Node, values: Tensor) -> None:
-        seen[node].add_range(values)
+    Batches that are `divisible` run in parts; the range is that of the whole batch.
+    """
+    seen = {node: Statistics() for node in nodes}
+    divided = [parts(module, batch, divisible=divisible) for batch in batches]
+
+    def ranges(node: fx.Node, values: Tensor, same_batch: bool) -> None:
+        seen[node].add_range(values, same_batch=same_batch)
         low, high = seen[node].batches[-1]
         if not (low > -float("inf") and high < float("inf")):
             raise DataError(
@@ -54,9 +70,11 @@ def observe(
                 f"check the weights, and that the data are preprocessed as in training"
             )
 
-    watch(module, nodes, batches, ranges)
+    for pieces in divided:
+        watch(module, nodes, pieces[:1], partial(ranges, same_batch=False))
+        watch(module, nodes, pieces[1:], partial(ranges, same_batch=True))
     if histogram:
-        watch(module, nodes, batches, lambda node, values: seen[node].add_counts(values))
+        watch(module, nodes, chain(*divided), lambda node, values: seen[node].add_counts(values))
     return seen
 
 

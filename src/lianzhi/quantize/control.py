@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from lianzhi.errors import RecipeError
 from lianzhi.graph import TracedModule, get_tensor, replace_tensor
 from lianzhi.quantize.affine import FAKE_TENSOR
+from lianzhi.quantize.batches import few
 from lianzhi.quantize.calibrate import first
 from lianzhi.quantize.fold import remove_unused
 from lianzhi.quantize.model import QuantizedModel
@@ -31,12 +32,16 @@ TIE = 1e-9
 
 @dataclass(frozen=True)
 class Origin:
-    """What a quantized model was made of: the float graph with its folded norms, and how quantizers were placed."""
+    """What a quantized model was made of: the float graph with its folded norms, and how quantizers were placed.
+
+    `divisible`: a batch may be cut.
+    """
 
     floating: TracedModule
     rules: Rules
     ignored: Callable[[str], bool]
     batches: list[Any]
+    divisible: bool = False
 
     def placement(self, returned: Collection[str] = ()) -> Placement:
         """Where quantizers go when these layers are float."""
@@ -168,7 +173,7 @@ def _ranked(
     Without calibration data (scales from a table) it is what the metric rises by.
     """
     names = list(dict.fromkeys(layer_name(node) for node in origin.placement().weights))
-    batches = few(origin.batches, SAMPLES)
+    batches = few(origin.batches, SAMPLES, divisible=origin.divisible)
     if not batches:
         whole = float(evaluate(module))
         damages = {name: float(evaluate(without(module, origin, [name]))) - whole for name in names}
@@ -181,20 +186,6 @@ def _ranked(
                 runner = _Without(module, origin, [name])
                 damages[name] = whole - sample_error(exact, [first(runner.run(*batch)) for batch in batches])
     return sorted(damages.items(), key=lambda item: -item[1])
-
-
-def few(batches: list[Any], samples: int) -> list[Any]:
-    """The first batches, at most so many samples; one that is larger alone is cut."""
-    chosen: list[Any] = []
-    for batch in batches:
-        count = int(batch[0].shape[0]) if batch[0].dim() else 1
-        if samples <= 0 or (
-            chosen and count > samples
-        ):  # a model may fix its batch: a part of one does not run
-            break
-        chosen.append([value[:samples] if value.dim() and len(value) == count else value for value in batch])
-        samples -= count
-    return chosen
 
 
 def sample_error(exact: list[Tensor], found: list[Tensor]) -> float:

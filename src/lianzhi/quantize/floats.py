@@ -16,11 +16,13 @@ from torch import nn
 
 from lianzhi.errors import RecipeError
 from lianzhi.graph import TracedModule, are_tokens, capture
+from lianzhi.quantize.batches import samples
 from lianzhi.quantize.fold import fold_batch_norm
-from lianzhi.quantize.inputs import calibration_batches, samples
+from lianzhi.quantize.inputs import calibration_batches
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.placement import RULES, place
 from lianzhi.quantize.prepare import prepare
+from lianzhi.quantize.ranges import Ranges
 from lianzhi.quantize.report import make_report
 from lianzhi.quantize.scheme import Schemes
 from lianzhi.quantize.storage import LARGEST_FLOAT16
@@ -52,7 +54,9 @@ def float_model(
     clipped = round_floats_(module, weights)
     placement = place(module, RULES[target], lambda _: False)
     placement.values, placement.shares = [], {}
-    report = make_report(exact, module, placement, {}, {}, batches, Schemes(None, None))
+    report = make_report(
+        exact, module, placement, Ranges(), batches, Schemes(None, None), divisible=graph.dynamic_batch
+    )
     report |= {
         "weights": weights,
         "activations": "float16" if weights == "float16" else "float",

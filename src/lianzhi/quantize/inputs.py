@@ -43,11 +43,6 @@ def calibration_batches(calibration: Iterable[Any], graph: Graph) -> list[Argume
     return batches
 
 
-def samples(batches: list[Arguments]) -> int:
-    """How many samples all batches hold."""
-    return sum(int(batch[0].shape[0]) if batch[0].dim() else 1 for batch in batches)
-
-
 def _values(item: Any, graph: Graph, index: int) -> Arguments:
     if isinstance(item, Batch):
         item = item.inputs

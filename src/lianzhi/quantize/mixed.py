@@ -18,8 +18,9 @@ from torch import Tensor, fx, nn
 
 from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.graph import TracedModule, are_tokens, capture, get_tensor, replace_tensor
+from lianzhi.quantize.batches import few
 from lianzhi.quantize.calibrate import first
-from lianzhi.quantize.control import SAMPLES, few, sample_error
+from lianzhi.quantize.control import SAMPLES, sample_error
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches
 from lianzhi.quantize.layers import CHOICES
@@ -61,7 +62,7 @@ def sensitivity(
         if name not in CHOICES:
             raise RecipeError(f"choices: '{name}' is not offered{did_you_mean(name, CHOICES)}")
     graph = capture(model, example_inputs, dynamic_length=are_tokens(example_inputs))
-    batches = few(calibration_batches(calibration, graph), samples)
+    batches = few(calibration_batches(calibration, graph), samples, divisible=graph.dynamic_batch)
     module = copy.deepcopy(graph.module)
     prepare(module)
     fold_batch_norm(module)

@@ -10,8 +10,8 @@ from torch import fx, nn
 
 from lianzhi.graph import TracedModule, fingerprint
 from lianzhi.quantize import table
+from lianzhi.quantize.batches import samples
 from lianzhi.quantize.calibrate import observe, ranges_of
-from lianzhi.quantize.inputs import samples
 from lianzhi.quantize.observers import Statistics, registry
 from lianzhi.quantize.placement import Placement
 from lianzhi.quantize.ptq import Chosen
@@ -41,8 +41,12 @@ def find(
     options: Any,
     rewriting: list[Chosen],
     path: str | os.PathLike[str] | None = None,
+    divisible: bool = False,
 ) -> Ranges:
-    """Observe the batches, or read the table at `path`, which must be of this model, target and data."""
+    """Observe the batches, or read the table at `path`, which must be of this model, target and data.
+
+    `divisible`: a batch may be run in parts.
+    """
     techniques = [item.to_dict() for item in rewriting]
     roots = [node for node in placement.values if node not in placement.shares]
     if path is not None:
@@ -58,7 +62,7 @@ def find(
         return Ranges({node: held.ranges[node.name] for node in roots}, {}, held)
     together = {node for group in placement.groups for node in group}
     observed = [node for node in placement.values if node in together or node not in placement.shares]
-    seen = observe(module, observed, batches, histogram=options.histogram)
+    seen = observe(module, observed, batches, histogram=options.histogram, divisible=divisible)
     bounds = _joined(ranges_of(seen, scheme, observer, options), placement)
     made = table.CalibrationTable(
         target=target,

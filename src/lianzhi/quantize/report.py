@@ -10,30 +10,36 @@ from torch import Tensor, fx
 
 from lianzhi.graph import TracedModule, get_tensor
 from lianzhi.quantize.affine import FAKE_GROUPS, FAKE_TENSOR, decibels, sqnr
+from lianzhi.quantize.batches import few, parts
 from lianzhi.quantize.calibrate import first, watch
-from lianzhi.quantize.observers import Statistics
 from lianzhi.quantize.placement import Placement, layer_name, tail
 from lianzhi.quantize.ptq.walk import evaluate
+from lianzhi.quantize.ranges import Ranges
 from lianzhi.quantize.scheme import Schemes
 
 WORST = 10
-REPORT_SAMPLES = 64
+REPORT_SAMPLES = 32
 
 
 def make_report(
     floating: TracedModule,
     quantized: TracedModule,
     placement: Placement,
-    ranges: dict[fx.Node, tuple[float, float]],
-    seen: dict[fx.Node, Statistics],
+    ranges: Ranges,
     batches: list[Any],
     schemes: Schemes,
+    *,
+    divisible: bool = False,
 ) -> dict[str, Any]:
-    """The report as JSON-ready values; the ratios are measured on some of the calibration data."""
-    few = _few(batches)
-    activations = _Activations(quantized, ranges)
-    layers, output = _layers(floating, quantized, placement, few, activations)
-    values = activations.rows(placement, ranges, seen) if placement.values else []
+    """The report as JSON-ready values; the ratios are measured on some of the calibration data.
+
+    `divisible`: a batch may be run in parts.
+    """
+    chosen = few(batches, REPORT_SAMPLES, divisible=divisible)
+    pieces = [part for batch in chosen for part in parts(floating, batch, divisible=divisible)]
+    activations = _Activations(quantized, ranges.bounds)
+    layers, output = _layers(floating, quantized, placement, pieces, activations)
+    values = activations.rows(placement, ranges) if placement.values else []
     worst = sorted(layers, key=lambda row: ratio(row, "output_sqnr_db"))[:WORST]
     return {
         "weights": str(schemes.weights or "float"),
@@ -58,17 +64,6 @@ def group_notes(module: TracedModule, names: list[str], schemes: Schemes) -> lis
     whole = [layer_name(node) for node in nodes if node.args[1].target is not FAKE_GROUPS]  # type: ignore[union-attr]
     reason = f"they are no linear layers, or their inputs are no multiple of {size}"
     return [f"one scale an output channel instead of groups: {', '.join(whole)} ({reason})"] if whole else []
-
-
-def _few(batches: list[Any]) -> list[Any]:
-    """The first batches, about 64 samples."""
-    chosen, count = [], 0
-    for batch in batches:
-        chosen.append(batch)
-        count += int(batch[0].shape[0]) if batch[0].dim() else 1
-        if count >= REPORT_SAMPLES:
-            break
-    return chosen
 
 
 def _layers(
@@ -96,11 +91,10 @@ def _layers(
             exact, total = expected.pop(key), powers[ends[key]]
             total[0] += power(exact)
             total[1] += power(exact - first(values))
-        if node.name in activations.bounds:
-            activations.visit(node, values)
+        activations.visit(node, values)
 
     before = [node for node in floating.graph.nodes if _key(node) in ends]
-    wanted = ends.keys() | activations.bounds.keys()
+    wanted = ends.keys() | activations.names
     after = [node for node in quantized.graph.nodes if _key(node) in wanted]
     for batch in batches:
         watch(floating, before, [batch], keep)
@@ -139,36 +133,43 @@ def power(values: Tensor) -> float:
 class _Activations:
     """What each quantizer does to the values it is given: noise, and the share that is clipped."""
 
-    def __init__(self, module: TracedModule, ranges: dict[fx.Node, tuple[float, float]]) -> None:
+    def __init__(self, module: TracedModule, bounds: dict[fx.Node, tuple[float, float]]) -> None:
         self.module = module
-        self.bounds = {node.name: bounds for node, bounds in ranges.items()}
+        self.bounds = {node.name: found for node, found in bounds.items()}
         self.quantizers = {
             node.args[0].name: node  # type: ignore[union-attr]
             for node in module.graph.nodes
             if node.target is FAKE_TENSOR
         }
+        self.waiting: dict[str, Tensor] = {}
         self.powers: dict[str, list[float]] = {}
         self.clipped: dict[str, list[int]] = {}
 
+    @property
+    def names(self) -> set[str]:
+        """The nodes to look at: what is quantized, and the quantizers."""
+        return self.bounds.keys() | {self.quantizers[name].name for name in self.bounds}
+
     def visit(self, node: fx.Node, values: Tensor) -> None:
-        """Add a batch's values of a node."""
-        scale, zero_point, qmin, qmax = self.quantizers[node.name].args[1:5]
-        grid = [get_tensor(self.module, str(item.target)) for item in (scale, zero_point)]  # type: ignore[union-attr]
-        rounded = FAKE_TENSOR(values, *grid, qmin, qmax)
-        total = self.powers.setdefault(node.name, [0.0, 0.0])
+        """Look at a result: keep what is quantized until its quantizer has run, then add what that did."""
+        if node.name in self.bounds:
+            self.waiting[node.name] = values
+        elif node.target is FAKE_TENSOR and node.args[0].name in self.waiting:  # type: ignore[union-attr]
+            name = node.args[0].name  # type: ignore[union-attr]
+            self._add(name, self.waiting.pop(name), values)
+
+    def _add(self, name: str, values: Tensor, rounded: Tensor) -> None:
+        total = self.powers.setdefault(name, [0.0, 0.0])
         total[0] += power(values)
         total[1] += power(values - rounded)
-        low, high = self.bounds[node.name]
-        outside = int(((values < low) | (values > high)).sum())
-        counts = self.clipped.setdefault(node.name, [0, 0])
+        low, high = self.bounds[name]
+        least, most = (float(bound) for bound in values.aminmax())
+        outside = int(torch.count_nonzero(values < low)) if least < low else 0
+        outside += int(torch.count_nonzero(values > high)) if most > high else 0
+        counts = self.clipped.setdefault(name, [0, 0])
         counts[0], counts[1] = counts[0] + outside, counts[1] + values.numel()
 
-    def rows(
-        self,
-        placement: Placement,
-        ranges: dict[fx.Node, tuple[float, float]],
-        seen: dict[fx.Node, Statistics],
-    ) -> list[dict[str, Any]]:
+    def rows(self, placement: Placement, ranges: Ranges) -> list[dict[str, Any]]:
         """One row a quantizer: its grid, the range that was seen, the share that is clipped, its own ratio."""
 
         def held(node: fx.Node, position: int) -> Tensor:
@@ -179,9 +180,11 @@ class _Activations:
                 "name": node.name,
                 "scale": float(held(node, 1)),
                 "zero_point": int(held(node, 2)),
-                "low": ranges[node][0],
-                "high": ranges[node][1],
-                "seen": [seen[node].low, seen[node].high] if node in seen else list(ranges[node]),
+                "low": ranges.bounds[node][0],
+                "high": ranges.bounds[node][1],
+                "seen": [ranges.seen[node].low, ranges.seen[node].high]
+                if node in ranges.seen
+                else list(ranges.bounds[node]),
                 "clipped": self.clipped[node.name][0] / max(1, self.clipped[node.name][1])
                 if node.name in self.clipped
                 else None,

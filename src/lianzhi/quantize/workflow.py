@@ -14,10 +14,11 @@ from torch import nn
 from lianzhi import measure
 from lianzhi.errors import DataError, RecipeError, did_you_mean
 from lianzhi.graph import Graph, TracedModule, are_tokens, capture
+from lianzhi.quantize.batches import parts, samples
 from lianzhi.quantize.control import Origin, control, require_control
 from lianzhi.quantize.floats import float_model
 from lianzhi.quantize.fold import fold_batch_norm
-from lianzhi.quantize.inputs import calibration_batches, samples
+from lianzhi.quantize.inputs import calibration_batches
 from lianzhi.quantize.insert import insert
 from lianzhi.quantize.layers import choices_of, coarsen, in_float
 from lianzhi.quantize.model import QuantizedModel
@@ -121,15 +122,25 @@ def quantize(
             options=options,
             rewriting=[item for item in chosen if item.stage == REWRITE],
             path=calibration_table,
+            divisible=graph.dynamic_batch,
         )
     float_module = copy.deepcopy(module)
     insert(module, placement, found.bounds, grids)
     coarsen(module, choices)
     names = [node.name for node in placement.weights]
+    pieces = [part for batch in batches for part in parts(float_module, batch, divisible=graph.dynamic_batch)]
     for technique in (item for item in chosen if item.stage != REWRITE):
-        skipped = technique.apply(float_module, module, batches, names, technique.options)
+        skipped = technique.apply(
+            float_module,
+            module,
+            pieces if technique.options.takes_parts else batches,
+            names,
+            technique.options,
+        )
         applied.append({**technique.to_dict(), "skipped": [list(item) for item in skipped]})
-    report = make_report(float_module, module, placement, found.bounds, found.seen, batches, grids)
+    report = make_report(
+        float_module, module, placement, found, batches, grids, divisible=graph.dynamic_batch
+    )
     report |= {
         "target": target,
         "observer": found.table.observer if found.table else {"name": observer, **options.to_dict()},
@@ -152,7 +163,7 @@ def quantize(
     result = QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch, found.table)
     if max_drop is None or evaluate is None:
         return result
-    origin = Origin(float_module, RULES[target], _ignored(float_module, ignore), batches)
+    origin = Origin(float_module, RULES[target], _ignored(float_module, ignore), batches, graph.dynamic_batch)
     return control(result, origin, evaluate, max_drop)
 
 

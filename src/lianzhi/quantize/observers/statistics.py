@@ -46,10 +46,13 @@ class Statistics:
         """The largest value of all batches."""
         return max(high for _, high in self.batches)
 
-    def add_range(self, values: Tensor) -> None:
-        """First pass: remember the batch's range."""
-        low, high = values.detach().aminmax()
-        self.batches.append((float(low), float(high)))
+    def add_range(self, values: Tensor, *, same_batch: bool = False) -> None:
+        """First pass: remember the batch's range; `same_batch`: these are more values of the last one."""
+        low, high = (float(bound) for bound in values.detach().aminmax())
+        if same_batch:
+            known = self.batches.pop()
+            low, high = min(low, known[0]), max(high, known[1])
+        self.batches.append((low, high))
 
     def add_counts(self, values: Tensor) -> None:
         """Second pass: count the values in the bins between `low` and `high`."""

@@ -111,11 +111,6 @@ def watched(proto: Any, names: list[str]) -> Iterator[Any]:
         yield run
 
 
-def samples(batches: list[Feeds]) -> int:
-    """How many samples all batches hold."""
-    return sum(max((len(array) for array in batch.values() if array.ndim), default=1) for batch in batches)
-
-
 def one_sample(batch: Feeds, session: Session) -> Feeds:
     """The first sample of a batch, where every input leaves the batch free; else the batch as it is."""
     sizes = {len(array) if array.ndim else 0 for array in batch.values()}

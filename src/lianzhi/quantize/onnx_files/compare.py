@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,9 @@ import torch
 
 from lianzhi.deploy.session import Session
 from lianzhi.quantize.affine import decibels, dequantize_symmetric, qparams, quantize_symmetric, sqnr
+from lianzhi.quantize.batches import few
 from lianzhi.quantize.observers import Statistics
-from lianzhi.quantize.onnx_files.calibrate import Feeds, samples, watched
+from lianzhi.quantize.onnx_files.calibrate import Feeds, watched
 from lianzhi.quantize.onnx_files.net import Net, label
 from lianzhi.quantize.onnx_files.place import FilePlacement, tail, weight_axis
 from lianzhi.quantize.report import REPORT_SAMPLES, WORST
@@ -29,8 +29,7 @@ def make_report(
     schemes: Schemes,
 ) -> dict[str, Any]:
     """As the report of `quantize`: one row an op with weights, one row a quantized value."""
-    few = list(few_of(batches))
-    layers = _layers(floating, quantized, placement, scales, few, schemes)
+    layers = _layers(floating, quantized, placement, scales, few(batches, REPORT_SAMPLES), schemes)
     values = _values(ranges, seen, schemes)
     worst = sorted(layers, key=lambda row: row["output_sqnr_db"])[:WORST]
     return {
@@ -43,20 +42,10 @@ def make_report(
     }
 
 
-def few_of(batches: list[Feeds]) -> Iterator[Feeds]:
-    """The first batches, about 64 samples."""
-    count = 0
-    for batch in batches:
-        yield batch
-        count += samples([batch])
-        if count >= REPORT_SAMPLES:
-            return
-
-
 def output_sqnr(floating: Session, other: Session, batches: list[Feeds]) -> float:
     """The ratio of all results of two sessions, in decibels; -200 where a result is not finite."""
     signal = noise = 0.0
-    for batch in few_of(batches):
+    for batch in few(batches, REPORT_SAMPLES):
         for exact, rounded in zip(floating.run(batch), other.run(batch), strict=True):
             if exact.dtype.kind != "f":
                 continue

@@ -11,11 +11,12 @@ from typing import Any
 
 from lianzhi import deploy, files, measure
 from lianzhi.errors import ArtifactError, GraphError, RecipeError, TargetError
+from lianzhi.quantize.batches import samples
 from lianzhi.quantize.export import pad_integers
 from lianzhi.quantize.guard import guard_float_layers
 from lianzhi.quantize.observers import registry
 from lianzhi.quantize.onnx_files import speed
-from lianzhi.quantize.onnx_files.calibrate import Feeds, checked_batches, observe, samples
+from lianzhi.quantize.onnx_files.calibrate import Feeds, checked_batches, observe
 from lianzhi.quantize.onnx_files.compare import make_report, output_sqnr
 from lianzhi.quantize.onnx_files.insert import insert
 from lianzhi.quantize.onnx_files.net import Net

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, fx
 
 from lianzhi.graph import TracedModule, get_tensor
+from lianzhi.quantize.affine import along
 from lianzhi.quantize.placement import layer_name, tail
 from lianzhi.quantize.placement.ops import LINEAR
 from lianzhi.quantize.ptq.technique import CORRECT, Skipped, TechniqueConfig, registry
-from lianzhi.quantize.ptq.walk import layers, run
+from lianzhi.quantize.ptq.walk import evaluate, layers, run
 
 Clamp = Callable[[Tensor], Tensor]
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -31,6 +32,7 @@ class BiasCorrection(TechniqueConfig):
     """No options."""
 
     stage: ClassVar[int] = CORRECT
+    takes_parts: ClassVar[bool] = True
 
 
 @registry.register(
@@ -55,11 +57,21 @@ def apply(
             continue
         axis = -1 if layer.node.target in LINEAR else 1
         with torch.no_grad():
-            expected = [run(floating, layer.exact_node, value) for value in layer.exact]
-            found = [run(quantized, layer.node, value) for value in layer.inputs]
-            clamp = _clamp_after(layer.exact_node)
+            expected = run(floating, layer.exact_node, layer.exact)
+            found = run(quantized, layer.node, layer.inputs)
+            clamp = clamp_after(layer.exact_node)
+            before = _added(quantized, layer.node)
             get_tensor(quantized, bias).add_(bias_correction(expected, found, axis=axis, clamp=clamp))
+            shift = along(_added(quantized, layer.node) - before, found[0], axis)
+            layer.give([values.add_(shift) for values in found], expected)
     return skipped
+
+
+def _added(module: TracedModule, node: fx.Node) -> Tensor:
+    """What an op adds, rounded as it is; a copy."""
+    bias = node.args[2] if len(node.args) > 2 else node.kwargs["bias"]
+    added: Tensor = evaluate(module, bias)
+    return added.clone()
 
 
 def bias_correction(
@@ -88,14 +100,17 @@ def bias_correction(
 
     def error(share: float) -> Tensor:
         shift = share * mean.view(shape)
-        wrong = [clamp(exact) - clamp(rounded + shift) for exact, rounded in pairs]
-        return torch.stack([item.square().sum(others).double() for item in wrong]).sum(0)
+        wrong = ((clamp(rounded + shift) - target) for rounded, target in zip(found, targets, strict=True))
+        return torch.stack([torch.linalg.vector_norm(item, dim=others).double() ** 2 for item in wrong]).sum(
+            0
+        )
 
+    targets = [clamp(exact) for exact in expected]
     errors = torch.stack([error(share) for share in SHARES])
     return mean * torch.tensor(SHARES)[errors.argmin(0)]
 
 
-def _clamp_after(node: fx.Node) -> Clamp | None:
+def clamp_after(node: fx.Node) -> Clamp | None:
     """The clamp that alone reads what an op gives, as a function."""
     reader = tail(node)
     if reader is node:

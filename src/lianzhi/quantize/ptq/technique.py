@@ -25,12 +25,13 @@ Skipped = list[tuple[str, str]]  # layers that a technique left as they were, wi
 class TechniqueConfig(Config):
     """Options of a technique; `stage` says when it is applied, `reads_data` whether it needs calibration data.
 
-    Of the same stage those of a lower `turn` come first.
+    Of the same stage those of a lower `turn` come first. `takes_parts`: it may be given batches in parts.
     """
 
     stage: ClassVar[int] = ROUND
     turn: ClassVar[int] = 0
     reads_data: ClassVar[bool] = True
+    takes_parts: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ change its weight and bias; the layers after it then see the result.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from lianzhi.graph import TracedModule, get_tensor
-from lianzhi.quantize.affine import FAKE_WEIGHT, along
+from lianzhi.quantize.affine import FAKE_TENSOR, FAKE_WEIGHT, along, round_to_grid
 
 Environment = dict[fx.Node, Any]
 
@@ -39,13 +39,25 @@ class Weight:
 class Layer:
     """An op with a quantized weight about to run.
 
-    `inputs`: what it reads, a tensor a batch; `exact`: what the same op of the float graph reads.
+    `inputs`: what it reads, a tensor a batch; `exact`: what the same op of the float graph reads. On a walk `values` and
+    `exact_values` are all that both graphs still need.
     """
 
     node: fx.Node
     exact_node: fx.Node
     inputs: list[Tensor]
     exact: list[Tensor]
+    values: list[Environment] = field(default_factory=list)
+    exact_values: list[Environment] = field(default_factory=list)
+
+    def give(self, found: list[Tensor], expected: list[Tensor]) -> None:
+        """Take these as the results of this op and of that of the float graph, which are then not run."""
+        for node, values, results in (
+            (self.node, self.values, found),
+            (self.exact_node, self.exact_values, expected),
+        ):
+            for environment, result in zip(values, results, strict=True):
+                environment[node] = result
 
 
 def layers(
@@ -62,6 +74,8 @@ def layers(
                 exact_node,
                 [environment[source] for environment in environments],  # type: ignore[index]
                 [environment[exact_source] for environment in exact],  # type: ignore[index]
+                environments,
+                exact,
             )
 
 
@@ -81,11 +95,10 @@ def evaluate(module: TracedModule, node: Any) -> Any:
     return node.target(*args, **kwargs)
 
 
-def run(module: TracedModule, node: fx.Node, value: Tensor) -> Tensor:
-    """The result of an op with weights on another input, with its weight and bias as they are now."""
+def run(module: TracedModule, node: fx.Node, inputs: list[Tensor]) -> list[Tensor]:
+    """The results of an op with weights on other inputs, with its weight and bias as they are now."""
     args, kwargs = fx.node.map_arg(((None, *node.args[1:]), node.kwargs), lambda item: evaluate(module, item))
-    result: Tensor = node.target(value, *args[1:], **kwargs)  # type: ignore[operator]
-    return result
+    return [node.target(value, *args[1:], **kwargs) for value in inputs]  # type: ignore[operator]
 
 
 def values_of(module: TracedModule, nodes: Collection[fx.Node], batches: list[Any]) -> list[Environment]:
@@ -126,11 +139,13 @@ def _walk(module: TracedModule, batches: list[Any]) -> Iterator[tuple[fx.Node, l
             continue
         yield node, environments
         with torch.no_grad():
+            operation = round_to_grid if node.target is FAKE_TENSOR else node.target
             fixed = {item: evaluate(module, item) for item in node.all_input_nodes if item in constants}
             for environment in environments:
-                known = {**environment, **fixed}
-                args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
-                environment[node] = node.target(*args, **kwargs)
+                if node not in environment:
+                    known = {**environment, **fixed}
+                    args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+                    environment[node] = operation(*args, **kwargs)
                 for source in ends.get(node, []):
                     environment.pop(source, None)
 
