@@ -7,8 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lianzhi import deploy
 from lianzhi.graph import capture
 from lianzhi.quantize import quantize
+from lianzhi.quantize.placement import layer_name
 from lianzhi.quantize.placement.ops import WEIGHTED
 from lianzhi.quantize.ptq import awq, bias_absorption, choose, smoothquant
 from lianzhi.quantize.rows import rounded_weight
@@ -104,12 +106,84 @@ def test_norms_that_take_a_factor(name):
 
 
 @pytest.mark.parametrize("name", ["smoothquant", "awq"])
-def test_norms_that_take_none_are_named(name):
-    _, skipped = rewritten(PostNorm().eval(), torch.randn(8, 5, 8), name)
-    assert dict(skipped) == {
-        "linear": "the norm before it is also read by 'add'",
-        "last": "the norm before it has no weight",
+def test_where_the_norm_takes_none_the_factor_is_an_op(name):
+    """One is read by the residual sum too, one has no weight."""
+    model = PostNorm().eval()
+    with torch.no_grad():
+        model.norm.weight[3] = 40
+    inputs = torch.randn(8, 5, 8)
+    module, skipped = rewritten(model, inputs, name)
+    assert skipped == []
+    nodes = {node.name: node for node in module.graph.nodes}
+    norm = nodes["layer_norm"]
+    assert {user.target for user in norm.users} == {torch.ops.aten.mul.Tensor, torch.ops.aten.add.Tensor}
+    assert torch.equal(module.get_parameter("norm.weight"), model.norm.weight)
+    factor = 1 / module.get_buffer("layer_norm_factor.factor")
+    torch.testing.assert_close(module.get_parameter("linear.weight"), model.linear.weight * factor)
+    assert factor[3] == factor.max() > 1.5 * factor.median()
+    with torch.no_grad():
+        torch.testing.assert_close(module(inputs), model(inputs), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["smoothquant", "awq"])
+def test_the_second_rewriting_goes_into_the_factor_of_the_first(name):
+    model, inputs = PostNorm().eval(), torch.randn(8, 5, 8)
+    module, _ = rewritten(model, inputs, "smoothquant")
+    first = module.get_buffer("layer_norm_factor.factor").clone()
+    weighted = [node for node in module.graph.nodes if node.target in WEIGHTED]
+    technique = choose([name])[0]
+    with torch.no_grad():
+        module.get_parameter("linear.weight")[:, 2] *= 9
+        module.get_buffer("layer_norm_factor.factor")[2] /= 9
+    grids = schemes("onnxruntime", "int4", "float", reduce_range=False)
+    assert technique.apply(module, weighted, [[inputs]], technique.options, grids) == []
+    assert sum(node.target is torch.ops.aten.mul.Tensor for node in module.graph.nodes) == 2
+    assert not torch.equal(module.get_buffer("layer_norm_factor.factor"), first)
+    with torch.no_grad():
+        torch.testing.assert_close(module(inputs), model(inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_a_reader_that_stays_float_takes_the_factor_too():
+    model, inputs = Block().eval(), torch.randn(8, 5, 32)
+    module = copy.deepcopy(capture(model, inputs[:1]).module)
+    weighted = [node for node in module.graph.nodes if node.target in WEIGHTED]
+    without_gate = [node for node in weighted if layer_name(node) != "gate"]
+    technique = choose(["smoothquant"])[0]
+    technique.apply(module, without_gate, [[inputs]], technique.options, None)
+    assert not torch.equal(module.get_parameter("up.weight"), model.up.weight)
+    with torch.no_grad():
+        torch.testing.assert_close(module(inputs), model(inputs), rtol=1e-3, atol=1e-3)
+
+
+def loud_encoder():
+    """Two blocks of a BERT, with the outliers that its norms have."""
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(32, 4, 64, 0.0, "gelu", batch_first=True), 2, enable_nested_tensor=False
+    ).eval()
+    with torch.no_grad():
+        for layer in model.layers:
+            for norm in (layer.norm1, layer.norm2):
+                norm.weight[5], norm.bias[5] = 30, 10
+            layer.linear1.weight[:, 5] /= 30
+            layer.self_attn.in_proj_weight[:, 5] /= 30
+    return model
+
+
+def test_smoothquant_helps_a_model_of_norms_after_the_sum(tmp_path):
+    model, inputs = loud_encoder(), torch.randn(16, 6, 32)
+    made = {
+        names: quantize(model, inputs[:1], [inputs], techniques=names, reduce_range=False)
+        for names in [(), ("smoothquant",)]
     }
+    ratios = {name: item.report["output_sqnr_db"] for name, item in made.items()}
+    assert ratios[("smoothquant",)] > ratios[()] + 1
+    smooth = made[("smoothquant",)]
+    session = deploy.load(smooth.export(tmp_path / "smooth.onnx"), runtime="onnxruntime")
+    with torch.no_grad():
+        wanted = smooth.model(inputs)
+    difference = torch.as_tensor(session(inputs)) - wanted
+    assert float(difference.square().mean() / wanted.square().mean()) < 1e-4
 
 
 def test_smoothquant_shares_outliers_between_both():

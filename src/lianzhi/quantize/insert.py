@@ -26,7 +26,7 @@ def insert(
     module: TracedModule, placement: Placement, ranges: dict[fx.Node, tuple[float, float]], schemes: Schemes
 ) -> None:
     """Quantize the values and weights of a placement, in place."""
-    home = _free(module._modules, HOME)
+    home = free_key(module._modules, HOME)
     module.add_module(home, nn.Module())
     scales: dict[fx.Node, Tensor] = {}
     grid = schemes.activations
@@ -43,7 +43,7 @@ def insert(
     for name, nodes in _by_weight(placement.weights).items():
         assert schemes.weights is not None
         scale = weight_scale(module, name, nodes, schemes)
-        key = _free(module.get_submodule(home)._modules, name.replace(".", "_"))
+        key = free_key(module.get_submodule(home)._modules, name.replace(".", "_"))
         _store(module, home, key, scale, torch.zeros_like(scale, dtype=torch.int32))
         _before(module, nodes, f"{home}.{key}", schemes.weights)
         for node in nodes if schemes.integer_bias else []:
@@ -115,7 +115,7 @@ def _by_weight(nodes: list[fx.Node]) -> dict[str, list[fx.Node]]:
     return groups
 
 
-def _free(taken: Container[str], key: str) -> str:
+def free_key(taken: Container[str], key: str) -> str:
     """The key, unless another has it: ``conv.1.weight`` and ``conv_1.weight`` would share one."""
     keys = chain([key], (f"{key}_{number}" for number in count(2)))
     return next(free for free in keys if free not in taken)

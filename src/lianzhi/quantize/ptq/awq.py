@@ -2,7 +2,7 @@
 
 ``s_j = mean|x_j|^alpha``, over the root of its largest times its least; of a grid of alphas from 0 to 1 the one with
 the least ``|Q(W s) (x / s) - W x|^2`` is taken. What gives x is divided by s: a norm, or a linear layer with nothing
-but ReLU or a product between. The authors sample inputs and run a whole block for each alpha; here the error is that
+but ReLU or a product between; where a norm is read elsewhere too, one product before the layers divides by s. The authors sample inputs and run a whole block for each alpha; here the error is that
 of the linear layers themselves, a quadratic form of the inputs' second moments, over all the data. Their search for
 clipped ranges is not part of it: 4-bit scales here are the ones with the least squared error anyway.
 """
@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from lianzhi.graph import TracedModule
 from lianzhi.quantize.calibrate import watch
 from lianzhi.quantize.placement import layer_name
-from lianzhi.quantize.ptq.following import Following, after_linear, after_norms, weight_tensor
+from lianzhi.quantize.ptq.following import after_linear, after_norms, weight_tensor
 from lianzhi.quantize.ptq.technique import REWRITE, Skipped, TechniqueConfig, registry
 from lianzhi.quantize.rows import rounded_weight
 from lianzhi.quantize.scheme import Scheme, Schemes
@@ -48,9 +48,10 @@ def apply(
     groups += after_linear(module, weighted)
     groups.sort(key=lambda group: group.readers[0])
     reached = {layer_name(node) for group in groups for node in group.readers}
-    seen = _seen(module, groups, batches)
-    for group in groups:
-        magnitude, moments = seen[group.readers[0].args[0]]  # type: ignore[index]
+    reads: list[Any] = [group.readers[0].args[0] for group in groups]
+    seen = _seen(module, reads, batches)
+    for group, read in zip(groups, reads, strict=True):
+        magnitude, moments = seen[read]
         weights = [weight_tensor(module, node) for node in group.readers]
         group.scale_(
             module,
@@ -90,7 +91,7 @@ def awq(
 
 
 def _seen(
-    module: TracedModule, groups: list[Following], batches: list[Any]
+    module: TracedModule, reads: list[fx.Node], batches: list[Any]
 ) -> dict[fx.Node, tuple[Tensor, Tensor]]:
     """The mean magnitude of each channel that layers read, and the second moments."""
     sums: dict[fx.Node, tuple[Tensor, Tensor, int]] = {}
@@ -100,6 +101,5 @@ def _seen(
         total, moments, count = sums.get(node, (torch.zeros(()), torch.zeros(()), 0))
         sums[node] = (total + rows.abs().sum(0), moments + rows.T @ rows, count + len(rows))
 
-    reads: list[Any] = [group.readers[0].args[0] for group in groups]
     watch(module, reads, batches, keep)
     return {node: (total / count, moments) for node, (total, moments, count) in sums.items()}

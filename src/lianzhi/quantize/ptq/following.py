@@ -1,6 +1,8 @@
 """Where a factor a channel can go through: from a norm, or a linear layer, to the linear layers that read it.
 
 ``(x / s) (W s)^T = x W^T``: what makes x is divided by s, and the columns of all that read it are multiplied by s.
+Where x goes elsewhere too, as into the sum after the attention of a BERT, or the norm has no weight, x stays as it is,
+and an op of its own multiplies what the linear layers read by 1 / s.
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from lianzhi.graph import TracedModule, get_tensor
+from lianzhi.quantize.insert import free_key
 from lianzhi.quantize.placement import layer_name
 from lianzhi.quantize.placement.ops import LINEAR, PRODUCTS
 from lianzhi.quantize.placement.plan import is_identity
@@ -24,7 +27,10 @@ NORMS: dict[Any, tuple[int, ...]] = {aten.layer_norm.default: (2, 3), aten.rms_n
 
 @dataclass(frozen=True)
 class Following:
-    """`source` gives what the linear layers `readers` read; `divided`: its parameters, whose first axis is the channel."""
+    """`source` gives what the linear layers `readers` read; `divided`: its parameters, whose first axis is the channel.
+
+    Without any the factor gets an op of its own.
+    """
 
     source: fx.Node
     divided: list[str]
@@ -32,7 +38,11 @@ class Following:
 
     def scale_(self, module: TracedModule, factor: Tensor) -> None:
         """Divide what is read by the factor, and multiply the columns that read it, in place."""
+        if bool((factor == 1).all()):
+            return
         with torch.no_grad():
+            for value in dict.fromkeys(reader.args[0] for reader in self.readers) if not self.divided else ():
+                _multiply(module, value, 1 / factor, self.readers)  # type: ignore[arg-type]
             for name in self.divided:
                 tensor = get_tensor(module, name)
                 tensor.div_(factor.view(-1, *[1] * (tensor.dim() - 1)))
@@ -53,9 +63,7 @@ def after_norms(module: TracedModule, weighted: list[fx.Node]) -> tuple[list[Fol
                 groups.setdefault(source, []).append(node)
         if reason:
             skipped.append((layer_name(node), reason))
-    return [
-        Following(source, _norm_parameters(source), readers) for source, readers in groups.items()
-    ], skipped
+    return [_following(module, source, readers) for source, readers in groups.items()], skipped
 
 
 def after_linear(module: TracedModule, weighted: list[fx.Node]) -> list[Following]:
@@ -110,22 +118,42 @@ def _norm_parameters(source: fx.Node) -> list[str]:
 
 
 def _norm_obstacle(module: TracedModule, source: Any, node: fx.Node) -> str:
-    """Why a factor cannot go from a norm into what reads it, or ""."""
+    """Why what reads a norm cannot have a factor, or ""."""
     known = isinstance(source, fx.Node) and (source.target in NORMS or source.target in PRODUCTS)
     if not known or (source.target in PRODUCTS and not _norm_parameters(source)):
         return "no norm stands before it"
+    return "" if own(module, node) else "it shares its weight"
+
+
+def _following(module: TracedModule, source: fx.Node, readers: list[fx.Node]) -> Following:
+    """A norm's own parameters are divided if nothing but linear layers with weights of their own reads it: all of these
+    then take the factor, those that stay float as well.
+    """
     names = _norm_parameters(source)
-    if not names or (source.target is aten.layer_norm.default and len(names) < 1):
-        return "the norm before it has no weight"
     items = [item for item in source.args if isinstance(item, fx.Node) and str(item.target) in names]
-    if not all(_own_parameter(module, item) for item in items):
-        return "the norm before it shares its weight"
-    for reader in _readers(source):
-        if reader.target not in LINEAR or _moved_from(reader.args[0]) is not source:
-            return f"the norm before it is also read by '{reader.name}'"
-        if not own(module, reader):
-            return "a layer that reads the norm shares its weight"
-    return ""
+    everyone = list(dict.fromkeys(_readers(source)))
+    folds = all(
+        reader.target in LINEAR and _moved_from(reader.args[0]) is source and own(module, reader)
+        for reader in everyone
+    )
+    if names and folds and all(_own_parameter(module, item) for item in items):
+        return Following(source, names, everyone)
+    return Following(source, [], readers)
+
+
+def _multiply(module: TracedModule, value: fx.Node, factor: Tensor, readers: list[fx.Node]) -> None:
+    """Of those that read a value, these read its product with a factor, a value a channel, which is a buffer."""
+    home = free_key(module._modules, f"{value.name}_factor")
+    module.add_module(home, nn.Module())
+    module.get_submodule(home).register_buffer("factor", factor)
+    with module.graph.inserting_before(min(reader for reader in readers if reader.args[0] is value)):
+        held = module.graph.get_attr(f"{home}.factor")
+        product = module.graph.call_function(aten.mul.Tensor, (value, held))
+    held.meta["val"], product.meta["val"] = factor.to("meta"), value.meta["val"]
+    for reader in readers:
+        if reader.args[0] is value:
+            reader.update_arg(0, product)
+    module.recompile()
 
 
 def _readers(node: fx.Node) -> list[fx.Node]:

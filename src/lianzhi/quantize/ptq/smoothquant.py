@@ -2,8 +2,8 @@
 
 ``s_j = max|x_j|^alpha / max|W_j|^(1 - alpha)``; the norm before the layers is divided by s, their columns are
 multiplied by it, so that ``(x / s) (W s)^T`` is what it was. ``max|W_j|`` is over all layers that read the norm.
-As in the authors' code only norms take the factor; here any LayerNorm or RMSNorm is found in the graph, and one that
-something else reads too (the residual stream of a BERT) is left as it is, with the reason.
+As in the authors' code only what norms give takes the factor; here any LayerNorm or RMSNorm is found in the graph. One that
+something else reads too (the residual stream of a BERT) stays as it is, and one product before the layers divides by s.
 """
 
 from __future__ import annotations
