@@ -27,6 +27,7 @@ from torch import nn
 
 import lianzhi as lz
 from lianzhi import deploy, distill, quantize, train
+from lianzhi.distill.methods.teacher import logits_of
 from lianzhi.recipe.qat import QAT
 
 METHODS: dict[str, dict[str, Any]] = {"qat": {}, "qat, a tenth of the channels": {"channels": 0.1}}
@@ -36,7 +37,7 @@ TRAINING: dict[str, dict[str, Any]] = {"bert6": {"optimizer": "adamw", "batch_si
 def predictions(predict: Any, case: Case) -> torch.Tensor:
     """The class of every test sample, in order."""
     with torch.no_grad():
-        return torch.cat([predict(inputs).argmax(1) for inputs, _ in case.evaluation])
+        return torch.cat([logits_of(predict(inputs), "model").argmax(1) for inputs, _ in case.evaluation])
 
 
 def deployed(quantized: quantize.QuantizedModel, case: Case, file: Path) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def deployed(quantized: quantize.QuantizedModel, case: Case, file: Path) -> dict
     quantized.export(file)
     labels = torch.cat([labels for _, labels in case.evaluation])
     found = predictions(deploy.load(file, runtime="onnxruntime"), case)
-    module = predictions(quantized.model, case)
+    module = predictions(deploy.load(quantized.model, runtime="pytorch"), case)
     return {
         "top1": float((found == labels).double().mean()),
         "module_top1": float((module == labels).double().mean()),
@@ -141,7 +142,8 @@ def main() -> None:
     records, work = Records("quantization_qat"), WORK / given.model
     if f"{label} | float" not in records:
         labels = torch.cat([labels for _, labels in case.evaluation])
-        top1 = float((predictions(case.model, case) == labels).double().mean())
+        found = predictions(deploy.load(case.model, runtime="pytorch"), case)
+        top1 = float((found == labels).double().mean())
         records.add(f"{label} | float", {"top1": top1, "epochs": given.dense_epochs})
     calibrated = quantize.quantize(case.model, case.example, case.calibration(0), weights=given.weights)
     if f"{label} | ptq | " not in records:
