@@ -231,3 +231,38 @@ def test_measure_takes_the_shape_of_an_open_input(source, capsys):
     )
     assert result["latencies"][0]["median_ms"] > 0
     assert "lianzhi measure" in run_json(capsys, "inspect", source, code=2)["error"]
+
+
+def test_a_target_that_takes_no_file_is_answered_with_all_that_do(source, images, tmp_path, capsys):
+    arguments = ["compress", str(source), "--data", str(images), "--target", "pytorch", "-o", str(tmp_path / "o")]
+    assert main(arguments) == 2
+    assert "choose onnxruntime, openvino, tensorrt" in " ".join(capsys.readouterr().err.split())
+
+
+def test_nodes_and_observer_are_chosen(source, images, tmp_path, capsys):
+    options = ["--data", images, "--input", "3x16x24", "--target", "onnxruntime", "--no-measure"]
+    chosen = ["--ignore", "la*", "--observer", "minmax"]
+    plan = run_json(capsys, "compress", source, *options, *chosen, "--dry-run")
+    assert (plan["observer"], plan["ignore"]) == ("minmax", ["la*"])
+    result = run_json(capsys, "compress", source, *options, *chosen, "-o", tmp_path / "out")
+    assert [row["name"] for row in result["layers"]] == ["first"]
+    assert result["observer"]["name"] == "minmax"
+    for wrong, message in (("--observer=minmx", "did you mean 'minmax'"), ("--ignore=lost", "matches no node")):
+        found = run_json(capsys, "compress", source, *options, wrong, "-o", tmp_path / "p", code=2)
+        assert message in found["error"]
+    assert not (tmp_path / "p").exists()
+    (tmp_path / "r.yaml").write_text("steps: [quantize]")
+    found = run_json(capsys, "compress", tmp_path / "r.yaml", "--observer", "minmax", code=2)
+    assert "--observer is for an .onnx file" in found["error"]
+
+
+def test_a_cache_for_tensorrt_is_beside_the_file(source, images, tmp_path, capsys):
+    options = ["--data", images, "--input", "3x16x24", "--target", "tensorrt"]
+    result = run_json(capsys, "compress", source, *options, "-o", tmp_path / "out")
+    found = lianzhi.quantize.read_tensorrt_cache(tmp_path / "out" / "calibration.cache")
+    ranges = {row["name"]: max(abs(row["low"]), abs(row["high"])) for row in result["values"]}
+    assert found == pytest.approx(ranges)
+    assert "x" in found
+    run_json(capsys, "compress", source, *options, "-o", tmp_path / "out", "--force")
+    run_json(capsys, "compress", source, *options[:-1], "openvino", "--no-measure", "-o", tmp_path / "out", "--force")  # fmt: skip
+    assert not (tmp_path / "out" / "calibration.cache").exists()

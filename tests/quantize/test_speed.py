@@ -20,7 +20,7 @@ def timed(monkeypatch, net, *shares):
 
 def test_nothing_is_returned_where_int8_is_faster(monkeypatch):
     report = timed(monkeypatch, Residual, 0.6)
-    assert report["speed"] == {"float_kept": "nothing", "share_of_float_time": {"nothing": 0.6}}
+    assert report["speed"] == {"float_kept": "nothing", "share_of_float_time": {"nothing": 0.6}, "layers": []}
     assert len(report["layers"]) == 3
     assert not any("float on" in note for note in report["notes"])
 
@@ -29,13 +29,16 @@ def test_the_kind_that_is_slow_stays_float(monkeypatch):
     report = timed(monkeypatch, Residual, 1.3, 1.1, 0.8)
     assert report["speed"]["float_kept"] == "linear layers"
     assert {row["name"] for row in report["layers"]} == {"conv1", "conv2"}
+    assert report["speed"]["layers"] == [
+        row["name"] for row in report["left_float"] if "conv" not in row["name"]
+    ]
     assert any("linear layers stay float, and the rest takes 0.80" in note for note in report["notes"])
 
 
 @pytest.mark.parametrize(("net", "shares"), [(Residual, (1.3, 1.2, 1.1)), (Feed, (1.3,))])
 def test_all_of_it_stays_float_where_nothing_is_faster(monkeypatch, net, shares):
     report = timed(monkeypatch, net, *shares)
-    assert report["speed"]["float_kept"] == "everything"
+    assert (report["speed"]["float_kept"], report["speed"]["layers"]) == ("everything", ["*"])
     assert report["layers"] == []
     assert any("it stays float" in note for note in report["notes"])
 

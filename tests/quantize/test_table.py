@@ -6,7 +6,7 @@ import pytest
 import torch
 from nets import Residual, made
 
-from lianzhi.errors import DataError
+from lianzhi.errors import DataError, RecipeError
 from lianzhi.quantize import CalibrationTable, quantize
 
 
@@ -103,3 +103,11 @@ def test_truncated_missing_and_no_table(online, table, tmp_path):
     weights = quantize(model, inputs[:1], [inputs], activations="float")
     with pytest.raises(DataError, match="no calibration table"):
         weights.save_table(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4", "float16"])
+def test_a_table_that_nobody_would_read_is_refused(tmp_path, weights):
+    model, inputs = made(Residual)
+    table = quantize(model, inputs[:1], [inputs]).save_table(tmp_path / "table.json")
+    with pytest.raises(RecipeError, match="calibration_table: activations are float"):
+        quantize(model, inputs[:1], [inputs], weights=weights, activations="float", calibration_table=table)

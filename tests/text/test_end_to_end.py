@@ -16,8 +16,9 @@ import torch
 import yaml
 
 import lianzhi as lz
-from lianzhi import cli, jobs, train
+from lianzhi import cli, files, jobs, train
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 TRAIN = {"optimizer": "adamw", "lr": 3e-3, "batch_size": 16, "schedule": "polynomial", "warmup": 0.1}
 TRAIN |= {"weight_decay": 0.01, "decay_all": False}
 STEP = {"train": {**TRAIN, "epochs": 4}}
@@ -110,6 +111,19 @@ def test_int8_of_a_trained_classifier(teacher, glue, tmp_path):
     texts = next(iter(job.task.batches("validation", 7))).inputs
     assert loaded(**texts)["logits"].shape == (7, 2)
     assert cli.main(["predict", str(tmp_path / "out"), "a very good film", "--quiet"]) == 0
+
+
+def test_the_ready_recipe_of_4_bits(teacher, glue, tmp_path):
+    ready = files.parse_yaml((RECIPES / "sst2-int4.yaml").read_text(), "sst2-int4.yaml")
+    recipe = write_recipe(tmp_path / "r.yaml", {"artifact": str(teacher)}, glue, ready["steps"], "onnxruntime")
+    recipe.write_text(f"{recipe.read_text()}\nprecision: {ready['precision']}\n")
+    assert cli.main(["compress", str(recipe), "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    before, after = json.loads((tmp_path / "out" / "report.json").read_text())["rows"]
+    assert after["precision"] == "int4-weights"
+    assert after["bytes"] < before["bytes"]
+    assert "int4" in after["details"]["quantization"]["onnxruntime"]["weights"]
+    assert cli.main(["predict", str(tmp_path / "out"), "a very good film", "--quiet"]) == 0
+    assert cli.main(["evaluate", str(tmp_path / "out"), "--runtime", "openvino", "--quiet"]) == 0
 
 
 @pytest.mark.slow

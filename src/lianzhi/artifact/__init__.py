@@ -1,12 +1,22 @@
 """The artifact: a compressed model as a folder. No pickle, no source code needed, nothing evaluated."""
 
-from lianzhi.artifact.layout import FORMAT, MEMBERS, check_folder, checked_labels, is_plain
+from lianzhi.artifact.layout import (
+    CACHE,
+    CALIBRATION,
+    FORMAT,
+    MEMBERS,
+    check_folder,
+    checked_labels,
+    is_plain,
+)
 from lianzhi.artifact.predict_script import write_predict
 from lianzhi.artifact.reading import example_inputs, load
 from lianzhi.artifact.savable import check_savable
 from lianzhi.artifact.writing import save
 
 __all__ = [
+    "CACHE",
+    "CALIBRATION",
     "FORMAT",
     "MEMBERS",
     "check_folder",

@@ -18,13 +18,15 @@ ARCHITECTURE = "architecture.json"
 WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
 ENGINES = ("model.rtx.engine", "model.engine")
+CALIBRATION = "calibration.json"  # the ranges that a quantized file was made with
+CACHE = "calibration.cache"  # the same, as TensorRT reads them
 PREPROCESS = "preprocess.json"
 LABELS = "labels.txt"
 PREDICT = "predict.py"
 TOKENIZER = "tokenizer"
 MEMBERS = frozenset(
     {ARCHITECTURE, WEIGHTS, ONNX, f"{ONNX}.data", PREPROCESS, LABELS, PREDICT, TOKENIZER, *ENGINES}
-    | {"recipe.yaml", "report.json", "report.md", "report.html"}
+    | {CALIBRATION, CACHE, "recipe.yaml", "report.json", "report.md", "report.html"}
 )
 
 ALLOWED = "\t\u200c\u200d"  # joiners are part of the spelling of Persian and Indic words

@@ -12,6 +12,7 @@ from pathlib import Path
 from lianzhi import files
 from lianzhi.artifact.layout import ONNX, PREDICT, PREPROCESS
 from lianzhi.errors import ArtifactError, TargetError, did_you_mean
+from lianzhi.precisions import PRECISIONS
 
 _TEMPLATES = {"image": "predict.py.tmpl", "text": "predict_text.py.tmpl"}
 _RUNTIMES = {
@@ -33,21 +34,21 @@ _FEEDS = {
     ("openvino", "image"): "[x]",
     ("openvino", "text"): "{item.get_any_name(): x[item.get_any_name()] for item in model.inputs}",
 }
-_HINTS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}
+_HINTS = {"bf16": "bf16"}  # everything else computes in float32 what is float
 
 
 def write_predict(folder: str | os.PathLike[str], *, runtime: str, precision: str = "f32") -> Path:
     """Write `predict.py` into an artifact folder that holds `model.onnx`; return its path.
 
     The script prints the five likeliest classes of each image or sentence, by `runtime` (``onnxruntime`` or ``openvino``) at
-    `precision` (f32, bf16, int8).
+    `precision`, one of `lianzhi.precisions`.
     """
     if runtime not in _RUNTIMES:
         raise TargetError(
             f"no predict.py can be written for runtime '{runtime}'{did_you_mean(runtime, _RUNTIMES)}"
         )
-    if precision not in _HINTS:
-        raise TargetError(f"unknown precision '{precision}'{did_you_mean(precision, _HINTS)}")
+    if precision not in PRECISIONS:
+        raise TargetError(f"unknown precision '{precision}'{did_you_mean(precision, PRECISIONS)}")
     if not (Path(folder) / ONNX).is_file():
         raise ArtifactError(f"{folder}: predict.py needs {ONNX}, which is not there; export the model first")
     kind = _kind(Path(folder))
@@ -55,7 +56,7 @@ def write_predict(folder: str | os.PathLike[str], *, runtime: str, precision: st
     imports, load = _RUNTIMES[runtime]
     load = load.replace("@FEED@", _FEEDS[runtime, kind])
     text = template.replace("@IMPORT@", imports).replace("@LOAD@", load).replace("@RUNTIME@", runtime)
-    return files.write_text(Path(folder) / PREDICT, text.replace("@PRECISION@", _HINTS[precision]))
+    return files.write_text(Path(folder) / PREDICT, text.replace("@PRECISION@", _HINTS.get(precision, "f32")))
 
 
 def _kind(folder: Path) -> str:

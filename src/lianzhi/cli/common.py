@@ -33,7 +33,8 @@ Runtime = Annotated[
     typer.Option("--runtime", help="pytorch, onnxruntime, openvino (default: the artifact's own)."),
 ]
 Precision = Annotated[
-    str | None, typer.Option("--precision", help="f32, bf16 or int8 (default: what the file holds).")
+    str | None,
+    typer.Option("--precision", help="f32, bf16, int8, int4-weights, … (default: what the file holds)."),
 ]
 TaskName = Annotated[
     str | None,

@@ -53,6 +53,14 @@ def command(
     batch: Annotated[
         int | None, typer.Option("--batch", min=1, help="Of an .onnx file: samples a batch (default: 8).")
     ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", help="Of an .onnx file: a pattern of names of nodes that stay float."),
+    ] = None,
+    observer: Annotated[
+        str | None,
+        typer.Option("--observer", help="Of an .onnx file: minmax, percentile, entropy, … (default: mse)."),
+    ] = None,
     measure: Annotated[
         bool,
         typer.Option("--measure/--no-measure", help="Keep int8 only where it is faster than float here."),
@@ -72,12 +80,19 @@ def command(
 
     Example: lianzhi compress detector.onnx --data images/ --input 3x320x320 --target onnxruntime -o out/detector
     """
-    reading = {"--mean": mean, "--std": std, "--input": shape, "--samples": samples, "--batch": batch}
+    reading: dict[str, Any] = {
+        "--mean": mean,
+        "--std": std,
+        "--input": shape,
+        "--samples": samples,
+        "--batch": batch,
+    }
+    reading |= {"--ignore": ignore, "--observer": observer}
     of_files = {"--target": target, "--data": data, "--task": task, "--threads": threads, **reading}
     if Path(recipe).suffix.lower() != ".onnx":
         refuse(
             {**of_files, "--no-measure": not measure},
-            "is for an .onnx file; a recipe names its own data and target",
+            "is for an .onnx file; a recipe names its own data, target and settings",
         )
         run_recipe(recipe, output, overrides, resume, force, dry_run, seed, device, as_json, quiet)
         return
@@ -105,6 +120,8 @@ def command(
         force=force,
         dry_run=dry_run,
         timed=measure,
+        ignore=ignore or (),
+        observer=observer,
     )
     common.say_json(result.to_dict()) if as_json else common.say(str(result))
 

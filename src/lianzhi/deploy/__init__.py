@@ -3,11 +3,12 @@
 from lianzhi.deploy import onnxruntime, openvino, pytorch, tensorrt
 from lianzhi.deploy.inspection import is_quantized, onnx_example_inputs
 from lianzhi.deploy.onnx import copy_onnx, export_onnx, write_onnx
+from lianzhi.deploy.precision import held_precision
 from lianzhi.deploy.runtime import (
-    PRECISIONS,
     Runtime,
     load,
     onnx_runtimes,
+    onnx_targets,
     registry,
     runs_here,
     stand_in,
@@ -15,16 +16,17 @@ from lianzhi.deploy.runtime import (
 from lianzhi.deploy.session import Port, Session
 
 __all__ = [
-    "PRECISIONS",
     "Port",
     "Runtime",
     "Session",
     "copy_onnx",
     "export_onnx",
+    "held_precision",
     "is_quantized",
     "load",
     "onnx_example_inputs",
     "onnx_runtimes",
+    "onnx_targets",
     "onnxruntime",
     "openvino",
     "pytorch",

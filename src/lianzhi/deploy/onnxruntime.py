@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lianzhi.deploy.inspection import is_quantized
+from lianzhi.deploy.precision import held_precision
 from lianzhi.deploy.runtime import Runtime, available_threads, model_file, registry
 from lianzhi.deploy.session import Port, Session
 from lianzhi.errors import DataError, TargetError
@@ -66,19 +66,19 @@ def first_line(error: Exception) -> str:
 
 
 class OnnxRuntime(Runtime):
-    """ONNX Runtime's CPU provider: float32 files, and int8 files with Q/DQ nodes."""
+    """ONNX Runtime's CPU provider: float32 files, int8 files with Q/DQ nodes, and smaller weights alone."""
 
     name = "onnxruntime"
     package = "onnxruntime"
     extra = ""
 
-    def offers(self, *, quantized: bool) -> list[str]:
-        """Int8 for a model with quantizers, else float32."""
-        return ["int8"] if quantized else ["f32"]
+    def offers(self, held: str = "f32") -> list[str]:
+        """The one that the file holds."""
+        return [held]
 
     def precisions(self, path: Any) -> list[str]:
-        """The file's own: int8 where it holds quantizers, else float32."""
-        return self.offers(quantized=is_quantized(model_file(path)))
+        """The file's own."""
+        return self.offers(held_precision(model_file(path)))
 
     def load(
         self, path: Any, *, precision: str | None = None, threads: int | None = None

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from lianzhi.deploy.inspection import is_quantized
 from lianzhi.deploy.onnxruntime import first_line
+from lianzhi.deploy.precision import held_precision
 from lianzhi.deploy.runtime import Runtime, available_threads, model_file, registry
 from lianzhi.deploy.session import Port, Session
 from lianzhi.errors import DataError, TargetError
 
-_HINTS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}
+_HINTS = {"bf16": "bf16"}  # everything else computes in float32 what is float
 
 
 class OpenVinoSession(Session):
@@ -73,15 +73,15 @@ class OpenVino(Runtime):
     package = "openvino"
     extra = "openvino"
 
-    def offers(self, *, quantized: bool) -> list[str]:
-        """Int8 for a model with quantizers (what stays float runs in float32); else float32, and bf16."""
-        if quantized:
-            return ["int8"]
+    def offers(self, held: str = "f32") -> list[str]:
+        """The one that the file holds (what is float in it runs in float32); of a float file bf16 as well."""
+        if held != "f32":
+            return [held]
         return ["f32", "bf16"] if self._has_bf16() else ["f32"]
 
     def precisions(self, path: Any) -> list[str]:
-        """What is offered for a file, by whether it holds quantizers."""
-        return self.offers(quantized=is_quantized(model_file(path)))
+        """What is offered for a file, by what it holds."""
+        return self.offers(held_precision(model_file(path)))
 
     def _has_bf16(self) -> bool:
         if not self.installed():
@@ -95,7 +95,7 @@ class OpenVino(Runtime):
         precision = self.chosen_precision(file, precision)
         threads = available_threads(threads)
         config = {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_PRECISION_HINT": _HINTS.get(precision, "f32"),
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",

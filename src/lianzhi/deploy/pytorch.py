@@ -105,7 +105,7 @@ class PyTorch(Runtime):
     extra = ""
     takes_onnx = False
 
-    def offers(self, *, quantized: bool) -> list[str]:
+    def offers(self, held: str = "f32") -> list[str]:
         """Float32, whatever the model holds."""
         return ["f32"]
 

@@ -15,7 +15,6 @@ from lianzhi.registry import Registry
 
 registry = Registry("targets", "target")
 MOST_THREADS = 1024
-PRECISIONS = ("f32", "bf16", "int8")
 
 
 class Runtime(ABC):
@@ -45,8 +44,8 @@ class Runtime(ABC):
             raise TargetError(f"target '{self.name}' is not installed; run: pip install {what}")
 
     @abstractmethod
-    def offers(self, *, quantized: bool) -> list[str]:
-        """In which precisions this machine runs a model with quantizers, or without; the first one is the default."""
+    def offers(self, held: str = "f32") -> list[str]:
+        """In which precisions this machine runs a file that holds this one; the first one is the default."""
 
     @abstractmethod
     def precisions(self, path: Any) -> list[str]:
@@ -143,11 +142,16 @@ def onnx_runtimes() -> list[str]:
     >>> onnx_runtimes()
     ['onnxruntime', 'openvino']
     """
-    return [
-        name
-        for name in registry.names()
-        if registry.get(name).build.takes_onnx and registry.get(name).build.executes
-    ]
+    return [name for name in onnx_targets() if registry.get(name).build.executes]
+
+
+def onnx_targets() -> list[str]:
+    """The names of the targets that take ONNX files, also of those that only build here.
+
+    >>> onnx_targets()
+    ['onnxruntime', 'openvino', 'tensorrt']
+    """
+    return [name for name in registry.names() if registry.get(name).build.takes_onnx]
 
 
 def load(

@@ -89,12 +89,12 @@ def measure_text(result: dict[str, Any]) -> str:
     ]
     lines = [f"{result['model']}: " + ", ".join(facts)]
     lines.append(
-        f"{'runtime':<14}{'precision':<11}{'batch':>6}{'threads':>9}{'median ms':>12}{'p90 ms':>10}{'samples/s':>12}"
+        f"{'runtime':<14}{'precision':<15}{'batch':>6}{'threads':>9}{'median ms':>12}{'p90 ms':>10}{'samples/s':>12}"
     )
     for entry in result["latencies"]:
         rate = entry["batch"] / entry["median_ms"] * 1000
         lines.append(
-            f"{entry['runtime']:<14}{entry['precision']:<11}{entry['batch']:>6}{entry['threads']:>9}"
+            f"{entry['runtime']:<14}{entry['precision']:<15}{entry['batch']:>6}{entry['threads']:>9}"
             f"{entry['median_ms']:>12.3f}{entry['p90_ms']:>10.3f}{rate:>12,.0f}"
         )
     return "\n".join(lines)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lianzhi import deploy, files, measure, quantize, tasks
+from lianzhi import artifact, deploy, files, measure, quantize, tasks
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.jobs.onnx_data import Calibration, DataOptions, from_path, from_task, preprocess_beside
 
 AUTO = "auto"
-OWNED = frozenset({"model.onnx", "model.onnx.data", "report.json", "preprocess.json"})
+OWNED = frozenset({"model.onnx", "model.onnx.data", "report.json", "preprocess.json", artifact.CACHE})
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,12 @@ def compress_onnx(
     force: bool = False,
     dry_run: bool = False,
     timed: bool = True,
+    ignore: Sequence[str] = (),
+    observer: str | None = None,
 ) -> OnnxResult:
     """Quantize `source` into the folder `output`; with target ``auto`` for the fastest runtime that is installed.
 
-    Raises `RecipeError` where data or output are not given, and what `quantize.quantize_onnx` raises.
+    For ``tensorrt`` a calibration cache is written beside the file. Raises `RecipeError` where data or output are not given, and what `quantize.quantize_onnx` raises.
     """
     if data is None and task is None:
         raise RecipeError(
@@ -58,13 +61,15 @@ def compress_onnx(
     if output is None and not dry_run:
         raise RecipeError(f"{source}: where to? Add -o FOLDER")
     names = _targets(target or AUTO)
+    observer = observer or quantize.DEFAULT_OBSERVER
     for name in names:
-        quantize.check_options(target=name)
+        quantize.check_options(target=name, observer=observer)
     if output is not None and not force:
         files.require_empty(output)
     calibration = _read(source, data, task, task_options or {}, options or DataOptions())
     if dry_run:
         facts = {"source": str(source), "targets": names, "batches": len(calibration.batches)}
+        facts |= {"observer": observer, "ignore": list(ignore)}
         return OnnxResult(None, calibration.found, {"dry_run": True, **facts})
     assert output is not None
     with tempfile.TemporaryDirectory(prefix="lianzhi-") as folder:
@@ -73,7 +78,7 @@ def compress_onnx(
                 Path(folder) / f"{name}.onnx",
                 quantize.quantize_onnx(
                     source, calibration.batches, target=name, output=Path(folder) / f"{name}.onnx",
-                    measure=timed, threads=threads,
+                    measure=timed, threads=threads, ignore=ignore, observer=observer,
                 ),
             )
             for name in names
@@ -86,7 +91,7 @@ def _targets(target: str) -> list[str]:
     if target != AUTO:
         if not deploy.registry.get(target).build.takes_onnx:
             raise RecipeError(
-                f"target '{target}' takes no ONNX file; choose {', '.join(deploy.onnx_runtimes())}"
+                f"target '{target}' takes no ONNX file; choose {', '.join(deploy.onnx_targets())}"
             )
         return [target]
     return [name for name in deploy.onnx_runtimes() if deploy.registry.get(name).build.installed()]
@@ -132,9 +137,8 @@ def _write(
     report["output"] = str(output / "model.onnx")
     if len(made) > 1:
         report["targets"] = {item["target"]: round(_milliseconds(item), 3) for _, item in made}
-    precision = "f32" if report["quantized"] == "none" else "int8"
     whole = {
-        "decision": {"runtime": report["target"], "precision": precision},
+        "decision": {"runtime": report["target"], "precision": deploy.held_precision(file)},
         "data": calibration.found,
         "quantization": report,
         "environment": measure.environment(),
@@ -142,6 +146,8 @@ def _write(
     with files.whole_folder(output, overwrite=force, owned=OWNED) as folder:
         deploy.copy_onnx(file, folder / "model.onnx")
         files.write_json(folder / "report.json", files.finite(whole))
+        if report["target"] == "tensorrt" and (amax := quantize.file_amax(folder / "model.onnx")):
+            quantize.write_tensorrt_cache(folder / artifact.CACHE, amax)
         if calibration.preprocess is not None:
             files.write_json(folder / "preprocess.json", calibration.preprocess.to_dict())
     return OnnxResult(output / "model.onnx", calibration.found, report)

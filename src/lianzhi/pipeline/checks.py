@@ -23,10 +23,11 @@ from lianzhi.errors import (
 from lianzhi.pipeline.batches import require_calibration, validation_metric
 from lianzhi.pipeline.choose import runtimes
 from lianzhi.pipeline.pruning import evaluator, latency_target, make_plan
+from lianzhi.pipeline.quantizing import quantization_targets, reads_samples, settings
 from lianzhi.pipeline.rows import batch_of
 from lianzhi.pipeline.state import ORIGINAL, Run
-from lianzhi.pipeline.steps import quantization_targets
 from lianzhi.pipeline.training import penalty_of
+from lianzhi.precisions import FLOAT_PRECISIONS, PRECISIONS
 from lianzhi.prune import depth, latency, scoring
 from lianzhi.recipe import Distill, Prune, Quantize, Sparsify, kind_of
 from lianzhi.tasks import Task
@@ -56,17 +57,19 @@ def check(run: Run, model: nn.Module) -> None:
 def _check_precision(run: Run) -> None:
     """Refuse a precision that no candidate will have."""
     wanted, steps = run.recipe.precision, run.recipe.steps
-    if wanted is not None and wanted not in deploy.PRECISIONS:
-        raise RecipeError(f"precision '{wanted}' is not known{did_you_mean(wanted, deploy.PRECISIONS)}")
-    if wanted == "int8" and not any(isinstance(step, Quantize) for step in steps):
-        raise RecipeError("precision: int8, and no step quantizes; add '- quantize: {}', or drop 'precision'")
-    kinds = {False, any(isinstance(step, Quantize) for step in steps)}
+    if wanted is not None and wanted not in PRECISIONS:
+        raise RecipeError(f"precision '{wanted}' is not known{did_you_mean(wanted, PRECISIONS)}")
+    held = ["f32"]
+    for step in steps:
+        if isinstance(step, Quantize):
+            held += quantize.possible_precisions(step.weights, step.activations, step.layers)
+    if wanted not in (None, *FLOAT_PRECISIONS, *held):
+        gives = f"the steps give {', '.join(dict.fromkeys(held[1:]))}" if held[1:] else "no step quantizes"
+        raise RecipeError(
+            f"precision: {wanted}, and {gives}; add '- quantize: {{}}' or other options of it, or drop 'precision'"
+        )
     offered = {
-        name: [
-            found
-            for kind in sorted(kinds)
-            for found in deploy.registry.get(name).build.offers(quantized=kind)
-        ]
+        name: [found for item in held for found in deploy.registry.get(name).build.offers(item)]
         for name in runtimes(run) or ["pytorch"]
     }
     if wanted is not None and not any(wanted in found for found in offered.values()):
@@ -189,28 +192,56 @@ def _check_distill(run: Run, model: nn.Module, step: Distill) -> None:
 
 
 def _check_quantize(run: Run, model: nn.Module, step: Quantize) -> None:
-    require_calibration(run.task)
     if run.recipe.target == "pytorch":
         raise RecipeError(
             "PyTorch computes in float32, where int8 is neither smaller nor faster; leave the step out, or set target: "
             "auto, onnxruntime or openvino"
         )
-    if (step.weights, step.activations) != ("int8", "int8") and step.weights in quantize.WEIGHTS:
+    targets = quantization_targets(run)
+    for target in targets:
+        quantize.check_options(target=target, **settings(step))
+    if step.weights == "float32":
         raise RecipeError(
-            f"weights {step.weights} with activations {step.activations} are offered by lianzhi.quantize.quantize, and "
-            f"not yet in recipes, which choose among int8 and float by measured speed; leave both options out"
+            "weights 'float32' is the float model, which is a candidate of every run; leave the step out, or set weights "
+            "to int8, int4, float16 or bfloat16"
         )
-    if step.training is not None and step is not run.recipe.steps[-1]:
-        raise RecipeError(
-            "the steps after it would change the float weights, and what 'method: qat' trained would be lost; make it "
-            "the last step"
-        )
+    if reads_samples(run.task, step):
+        require_calibration(run.task)
+    if step is not run.recipe.steps[-1]:
+        if step.training is not None:
+            raise RecipeError(
+                "the steps after it would change the float weights, and what 'method: qat' trained would be lost; make it "
+                "the last step"
+            )
+        if step.where_faster:
+            raise RecipeError(
+                "the steps after it would change what 'where_faster' timed; make it the last step"
+            )
     if step.max_drop is not None:
         validation_metric(run.task)
-    for target in quantization_targets(run):
-        quantize.check_options(
-            target=target, weights=step.weights, activations=step.activations, techniques=step.techniques
+    if step.where_faster and not all(deploy.runs_here(target) for target in targets):
+        raise RecipeError(
+            f"where_faster: target '{run.recipe.target}' does not run on this machine, so nothing can be timed; leave it out"
         )
+    if step.calibration_table is not None:
+        _check_table(run, model, step, targets)
+    if not any(isinstance(before, Prune) for before in run.recipe.steps):
+        quantize.check_patterns(model, run.task.example_inputs, ignore=step.ignore, layers=step.layers)
+
+
+def _check_table(run: Run, model: nn.Module, step: Quantize, targets: list[str]) -> None:
+    """A table is of one model, as it was given, and of one target."""
+    assert step.calibration_table is not None
+    if len(run.recipe.steps) > 1:
+        raise RecipeError(
+            "calibration_table: it is of one model, and other steps change the weights; let 'quantize' be the only step"
+        )
+    if run.recipe.target == "auto":
+        raise RecipeError(
+            "calibration_table: it is of one target; set 'target' to the one that the table was made for"
+        )
+    for target in targets:
+        quantize.check_table(step.calibration_table, model, target=target, techniques=step.techniques)
 
 
 CHECKS: dict[type[Config], Callable[[Run, nn.Module, Any], None]] = {

@@ -1,6 +1,6 @@
 """Which file ships, and on which runtime: measured, not assumed.
 
-Every candidate (float and int8, on each runtime that is installed, in each precision) is timed, and its
+Every candidate (float and quantized, on each runtime that is installed, in each precision) is timed, and its
 accuracy is measured *through that runtime* on the validation cut, never on the reported split. Of those
 that are accurate enough the fastest is kept; among files within 5 % of it the smallest.
 """
@@ -15,6 +15,7 @@ from lianzhi import deploy, measure
 from lianzhi.errors import DataError, TargetError
 from lianzhi.pipeline.rows import FLOAT, Latencies, fastest, time_file
 from lianzhi.pipeline.state import Run, State
+from lianzhi.precisions import FLOAT_PRECISIONS
 
 TIE = 1.05
 
@@ -31,6 +32,11 @@ class Candidate:
     validation: float | None
     size: int
     executed: bool = True  # here, and not only built for another machine
+
+    @property
+    def smaller(self) -> bool:
+        """Whether the file stores less than float32."""
+        return self.precision not in FLOAT_PRECISIONS
 
     def to_dict(self, verdict: str) -> dict[str, Any]:
         """The candidate as a line of the report."""
@@ -82,7 +88,7 @@ def candidates(run: Run, state: State, folder: Path) -> list[Candidate]:
     for name in runtimes(run):
         files = [float_file]
         if name in state.quantized:
-            files.append(Path(state.quantized[name].export(folder / f"{name}-int8.onnx")))
+            files.append(Path(state.quantized[name].export(folder / f"{name}-quantized.onnx")))
         for path in files:
             try:
                 for precision in deploy.registry.get(name).build.precisions(path):
@@ -168,13 +174,10 @@ def _reason(
     text += (
         f", the fastest of {len(good)} accurate enough" if len(good) > 1 else ", the only one accurate enough"
     )
-    int8 = [item for item in found if item.precision == "int8" and item.runtime == chosen.runtime]
-    if int8 and chosen.precision != "int8":
-        text += (
-            f"; int8 on {chosen.runtime} is not kept: {int8[0].median_ms:.3g} ms"
-            if int8[0] in good
-            else f"; int8 on {chosen.runtime} is not kept: it loses too much accuracy"
-        )
+    other = next((item for item in found if item.smaller and item.runtime == chosen.runtime), None)
+    if other is not None and not chosen.smaller:
+        why = f"{other.median_ms:.3g} ms" if other in good else "it loses too much accuracy"
+        text += f"; {other.precision} on {chosen.runtime} is not kept: {why}"
     return text
 
 
@@ -187,6 +190,7 @@ def _unmeasured(chosen: Candidate, found: list[Candidate], good: list[Candidate]
     )
     if not good:
         return f"{text}; no candidate reached {floor:.4f} on validation, so the most accurate one is kept"
-    if chosen.precision != "int8" and any(item.precision == "int8" for item in found):
-        return f"{text}; int8 loses too much accuracy, so float is kept"
+    other = next((item for item in found if item.smaller), None)
+    if other is not None and not chosen.smaller:
+        return f"{text}; {other.precision} loses too much accuracy, so float is kept"
     return f"{text}; the smallest file that is accurate enough is kept: {chosen.precision}"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from lianzhi import __version__, artifact, deploy, files, measure, train
+from lianzhi import __version__, artifact, deploy, files, measure, quantize, train
 from lianzhi.pipeline.result import Result
+from lianzhi.pipeline.rows import FLOAT
 from lianzhi.pipeline.state import NOTES, Run, State
+from lianzhi.quantize import QuantizedModel
+from lianzhi.recipe import Recipe
 from lianzhi.report import Report
 from lianzhi.tasks import TextPreprocess
 
@@ -40,12 +44,13 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
     )
     for note in _write_deployment(run, decision, folder, len(rows) - 2):
         state.note(note)
+    _write_calibration(state, decision, folder)
     report = Report.from_dict(
         {
             "rows": [
                 {key: value for key, value in row.items() if key not in ("decision", NOTES)} for row in rows
             ],
-            "recipe": resolved(run, decision, environment),
+            "recipe": resolved(run.recipe, rows[-1], decision, environment),
             "environment": environment,
             "task": run.task.description(),
             "layers": [
@@ -68,21 +73,43 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
 
 
 def deployed_model(state: State, decision: dict[str, Any] | None) -> nn.Module:
-    """The module that computes what ships: with its quantizers if the int8 file was chosen."""
-    if decision and decision["precision"] == "int8" and decision["runtime"] in state.quantized:
-        return state.quantized[decision["runtime"]].model
-    return state.model
+    """The module that computes what ships: the quantized one if its file was chosen."""
+    quantized = _shipped(state, decision)
+    return state.model if quantized is None else quantize.plain(quantized.model)
 
 
-def resolved(run: Run, decision: dict[str, Any] | None, environment: dict[str, Any]) -> dict[str, Any]:
-    """The recipe with every default, the measured decisions and the versions filled in."""
-    recipe = run.recipe.to_dict()
+def _shipped(state: State, decision: dict[str, Any] | None) -> QuantizedModel | None:
+    """The quantized model whose file was chosen."""
+    if not decision or decision["source"] == FLOAT:
+        return None
+    return state.quantized.get(decision["runtime"])
+
+
+def resolved(
+    recipe: Recipe, row: Mapping[str, Any], decision: dict[str, Any] | None, environment: dict[str, Any]
+) -> dict[str, Any]:
+    """The recipe with every default, the measured decisions (those in the last row too) and the versions filled in."""
+    values = timed(recipe, row, decision)
     if decision:
-        recipe["target"], recipe["precision"] = decision["runtime"], decision["precision"]
-    recipe["versions"] = {"lianzhi": __version__} | {
+        values["target"], values["precision"] = decision["runtime"], decision["precision"]
+    values["versions"] = {"lianzhi": __version__} | {
         name: str(environment[name]) for name in ("torch", "onnxruntime", "openvino") if environment.get(name)
     }
-    return recipe
+    return values
+
+
+def timed(recipe: Recipe, row: Mapping[str, Any], decision: dict[str, Any] | None) -> dict[str, Any]:
+    """The recipe as plain values, with the layers that were faster in float in place of `where_faster`."""
+    values = recipe.to_dict()
+    found = row["details"].get("quantization", {}).get(decision["runtime"] if decision else None, {})
+    for step in values["steps"]:
+        options = step.get("quantize", {})
+        if options.get("where_faster") and "speed" in found:
+            options |= {
+                "where_faster": False,
+                "ignore": [*options["ignore"], *found["speed"]["layers"]],
+            }
+    return values
 
 
 def recipe_yaml(recipe: dict[str, Any]) -> str:
@@ -105,6 +132,16 @@ def _write_deployment(run: Run, decision: dict[str, Any] | None, folder: Path, l
         notes = deploy.registry.get(runtime).build.export(source, folder)["notes"]
     artifact.write_predict(folder, runtime=deploy.stand_in(runtime), precision=decision["precision"])
     return notes
+
+
+def _write_calibration(state: State, decision: dict[str, Any] | None, folder: Path) -> None:
+    """Put the ranges that were found beside the file that was made with them, also as TensorRT reads them."""
+    quantized = _shipped(state, decision)
+    if quantized is None or quantized.table is None:
+        return
+    quantized.save_table(folder / artifact.CALIBRATION)
+    if quantized.target == "tensorrt" and (amax := quantize.file_amax(folder / "model.onnx")):
+        quantize.write_tensorrt_cache(folder / artifact.CACHE, amax)
 
 
 def publish(folder: Path, output: Path) -> None:
@@ -132,7 +169,7 @@ def _remove(path: Path) -> None:
 def reopen(run: Run) -> Result:
     """The result of a run that had finished before, if it was of the same recipe."""
     report = Report.from_dict(files.read_json(run.store.output / "report.json"))
-    recipe = run.recipe.to_dict()
+    recipe = timed(run.recipe, report.rows[-1], report.decision)
     decided = {"versions"} | {key for key in ("target", "precision") if recipe[key] in ("auto", None)}
     before, now = (
         {key: value for key, value in recipes.items() if key not in decided}

@@ -25,10 +25,11 @@ from lianzhi.pipeline import finish
 from lianzhi.pipeline.checks import check
 from lianzhi.pipeline.choose import candidates, choose
 from lianzhi.pipeline.pruning import replay
+from lianzhi.pipeline.quantizing import requantize
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.rows import FLOAT, FloatMeter, accuracy, fastest, make_row, of_target, retimed
 from lianzhi.pipeline.state import NOTES, ORIGINAL, Run, State
-from lianzhi.pipeline.steps import RUNNERS, requantize
+from lianzhi.pipeline.steps import RUNNERS
 from lianzhi.pipeline.store import DONE, Store
 from lianzhi.recipe import Distill, Measure, Prune, Quantize, Recipe, Train, kind_of
 from lianzhi.tasks import Task

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from lianzhi.errors import RecipeError
 from lianzhi.graph import TracedModule, are_tokens, capture
 from lianzhi.quantize.batches import samples
 from lianzhi.quantize.fold import fold_batch_norm
@@ -35,14 +34,8 @@ def float_model(
     target: str,
     weights: str,
     evaluate: Callable[[nn.Module], float] | None,
-    refused: dict[str, Any],
 ) -> QuantizedModel:
-    """The model with its norms folded and weights of this type; `refused` are options that only integers have."""
-    for name, value in refused.items():
-        if value:
-            raise RecipeError(
-                f"{name}: nothing is rounded to integers with weights '{weights}'; leave it out"
-            )
+    """The model with its norms folded and weights of this type."""
     start = time.perf_counter()
     graph = capture(model, example_inputs, dynamic_length=are_tokens(example_inputs))
     example = [*graph.args, *graph.kwargs.values()]

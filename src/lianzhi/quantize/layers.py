@@ -19,20 +19,16 @@ from lianzhi.quantize.scheme import Scheme
 CHOICES = {"int4": 4, "int8": 8, "float": 32}  # bits a weight
 
 
-def choices_of(module: TracedModule, layers: Mapping[str, str] | None, weights: str) -> dict[str, str]:
+def choices_of(module: TracedModule, layers: Mapping[str, str] | None) -> dict[str, str]:
     """The choice of each layer that a pattern fits; the first that does counts.
 
-    Raises `RecipeError` for a choice that is not offered, and a pattern that fits no layer.
+    Raises `RecipeError` for a pattern that fits no layer.
     """
     if not layers:
         return {}
-    if weights != "int8":
-        raise RecipeError(f"layers: what they do not name is int8; leave weights='{weights}' out")
     names = list(dict.fromkeys(layer_name(node) for node in module.graph.nodes if node.target in WEIGHTED))
     found: dict[str, str] = {}
     for pattern, choice in layers.items():
-        if choice not in CHOICES:
-            raise RecipeError(f"layers: '{pattern}' is '{choice}', and a choice is {', '.join(CHOICES)}")
         fitting = [name for name in names if name == pattern] or fnmatch.filter(names, pattern)
         if not fitting:
             raise RecipeError(f"layers: '{pattern}' matches no layer{did_you_mean(pattern, names)}")
@@ -47,11 +43,16 @@ def in_float(choices: Mapping[str, str]) -> list[str]:
     >>> in_float({"stem": "float", "head[0]": "float", "body": "int4"})
     ['stem', 'head[[]0]']
     """
-    return [
-        "".join(f"[{char}]" if char in "[*?" else char for char in name)
-        for name, choice in choices.items()
-        if choice == "float"
-    ]
+    return [escaped(name) for name, choice in choices.items() if choice == "float"]
+
+
+def escaped(name: str) -> str:
+    """The pattern that fits this name alone.
+
+    >>> escaped("head[0]")
+    'head[[]0]'
+    """
+    return "".join(f"[{char}]" if char in "[*?" else char for char in name)
 
 
 def coarsen(module: TracedModule, choices: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 
 from lianzhi import deploy, measure
 from lianzhi.errors import RecipeError
+from lianzhi.quantize.layers import escaped
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.workflow import quantize
 
@@ -26,7 +27,7 @@ TIE = 1.02  # what is called slower is so by more than times scatter
 def quantize_where_faster(
     model: nn.Module,
     example_inputs: Any,
-    calibration: Iterable[Any],
+    calibration: Iterable[Any] | None,
     *,
     target: str = "onnxruntime",
     inputs: Any = None,
@@ -44,12 +45,14 @@ def quantize_where_faster(
 
     `inputs` is the batch that is timed (default: the example inputs); other options are those of `quantize`. The float file
     is taken in the fastest precision that the runtime has (f32 or bf16). A report without layers is a model left in float.
+    `report["speed"]["layers"]` names what was returned, as patterns of `ignore`.
     """
     if target not in deploy.onnx_runtimes():
         raise RecipeError(
             f"target '{target}' cannot be timed here; quantize for one of {', '.join(deploy.onnx_runtimes())}"
         )
-    batches, inputs = list(calibration), example_inputs if inputs is None else inputs
+    batches = None if calibration is None else list(calibration)
+    inputs = example_inputs if inputs is None else inputs
 
     def made(names: Sequence[str]) -> QuantizedModel:
         return quantize(model, example_inputs, batches, target=target, ignore=[*ignore, *names], **options)
@@ -64,25 +67,30 @@ def quantize_where_faster(
 
         whole = made(())
         tried = {"nothing": share(whole)}
-        best, kept = whole, "nothing"
+        best, kept, layers = whole, "nothing", list[str]()
         if whole.report["layers"] and tried["nothing"] > TIE:
             for kind, names in kinds(whole).items():
                 candidate = made(names)
                 tried[kind] = share(candidate)
                 if tried[kind] < tried[kept]:
-                    best, kept = candidate, kind
+                    best, kept, layers = candidate, kind, names
             if tried[kept] > TIE:
-                best, kept = made(["*"]), "everything"
-    report = {**best.report, "speed": {"float_kept": kept, "share_of_float_time": tried}}
-    report["notes"] = [*best.report["notes"], *_notes(kept, tried, target)]
-    return replace(best, report=report)
+                best, kept, layers = made(["*"]), "everything", ["*"]
+    return with_speed(best, {"float_kept": kept, "share_of_float_time": tried, "layers": layers})
+
+
+def with_speed(quantized: QuantizedModel, record: dict[str, Any]) -> QuantizedModel:
+    """The quantized model with what was timed, a `report["speed"]`, in its report."""
+    kept, tried = record["float_kept"], record["share_of_float_time"]
+    notes = [*quantized.report["notes"], *_notes(kept, tried, quantized.target)]
+    return replace(quantized, report={**quantized.report, "speed": record, "notes": notes})
 
 
 def kinds(quantized: QuantizedModel) -> dict[str, list[str]]:
-    """The quantized layers by kind, where there is more than one kind."""
+    """The quantized layers by kind, as patterns of `ignore`, where there is more than one kind."""
     found: dict[str, list[str]] = {"convolutions": [], "linear layers": []}
     for row in quantized.report["layers"]:
-        found["convolutions" if "conv" in row["type"] else "linear layers"].append(row["name"])
+        found["convolutions" if "conv" in row["type"] else "linear layers"].append(escaped(row["name"]))
     return found if all(found.values()) else {}
 
 

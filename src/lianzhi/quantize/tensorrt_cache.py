@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from lianzhi import files
+from lianzhi.deploy.inspection import read_onnx
 from lianzhi.errors import DataError
+from lianzhi.quantize.storage import INT8
 
 CALIBRATORS = ("EntropyCalibration2", "MinMaxCalibration")
 LAST = (10, 16)
@@ -58,6 +60,27 @@ def read_tensorrt_cache(path: str | os.PathLike[str]) -> dict[str, float]:
         found[name] = _amax(path, number, name, scale.strip())
     if not found:
         raise DataError(f"{path}: the calibration cache names no tensor; calibrate again")
+    return found
+
+
+def file_amax(path: str | os.PathLike[str]) -> dict[str, float]:
+    """The largest magnitude of each value that an ONNX file rounds to symmetric int8, by its name there.
+
+    ```python
+    quantize.write_tensorrt_cache("calibration.cache", quantize.file_amax("model.onnx"))
+    ```
+    """
+    from onnx import numpy_helper
+
+    graph = read_onnx(path).graph
+    stored = {item.name: item for item in graph.initializer}
+    found = {}
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[1] in stored and node.input[0] not in stored:
+            scale = numpy_helper.to_array(stored[node.input[1]])
+            zero = stored.get(node.input[2]) if len(node.input) > 2 else None
+            if scale.size == 1 and zero is not None and zero.data_type == INT8:
+                found[node.input[0]] = float(scale.reshape(())) * 127
     return found
 
 

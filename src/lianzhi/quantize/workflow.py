@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import fnmatch
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from lianzhi import measure
-from lianzhi.errors import DataError, RecipeError, did_you_mean
+from lianzhi.errors import DataError
 from lianzhi.graph import Graph, TracedModule, are_tokens, capture
 from lianzhi.quantize.batches import parts, samples
 from lianzhi.quantize.control import Origin, control, require_control
@@ -22,16 +21,13 @@ from lianzhi.quantize.inputs import calibration_batches
 from lianzhi.quantize.insert import insert
 from lianzhi.quantize.layers import choices_of, coarsen, in_float
 from lianzhi.quantize.model import QuantizedModel
-from lianzhi.quantize.placement import RULES, layer_name, place
-from lianzhi.quantize.placement.ops import TRANSPOSED, WEIGHTED
+from lianzhi.quantize.options import DEFAULT_OBSERVER, check_options, ignored
+from lianzhi.quantize.placement import RULES, place
 from lianzhi.quantize.prepare import prepare
 from lianzhi.quantize.ptq import REWRITE, Chosen, choose
 from lianzhi.quantize.ranges import Ranges, find, options_of
 from lianzhi.quantize.report import group_notes, make_report
 from lianzhi.quantize.scheme import FLOATS, may_saturate, schemes
-
-DEFAULT_OBSERVER = "mse"
-HELD = WEIGHTED | TRANSPOSED
 
 
 def quantize(
@@ -76,21 +72,26 @@ def quantize(
     `RecipeError` for an option that is not offered, naming those that are.
     """
     check_options(
-        target=target, weights=weights, activations=activations, techniques=techniques, group_size=group_size
+        target=target,
+        weights=weights,
+        activations=activations,
+        techniques=techniques,
+        group_size=group_size,
+        layers=layers,
+        ignore=ignore,
+        calibration_table=calibration_table,
+        observer=observer,
+        observer_options=observer_options,
+        reduce_range=reduce_range,
+        max_drop=max_drop,
     )
     if weights in FLOATS:
-        given = {
-            "techniques": techniques,
-            "max_drop": max_drop,
-            "ignore": ignore,
-            "layers": layers,
-            "calibration_table": calibration_table,
-        }
-        return float_model(model, example_inputs, calibration, target, weights, evaluate, given)
+        return float_model(model, example_inputs, calibration, target, weights, evaluate)
     require_control(max_drop, evaluate)
     start = time.perf_counter()
-    saturates = measure.cpu().saturates and may_saturate(target)
-    if reduce_range is None or not may_saturate(target):
+    exact = weights == "int8" and activations == "int8" and may_saturate(target)
+    saturates = exact and measure.cpu().saturates
+    if reduce_range is None or not exact:
         reduce_range = saturates
     chosen = choose(techniques)
     grids = schemes(target, weights, activations, reduce_range=reduce_range, group_size=group_size)
@@ -100,9 +101,9 @@ def quantize(
     module: TracedModule = copy.deepcopy(graph.module)
     prepare(module)
     folded, unfolded = fold_batch_norm(module)
-    choices = choices_of(module, layers, weights)
+    choices = choices_of(module, layers)
     ignore = [*ignore, *in_float(choices)]
-    placement = place(module, RULES[target], _ignored(module, ignore))
+    placement = place(module, RULES[target], ignored(module, ignore))
     applied = []
     for technique in (item for item in chosen if item.stage == REWRITE):
         skipped = technique.apply(module, placement.weights, batches, technique.options, grids)
@@ -166,21 +167,8 @@ def quantize(
     result = QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch, found.table)
     if max_drop is None or evaluate is None:
         return result
-    origin = Origin(float_module, RULES[target], _ignored(float_module, ignore), batches, graph.dynamic_batch)
+    origin = Origin(float_module, RULES[target], ignored(float_module, ignore), batches, graph.dynamic_batch)
     return control(result, origin, evaluate, max_drop)
-
-
-def check_options(
-    *,
-    target: str,
-    weights: str = "int8",
-    activations: str = "int8",
-    techniques: Sequence[str | dict[str, Any]] = (),
-    group_size: int | None = None,
-) -> None:
-    """Raise `RecipeError` for an option of `quantize` that is not offered, saying what to do instead."""
-    schemes(target, weights, activations, reduce_range=False, group_size=group_size)
-    choose(techniques)
 
 
 def _batches(
@@ -197,16 +185,6 @@ def _batches(
             f"technique '{reading[0]}' reads calibration data, and there is only a table: give calibration too"
         )
     return []
-
-
-def _ignored(module: TracedModule, patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a layer's name matches a pattern; a pattern that matches nothing is refused."""
-    names = [layer_name(node) if node.target in HELD else node.name for node in module.graph.nodes]
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            layers = [layer_name(node) for node in module.graph.nodes if node.target in HELD]
-            raise RecipeError(f"ignore: '{pattern}' matches no layer{did_you_mean(pattern, layers)}")
-    return lambda name: any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _notes(

@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from lianzhi import files
-from lianzhi.config import explain
+from lianzhi.config import Config, explain
 from lianzhi.errors import ArtifactError, RecipeError, did_you_mean
 from lianzhi.recipe.raw import expand, override
+from lianzhi.recipe.steps import Quantize
 from lianzhi.recipe.whole import Recipe
 
 MOST_BYTES = 1 << 20
@@ -44,7 +45,20 @@ def load(path: str | os.PathLike[str], *, overrides: Sequence[str] = ()) -> Reci
         raise RecipeError(f"{file}: a recipe is a mapping with model, task and steps")
     for assignment in overrides:
         override(data, assignment)
-    return parse(data, where=str(file))
+    return _beside(file, parse(data, where=str(file)))
+
+
+def _beside(file: Path, recipe: Recipe) -> Recipe:
+    """The recipe with its calibration tables where they are: their paths are relative to the recipe's own folder."""
+
+    def moved(step: Config) -> Config:
+        if not isinstance(step, Quantize) or step.calibration_table is None:
+            return step
+        return step.model_copy(
+            update={"calibration_table": os.path.abspath(file.parent / step.calibration_table)}
+        )
+
+    return recipe.model_copy(update={"steps": tuple(moved(step) for step in recipe.steps)})
 
 
 def _ready_recipes(file: Path) -> str:

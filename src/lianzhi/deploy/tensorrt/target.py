@@ -6,8 +6,8 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-from lianzhi.deploy.inspection import is_quantized
 from lianzhi.deploy.onnx import copy_onnx
+from lianzhi.deploy.precision import held_precision
 from lianzhi.deploy.runtime import Runtime, model_file, registry
 from lianzhi.deploy.session import Session
 from lianzhi.deploy.tensorrt.builder import build, build_plan, engine_name
@@ -34,13 +34,13 @@ class TensorRt(Runtime):
         """The library's version, or "" where it is not installed."""
         return importlib.metadata.version(RTX_DISTRIBUTION) if self.installed() else ""
 
-    def offers(self, *, quantized: bool) -> list[str]:
-        """Int8 for a model with quantizers, else float32."""
-        return ["int8"] if quantized else ["f32"]
+    def offers(self, held: str = "f32") -> list[str]:
+        """The one that the file holds."""
+        return [held]
 
     def precisions(self, path: Any) -> list[str]:
         """The file's own."""
-        return self.offers(quantized=is_quantized(model_file(path)))
+        return self.offers(held_precision(model_file(path)))
 
     def export(self, source: Path, folder: Path, **options: Any) -> dict[str, Any]:
         """Copy the ONNX file, have NVIDIA's parser check it, and build an engine beside it.

@@ -24,9 +24,9 @@ from lianzhi.quantize.onnx_files.ops import rules_for
 from lianzhi.quantize.onnx_files.parts import PARTS, check_ignored, nothing, rows, skipper, slow
 from lianzhi.quantize.onnx_files.place import place
 from lianzhi.quantize.onnx_files.prepare import prepared, read_float, side_paths
+from lianzhi.quantize.options import DEFAULT_OBSERVER
 from lianzhi.quantize.rules import RULES, lint
 from lianzhi.quantize.scheme import Schemes, schemes
-from lianzhi.quantize.workflow import DEFAULT_OBSERVER
 
 TENSORRT = "tensorrt"
 POOR_DB = 10.0
@@ -91,7 +91,7 @@ class _Job:
         self.grids: Schemes = schemes(target, "int8", "int8", reduce_range=reduce_range)
         if not deploy.registry.get(target).build.takes_onnx:
             raise RecipeError(
-                f"target '{target}' takes no ONNX file; choose {', '.join(deploy.onnx_runtimes())}"
+                f"target '{target}' takes no ONNX file; choose {', '.join(deploy.onnx_targets())}"
             )
         entry = registry.get(observer)
         assert entry.config is not None
