@@ -234,7 +234,16 @@ def test_measure_takes_the_shape_of_an_open_input(source, capsys):
 
 
 def test_a_target_that_takes_no_file_is_answered_with_all_that_do(source, images, tmp_path, capsys):
-    arguments = ["compress", str(source), "--data", str(images), "--target", "pytorch", "-o", str(tmp_path / "o")]
+    arguments = [
+        "compress",
+        str(source),
+        "--data",
+        str(images),
+        "--target",
+        "pytorch",
+        "-o",
+        str(tmp_path / "o"),
+    ]
     assert main(arguments) == 2
     assert "choose onnxruntime, openvino, tensorrt" in " ".join(capsys.readouterr().err.split())
 
@@ -247,7 +256,10 @@ def test_nodes_and_observer_are_chosen(source, images, tmp_path, capsys):
     result = run_json(capsys, "compress", source, *options, *chosen, "-o", tmp_path / "out")
     assert [row["name"] for row in result["layers"]] == ["first"]
     assert result["observer"]["name"] == "minmax"
-    for wrong, message in (("--observer=minmx", "did you mean 'minmax'"), ("--ignore=lost", "matches no node")):
+    for wrong, message in (
+        ("--observer=minmx", "did you mean 'minmax'"),
+        ("--ignore=lost", "matches no node"),
+    ):
         found = run_json(capsys, "compress", source, *options, wrong, "-o", tmp_path / "p", code=2)
         assert message in found["error"]
     assert not (tmp_path / "p").exists()

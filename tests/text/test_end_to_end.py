@@ -115,7 +115,9 @@ def test_int8_of_a_trained_classifier(teacher, glue, tmp_path):
 
 def test_the_ready_recipe_of_4_bits(teacher, glue, tmp_path):
     ready = files.parse_yaml((RECIPES / "sst2-int4.yaml").read_text(), "sst2-int4.yaml")
-    recipe = write_recipe(tmp_path / "r.yaml", {"artifact": str(teacher)}, glue, ready["steps"], "onnxruntime")
+    recipe = write_recipe(
+        tmp_path / "r.yaml", {"artifact": str(teacher)}, glue, ready["steps"], "onnxruntime"
+    )
     recipe.write_text(f"{recipe.read_text()}\nprecision: {ready['precision']}\n")
     assert cli.main(["compress", str(recipe), "-o", str(tmp_path / "out"), "--quiet"]) == 0
     before, after = json.loads((tmp_path / "out" / "report.json").read_text())["rows"]

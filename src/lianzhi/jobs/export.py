@@ -75,7 +75,7 @@ def _from_onnx(
             raise ArtifactError(f"{source}: not an artifact folder, nor an .onnx file")
         result = runtime.export(source, folder, **options)
     made_for = decision["runtime"] if decision else None
-    if made_for not in (None, runtime.name) and result["precision"] == "int8":
+    if made_for not in (None, runtime.name) and result["precision"] in ("int8", "int4", "mixed"):
         notes.append(
             f"its quantizers were placed for {made_for}; for the fastest file quantize with target {runtime.name}"
         )

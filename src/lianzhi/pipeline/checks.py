@@ -225,7 +225,7 @@ def _check_quantize(run: Run, model: nn.Module, step: Quantize) -> None:
         )
     if step.calibration_table is not None:
         _check_table(run, model, step, targets)
-    if not any(isinstance(before, Prune) for before in run.recipe.steps):
+    if not any(isinstance(before, Prune) and before.removes_layers for before in run.recipe.steps):
         quantize.check_patterns(model, run.task.example_inputs, ignore=step.ignore, layers=step.layers)
 
 

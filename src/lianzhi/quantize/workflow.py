@@ -109,7 +109,7 @@ def quantize(
         skipped = technique.apply(module, placement.weights, batches, technique.options, grids)
         applied.append({**technique.to_dict(), "skipped": [list(item) for item in skipped]})
     placement = place(
-        module, RULES[target], _ignored(module, ignore)
+        module, RULES[target], ignored(module, ignore)
     )  # what was rewritten may read other values
     if grids.activations is None:
         placement.values, placement.shares, placement.groups = [], {}, []
