@@ -4,9 +4,10 @@ import pytest
 import torch
 from nets import Feed, Residual, made
 
-from lianzhi import quantize
+from lianzhi import deploy, measure, quantize
 from lianzhi.errors import RecipeError
 from lianzhi.quantize import speed
+from lianzhi.quantize.onnx_files import speed as onnx_speed
 
 
 def timed(monkeypatch, net, *shares):
@@ -48,6 +49,42 @@ def test_real_times():
     inputs = torch.randn(16, 8)
     done = quantize.quantize_where_faster(model, inputs[:1], [inputs], threads=1, rounds=1)
     assert all(share > 0 for share in done.report["speed"]["share_of_float_time"].values())
+
+
+def test_the_share_is_over_the_fastest_float_that_is_as_accurate(monkeypatch, tmp_path):
+    """Half precision is made up: as fast as it likes, it counts only where its results are as near as int8's."""
+    model, inputs = made(Residual)
+    floats = deploy.export_onnx(model, inputs[:1], tmp_path / "float.onnx")
+    int8 = quantize.quantize(model, inputs[:1], [inputs]).export(tmp_path / "int8.onnx")
+    runtime, load = deploy.registry.get("onnxruntime").build, deploy.load
+    monkeypatch.setattr(type(runtime), "precisions", lambda self, path: ["f32", "bf16"])
+    shares = {"f32": 0.7, "bf16": 1.4}
+    wrong, ran = {}, []
+
+    def loaded(path, *, runtime, precision="f32", threads=None):
+        session = load(path, runtime=runtime, threads=threads)
+        name, run = precision if path == floats else "int8", session.run
+
+        def spoilt(feeds):
+            ran.append(name)
+            return [value * wrong.get(name, 1.0) for value in run(feeds)]
+
+        session.run = spoilt
+        return session
+
+    def in_turns(original, trial, rounds):
+        original()
+        return measure.Turns(shares[ran[-1]], 1.0, shares[ran[-1]])
+
+    monkeypatch.setattr(speed.deploy, "load", loaded)
+    monkeypatch.setattr(onnx_speed.measure, "both_in_turns", in_turns)
+
+    def share(batches):
+        return speed.slowest_share(floats, int8, batches, inputs[:4], target="onnxruntime")
+
+    assert share([(inputs, None)]) == share(None) == 1.4
+    wrong["bf16"] = 1.5
+    assert share([(inputs, None)]) == share(None) == 0.7
 
 
 def test_a_target_that_is_not_timed():

@@ -14,13 +14,15 @@ from typing import Any
 
 from torch import nn
 
-from lianzhi import deploy, measure
+from lianzhi import deploy
+from lianzhi.deploy.session import feeds
 from lianzhi.errors import RecipeError
 from lianzhi.quantize.layers import escaped
 from lianzhi.quantize.model import QuantizedModel
+from lianzhi.quantize.onnx_files.calibrate import checked_batches
+from lianzhi.quantize.onnx_files.speed import ROUNDS, compare_speed
 from lianzhi.quantize.workflow import quantize
 
-ROUNDS = 7
 TIE = 1.02  # what is called slower is so by more than times scatter
 
 
@@ -44,8 +46,9 @@ def quantize_where_faster(
     ```
 
     `inputs` is the batch that is timed (default: the example inputs); other options are those of `quantize`. The float file
-    is taken in the fastest precision that the runtime has (f32 or bf16). A report without layers is a model left in float.
-    `report["speed"]["layers"]` names what was returned, as patterns of `ignore`.
+    is taken in the fastest precision that the runtime has (f32 or bf16) and whose results are as near to f32's as int8's.
+    A report without layers is a model left in float. `report["speed"]["layers"]` names what was returned, as patterns of
+    `ignore`.
     """
     if target not in deploy.onnx_runtimes():
         raise RecipeError(
@@ -63,7 +66,7 @@ def quantize_where_faster(
 
         def share(candidate: QuantizedModel) -> float:
             file = candidate.export(folder / "int8.onnx")
-            return slowest_share(floats, file, inputs, target=target, threads=threads, rounds=rounds)
+            return slowest_share(floats, file, batches, inputs, target=target, threads=threads, rounds=rounds)
 
         whole = made(())
         tried = {"nothing": share(whole)}
@@ -95,15 +98,31 @@ def kinds(quantized: QuantizedModel) -> dict[str, list[str]]:
 
 
 def slowest_share(
-    floats: Path, file: Path, inputs: Any, *, target: str, threads: int | None = None, rounds: int = ROUNDS
+    floats: Path,
+    file: Path,
+    batches: list[Any] | None,
+    inputs: Any,
+    *,
+    target: str,
+    threads: int | None = None,
+    rounds: int = ROUNDS,
 ) -> float:
-    """Time of a file over that of the float file, in the float precision that leaves it the least advantage."""
-    trial = deploy.load(file, runtime=target, threads=threads)
-    shares = []
-    for precision in deploy.registry.get(target).build.precisions(floats):
-        original = deploy.load(floats, runtime=target, precision=precision, threads=threads)
-        shares.append(measure.in_turns(lambda: original(inputs), lambda: trial(inputs), rounds))  # noqa: B023
-    return max(shares)
+    """Time of a file over that of the float file, in the float precision that leaves it the least advantage.
+
+    How near results are is measured on the batches; without any on `inputs`, which are timed.
+    """
+    session = deploy.load(floats, runtime=target, threads=threads)
+    timed = feeds(inputs, session.inputs)
+    return compare_speed(
+        floats,
+        None,
+        file,
+        [timed] if batches is None else checked_batches(batches, session),
+        target=target,
+        threads=threads,
+        timed=timed,
+        rounds=rounds,
+    ).ratio
 
 
 def _notes(kept: str, tried: dict[str, float], target: str) -> list[str]:

@@ -53,8 +53,10 @@ def compare_speed(
     *,
     target: str,
     threads: int | None,
+    timed: Feeds | None = None,
+    rounds: int = ROUNDS,
 ) -> Timing:
-    """Time one sample, or one batch where the file fixes its size.
+    """Time `timed`; by default one sample, or one batch where the file fixes its size.
 
     A float baseline is the source; the simplified file without quantizers, so that no gain of simplifying is one of
     int8; and the source in bfloat16 where the runtime offers it, if its results are as near to float32's as int8's.
@@ -70,9 +72,9 @@ def compare_speed(
         session = deploy.load(source, runtime=target, precision=precision, threads=threads)
         if output_sqnr(exact, session, batches) >= bound:
             floats[precision] = session
-    feeds = one_sample(batches[0], exact)
+    feeds = one_sample(batches[0], exact) if timed is None else timed
     call = _call(int8, feeds)
-    turns = {name: measure.both_in_turns(_call(item, feeds), call, ROUNDS) for name, item in floats.items()}
+    turns = {name: measure.both_in_turns(_call(item, feeds), call, rounds) for name, item in floats.items()}
     hardest = max(turns, key=lambda name: turns[name].ratio)
     return Timing(
         runtime=target,
