@@ -83,6 +83,7 @@ def test_learned_steps_are_those_of_the_cpu():
         torch.testing.assert_close(here, there)
 
 
+@pytest.mark.filterwarnings("ignore")  # the compiler's advice on TensorFloat32
 @pytest.mark.parametrize("compiled", [False, True])
 def test_pytorch_runs_there(compiled):
     model, inputs = Net().eval(), torch.randn(4, 3, 8, 8)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from lianzhi.artifact.layout import (
 )
 from lianzhi.artifact.reading import digest, load
 from lianzhi.errors import ArtifactError, GraphError
-from lianzhi.graph import Graph, TracedModule, are_tokens, capture, get_tensor, in_eval
+from lianzhi.graph import Graph, TracedModule, are_tokens, capture, get_tensor, in_eval, moved, on_cpu
 from lianzhi.graph.deserialize import TEMPORARY
 from lianzhi.graph.serialize import from_json, tensor_kinds, to_json
 
@@ -197,12 +196,7 @@ def _tensors(module: nn.Module, kinds: dict[str, str]) -> tuple[dict[str, Tensor
 
 def _on_cpu(model: nn.Module, example_inputs: Any) -> tuple[nn.Module, Any]:
     """The model and its inputs on the CPU; a model that is elsewhere is copied."""
-    inputs = pytree.tree_map(
-        lambda value: value.cpu() if isinstance(value, Tensor) else value, example_inputs
-    )
-    if all(tensor.device.type == "cpu" for tensor in (*model.parameters(), *model.buffers())):
-        return model, inputs
-    return copy.deepcopy(model).cpu(), inputs
+    return on_cpu(model), moved(example_inputs, torch.device("cpu"))
 
 
 def _outputs(model: nn.Module, example_inputs: Any) -> list[Any]:

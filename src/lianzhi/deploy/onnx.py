@@ -15,7 +15,7 @@ from torch import nn
 from lianzhi.deploy.exporter import parse_functions_once
 from lianzhi.deploy.simplify import pool_globally
 from lianzhi.errors import ArtifactError, GraphError
-from lianzhi.graph import Graph, are_tokens, capture
+from lianzhi.graph import Graph, are_tokens, capture, moved, on_cpu
 from lianzhi.graph.trace import quiet
 
 OPSET = 18
@@ -37,6 +37,7 @@ def export_onnx(
     1.9 GB, beyond it in ``<name>.data`` beside it. The file appears under its name when it is complete.
     """
     tokens = dynamic_batch and are_tokens(example_inputs)
+    model, example_inputs = on_cpu(model), moved(example_inputs, torch.device("cpu"))
     return write_onnx(
         to_proto(capture(model, example_inputs, dynamic_batch=dynamic_batch, dynamic_length=tokens)), path
     )

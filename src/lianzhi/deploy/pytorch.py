@@ -47,6 +47,9 @@ class PyTorchSession(Session):
     ) -> None:
         name = "torch.compile" if compiled else "pytorch"
         super().__init__(runtime=name, precision="f32", threads=threads, inputs=(), outputs=())
+        home = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
+        if device is None and home.type != "cpu":
+            device = str(home)
         self.module = module if device is None else module.to(device)
         self.function: Any = torch.compile(self.module) if compiled else self.module
         self.device = device

@@ -5,6 +5,7 @@ from lianzhi.graph.groups import Group, Groups, channel_groups
 from lianzhi.graph.macs import layers, macs, node_macs
 from lianzhi.graph.mode import in_eval
 from lianzhi.graph.module import TracedModule, get_tensor, replace_tensor
+from lianzhi.graph.place import device_of, moved, on_cpu
 from lianzhi.graph.tokens import are_tokens
 from lianzhi.graph.trace import Graph, capture, shape_of, split_inputs
 
@@ -16,12 +17,15 @@ __all__ = [
     "are_tokens",
     "capture",
     "channel_groups",
+    "device_of",
     "fingerprint",
     "get_tensor",
     "in_eval",
     "layers",
     "macs",
+    "moved",
     "node_macs",
+    "on_cpu",
     "replace_tensor",
     "shape_of",
     "split_inputs",

@@ -26,6 +26,7 @@ from torch.utils import _pytree as pytree
 from lianzhi.errors import GraphError
 from lianzhi.graph.mode import in_eval
 from lianzhi.graph.module import TracedModule, adopt, get_tensor, put_constant
+from lianzhi.graph.place import device_of, moved
 
 Inputs = Any  # a tensor, a tuple of tensors, or a dict of keyword tensors
 _OURS = Path(__file__).resolve().parent.parent
@@ -96,7 +97,7 @@ def capture(
     >>> [node.target.__name__ for node in graph.nodes if node.op == "call_function"]
     ['linear.default', 'relu.default']
 
-    With `dynamic_batch` the first dimension of every input is free; where a model fixes it, it is traced
+    Inputs are taken to where the model is. With `dynamic_batch` the first dimension of every input is free; where a model fixes it, it is traced
     with the batch of the example inputs. With `dynamic_length`, for inputs of tokens of shape (batch, tokens), the
     second dimension is free too. Raises `GraphError` that names the line of the model's code which
     cannot be captured, or a model that fixes the length.
@@ -122,6 +123,8 @@ def capture(
                 f"the model's '{name}' has a shape and no values (device meta); give it its weights first, as with "
                 f"model.to_empty(device='cpu') and model.load_state_dict(…)"
             )
+    if device_of(model).type != "cpu":
+        args, kwargs = moved((args, kwargs), device_of(model))
     if dynamic_length:
         args, kwargs = _two_long((args, kwargs))
     with in_eval(model):

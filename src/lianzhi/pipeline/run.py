@@ -20,7 +20,7 @@ from torch import nn
 from lianzhi import deploy, files, measure, models, train
 from lianzhi.config import Config
 from lianzhi.errors import GraphError, RecipeError
-from lianzhi.graph import fingerprint
+from lianzhi.graph import device_of, fingerprint
 from lianzhi.pipeline import finish
 from lianzhi.pipeline.checks import check
 from lianzhi.pipeline.choose import candidates, choose
@@ -91,6 +91,8 @@ def run(
     store = Store(Path(output).expanduser())
     store.check(resume=resume, force=force)
     this = Run(recipe, task, store, progress=progress, rank=rank, world=world)
+    if device_of(model).type != "cpu":
+        model = _copied(model).cpu()
     check(this, model)
     student = _copied(model)
     finished = resume and store.finished()

@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from lianzhi.errors import DataError, GraphError
-from lianzhi.graph import Graph, Group, Groups, capture, shape_of, split_inputs
+from lianzhi.graph import Graph, Group, Groups, capture, device_of, moved, shape_of, split_inputs
 from lianzhi.graph.labels import core, varying_dims
 from lianzhi.graph.rules import OUT
 from lianzhi.prune import calibration
@@ -162,9 +162,9 @@ def collect(
                 [old + new for old, new in zip(sums[key], parts, strict=True)] if key in sums else parts
             )
 
-    samples, device, graphs = 0, calibration.device_of(graph), _Captures(graph, example_inputs)
+    samples, device, graphs = 0, device_of(graph.module), _Captures(graph, example_inputs)
     for index, inputs, _ in calibration.read(batches, example_inputs):
-        placed = calibration.on_device(inputs, device)
+        placed = moved(inputs, device)
         args, kwargs = split_inputs(placed)
         size = calibration.batch_size(inputs)
         runner = _Recorder(graphs(placed), see, everything)

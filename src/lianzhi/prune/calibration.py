@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lianzhi.errors import DataError, RecipeError
-from lianzhi.graph import Graph
 
 
 def read(calibration: Iterable[Any], example_inputs: Any) -> Iterator[tuple[int, Any, Any]]:
@@ -72,17 +70,3 @@ def sample(value: Any, index: int, count: int) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(sample(item, index, count) for item in value)
     return value
-
-
-def on_device(value: Any, device: torch.device) -> Any:
-    """Tensors of a batch where the model is."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: on_device(item, device) for key, item in value.items()}
-    return tuple(on_device(item, device) for item in value) if isinstance(value, (tuple, list)) else value
-
-
-def device_of(graph: Graph) -> torch.device:
-    """Where the model's first tensor is."""
-    return next((parameter.device for parameter in graph.module.parameters()), torch.device("cpu"))

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lianzhi.errors import DataError, RecipeError
-from lianzhi.graph import Graph, Group, Groups, in_eval, split_inputs
+from lianzhi.graph import Graph, Group, Groups, device_of, in_eval, moved, split_inputs
 from lianzhi.graph.labels import Slot
 from lianzhi.prune import calibration
 
@@ -77,11 +77,11 @@ def first_order(
 ) -> dict[str, BySlot]:
     """Σ w·∂L/∂w of each unit, tensor by tensor: (batches, units) by group and slot."""
     derivative = _Derivative(graph, groups, loss)
-    device = calibration.device_of(graph)
+    device = device_of(graph.module)
     rows: dict[tuple[str, Slot], list[Tensor]] = {}
     for index, inputs, labels in calibration.read(batches, example_inputs):
         _require_labels(index, labels)
-        grads = derivative(index, *calibration.on_device((inputs, labels), device))
+        grads = derivative(index, *moved((inputs, labels), device))
         products = {name: derivative.tensors[name].detach() * grad for name, grad in grads.items()}
         for group in groups.groups:
             for slot in group.members:
@@ -97,13 +97,13 @@ def second_order(
 ) -> dict[str, BySlot]:
     """Σ h·w² of each unit, tensor by tensor: (units,) by group and slot. One backward pass a sample."""
     derivative = _Derivative(graph, groups, loss)
-    device = calibration.device_of(graph)
+    device = device_of(graph.module)
     squares: dict[str, Tensor] = {}
     samples = 0
     for index, inputs, labels in calibration.read(batches, example_inputs):
         _require_labels(index, labels)
         count = calibration.batch_size(inputs)
-        whole = calibration.on_device((inputs, labels), device)
+        whole = moved((inputs, labels), device)
         for place in range(count):
             one = calibration.sample(whole, place, count)
             for name, grad in derivative(index, *one).items():

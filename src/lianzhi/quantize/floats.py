@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lianzhi.graph import TracedModule, are_tokens, capture
+from lianzhi.graph import TracedModule, are_tokens, capture, on_cpu
 from lianzhi.quantize.batches import samples
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches
@@ -37,7 +37,7 @@ def float_model(
 ) -> QuantizedModel:
     """The model with its norms folded and weights of this type."""
     start = time.perf_counter()
-    graph = capture(model, example_inputs, dynamic_length=are_tokens(example_inputs))
+    graph = capture(on_cpu(model), example_inputs, dynamic_length=are_tokens(example_inputs))
     example = [*graph.args, *graph.kwargs.values()]
     batches = [example] if calibration is None else calibration_batches(calibration, graph)
     module: TracedModule = copy.deepcopy(graph.module)

@@ -12,7 +12,7 @@ from torch import nn
 
 from lianzhi import measure
 from lianzhi.errors import DataError
-from lianzhi.graph import Graph, TracedModule, are_tokens, capture
+from lianzhi.graph import Graph, TracedModule, are_tokens, capture, on_cpu
 from lianzhi.quantize.batches import parts, samples
 from lianzhi.quantize.control import Origin, control, require_control
 from lianzhi.quantize.floats import float_model
@@ -96,7 +96,7 @@ def quantize(
     chosen = choose(techniques)
     grids = schemes(target, weights, activations, reduce_range=reduce_range, group_size=group_size)
     options = options_of(observer, observer_options)
-    graph = capture(model, example_inputs, dynamic_length=are_tokens(example_inputs))
+    graph = capture(on_cpu(model), example_inputs, dynamic_length=are_tokens(example_inputs))
     batches = _batches(calibration, graph, calibration_table, chosen)
     module: TracedModule = copy.deepcopy(graph.module)
     prepare(module)
