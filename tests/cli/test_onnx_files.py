@@ -132,7 +132,21 @@ def test_a_task_calibrates(source, tmp_path, capsys):
     assert "synthetic's calibration" in result["data"]
 
 
+def test_layers_return_to_float_from_the_command_line(source, tmp_path, capsys):
+    np.savez(tmp_path / "x.npz", x=rng.normal(size=(32, 3, 8, 8)).astype("f"))
+    options = ["--data", tmp_path / "x.npz", "--target", "onnxruntime", "--no-measure", "--max-drop", "0.5"]
+    result = run_json(capsys, "compress", source, *options, "-o", tmp_path / "out")
+    assert result["control"]["met"]
+    assert result["control"]["max_drop"] == 0.5
+    assert result["calibration"] == {"batches": 3, "samples": 24}  # a quarter decides
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["quantization"]["control"] == result["control"]
+    assert main(["compress", str(source), *map(str, options), "-o", str(tmp_path / "again")]) == 0
+    assert "may fall by 0.5: no layer returned" in capsys.readouterr().out
+
+
 BAD = {
+    "max_drop: -1.0 must be 0 or more": ["--data", "IMAGES", "--input", "3x8x8", "--max-drop", "-1"],
     "needs calibration data": [],
     "--input": ["--data", "IMAGES"],
     "no such folder": ["--data", "absent"],
@@ -173,6 +187,8 @@ def test_damaged_data_are_a_2(source, tmp_path, capsys, content, message):
 def test_options_of_files_are_refused_with_a_recipe(tmp_path, capsys):
     result = run_json(capsys, "compress", tmp_path / "r.yaml", "--target", "openvino", "--batch", "3", code=2)
     assert "--target, --batch is for an .onnx file" in result["error"]
+    result = run_json(capsys, "compress", tmp_path / "r.yaml", "--max-drop", "0", code=2)
+    assert "--max-drop is for an .onnx file" in result["error"]
 
 
 def test_nothing_is_unpickled(source, tmp_path, capsys):

@@ -61,6 +61,13 @@ def command(
         str | None,
         typer.Option("--observer", help="Of an .onnx file: minmax, percentile, entropy, … (default: mse)."),
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            help="Of an .onnx file: layers go back to float until it agrees with float on 1 less this (0.01: 99 %).",
+        ),
+    ] = None,
     measure: Annotated[
         bool,
         typer.Option("--measure/--no-measure", help="Keep int8 only where it is faster than float here."),
@@ -89,6 +96,7 @@ def command(
     }
     reading |= {"--ignore": ignore, "--observer": observer}
     of_files = {"--target": target, "--data": data, "--task": task, "--threads": threads, **reading}
+    of_files["--max-drop"] = max_drop is not None
     if Path(recipe).suffix.lower() != ".onnx":
         refuse(
             {**of_files, "--no-measure": not measure},
@@ -116,6 +124,7 @@ def command(
             mean=common.numbers(mean, "--mean") if mean else None,
             std=common.numbers(std, "--std") if std else None,
         ),
+        max_drop=max_drop,
         threads=threads,
         force=force,
         dry_run=dry_run,

@@ -43,6 +43,7 @@ def compress_onnx(
     task: str | None = None,
     task_options: dict[str, Any] | None = None,
     options: DataOptions | None = None,
+    max_drop: float | None = None,
     threads: int | None = None,
     force: bool = False,
     dry_run: bool = False,
@@ -52,7 +53,10 @@ def compress_onnx(
 ) -> OnnxResult:
     """Quantize `source` into the folder `output`; with target ``auto`` for the fastest runtime that is installed.
 
-    For ``tensorrt`` a calibration cache is written beside the file. Raises `RecipeError` where data or output are not given, and what `quantize.quantize_onnx` raises.
+    For ``tensorrt`` a calibration cache is written beside the file. With `max_drop` layers return to float until the
+    file agrees with the float file on held-out calibration data.
+
+    Raises `RecipeError` where data or output are not given, and what `quantize.quantize_onnx` raises.
     """
     if data is None and task is None:
         raise RecipeError(
@@ -78,7 +82,7 @@ def compress_onnx(
                 Path(folder) / f"{name}.onnx",
                 quantize.quantize_onnx(
                     source, calibration.batches, target=name, output=Path(folder) / f"{name}.onnx",
-                    measure=timed, threads=threads, ignore=ignore, observer=observer,
+                    measure=timed, max_drop=max_drop, threads=threads, ignore=ignore, observer=observer,
                 ),
             )
             for name in names

@@ -18,6 +18,8 @@ from lianzhi import deploy
 from lianzhi.deploy.session import Session, feeds
 from lianzhi.errors import DataError
 from lianzhi.quantize.observers import Statistics
+from lianzhi.quantize.onnx_files.flat import told_apart
+from lianzhi.quantize.onnx_files.net import Net
 from lianzhi.tasks import Batch
 
 Feeds = dict[str, np.ndarray]
@@ -60,34 +62,40 @@ def checked_batches(calibration: Iterable[Any], session: Session) -> list[Feeds]
 
 
 def observe(proto: Any, names: list[str], batches: list[Feeds], *, histogram: bool) -> dict[str, Statistics]:
-    """Statistics of these values of a model over all batches."""
+    """Statistics of these values of a model over all batches, of the part that their readers tell apart."""
+    net = Net(proto)
+    parts = {name: told_apart(net, name) for name in names}
     seen = {name: Statistics() for name in names}
     with watched(proto, names) as run:
         for index, batch in enumerate(batches):
             for name, values in run(batch, index):
-                seen[name].add_range(values)
-                low, high = seen[name].batches[-1]
-                if not (low > -float("inf") and high < float("inf")):
+                if not values.isfinite().all():
                     raise DataError(
                         f"the model's own values are not finite on calibration batch {index}, first at '{name}'; "
                         f"check the weights, and that the data are preprocessed as in training"
                     )
+                seen[name].add_range(values.clamp(*parts[name]))
         for index, batch in enumerate(batches if histogram else []):
             for name, values in run(batch, index):
-                seen[name].add_counts(values)
+                seen[name].add_counts(values.clamp(*parts[name]))
     return {name: statistics for name, statistics in seen.items() if statistics.batches}
 
 
 @contextmanager
-def watched(proto: Any, names: list[str]) -> Iterator[Any]:
-    """A function of feeds that yields each of these values by name, computed by ONNX Runtime."""
+def watched(proto: Any, names: list[str], *, alone: bool = False) -> Iterator[Any]:
+    """A function of feeds that yields each of these values by name, computed by ONNX Runtime.
+
+    With `alone` the model's own results are not computed, nor what only they need.
+    """
     import onnx
 
     model = onnx.ModelProto()
     model.CopyFrom(proto)
     given = {item.name for item in model.graph.input}
+    known = {item.name: item for item in (*model.graph.value_info, *model.graph.output)}
+    if alone:
+        del model.graph.output[:]
     present = {item.name for item in model.graph.output}
-    known = {item.name: item for item in model.graph.value_info}
     for name in names:
         if name not in given | present:
             empty = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)

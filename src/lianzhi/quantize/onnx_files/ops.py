@@ -37,7 +37,10 @@ _ONNX: list[tuple[set[Any], frozenset[str]]] = [
 
 @dataclass(frozen=True)
 class OnnxRules:
-    """A target's `Rules` for files, of the same names. `least`: sides below it are no faster in int8; 0: they are."""
+    """A target's `Rules` for files, of the same names. `least`: sides below it are no faster in int8; 0: they are.
+
+    `activates_in_float`: activations other than clamps are computed in float, with quantizers on both sides.
+    """
 
     weighted: frozenset[str]
     output_of: frozenset[str]
@@ -47,6 +50,7 @@ class OnnxRules:
     adds_outside: bool
     concats_share: bool
     least: int
+    activates_in_float: bool
 
 
 def rules_for(target: str) -> OnnxRules:
@@ -69,4 +73,5 @@ def rules_for(target: str) -> OnnxRules:
         adds_outside=rules.adds_outside,
         concats_share=rules.concats_share,
         least=LEAST if rules.obstacle is not None else 0,
+        activates_in_float=target == "onnxruntime",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from lianzhi.errors import RecipeError, did_you_mean
@@ -19,12 +19,16 @@ PARTS: dict[str, frozenset[str]] = {
 FLOAT = "none"
 
 
-def skipper(ops: frozenset[str], ignore: Sequence[str]) -> Callable[[Any], str]:
+def skipper(
+    ops: frozenset[str], ignore: Sequence[str], returned: Collection[str] = ()
+) -> Callable[[Any], str]:
     """Why a node stays float in this attempt, or ""."""
 
     def skipped(node: Any) -> str:
         if any(fnmatch.fnmatchcase(label(node), pattern) for pattern in ignore):
             return "ignored, as asked"
+        if label(node) in returned:
+            return "accuracy control"
         return "" if node.op_type in ops else "int8 with it was slower than float"
 
     return skipped

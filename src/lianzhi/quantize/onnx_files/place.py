@@ -56,6 +56,7 @@ def place(net: Net, rules: Rules, skipped: Callable[[Any], str]) -> FilePlacemen
             result.left.append((label(node), reason))
         elif node.op_type in rules.weighted:
             reason = _obstacle(net, node) or skipped(node) or too_small(net, node, rules.least)
+            reason = reason or between_floats(net, node, rules)
             if reason:
                 result.left.append((label(node), reason))
                 continue
@@ -140,6 +141,30 @@ def too_small(net: Net, node: Any, least: int) -> str:
     if node.input[0] not in net.inputs and min(sides) < least:
         return f"a convolution of fewer than {least} channels ({sides[1]} to {sides[0]}) is no faster in int8"
     return ""
+
+
+def between_floats(net: Net, node: Any, rules: Rules) -> str:
+    """Why a depthwise convolution is no faster in int8 where what stands on both sides computes in float, or "".
+
+    It costs no more than the two quantizers that it would have to itself.
+    """
+    if node.op_type not in CONVOLUTIONS or attribute(node, "group", 1) == 1 or not rules.activates_in_float:
+        return ""
+    maker = net.makers.get(node.input[0])
+    readers = net.readers.get(tail(net, node.output[0]), [])
+    sides = [maker, *readers] if maker is not None and readers else []
+    if net.array(node.input[1]).shape[1] != 1 or not sides:  # type: ignore[union-attr]
+        return ""
+    if any(_in_integers(net, side, rules) for side in sides):
+        return ""
+    return "a depthwise convolution between activations that compute in float is no faster in int8"
+
+
+def _in_integers(net: Net, node: Any, rules: Rules) -> bool:
+    """Whether an op may compute in integers, or hand on those of another."""
+    if node.op_type in rules.weighted | CLAMPS or moves(net, node, rules):
+        return True
+    return node.op_type in rules.elementwise and bool(_operands(net, node))
 
 
 def _never(node: Any, rules: Rules) -> str:

@@ -24,6 +24,8 @@ def report_table(report: dict[str, Any]) -> str:
                 f"{item['quantized']:<20} {item['int8_ms']:9.3f} ms int8, {item['float_ms']:9.3f} ms {item['baseline']}: "
                 f"{item['ratio']:.2f}x the time ({item['threads']} threads)"
             )
+    if "control" in report:
+        lines.append(_control(report["control"]))
     if report.get("reason"):
         lines.append(report["reason"])
     if "output_sqnr_db" in report:
@@ -41,3 +43,15 @@ def report_table(report: dict[str, Any]) -> str:
         lines.append(f"left float: {len(report['left_float']) - SHOWN} more; --json has all of them")
     lines += [f"lint: {finding}" for finding in report["lint"]]
     return "\n".join([*lines, *(f"note: {note}" for note in report["notes"])])
+
+
+def _control(record: dict[str, Any]) -> str:
+    """What accuracy control measured and did."""
+    values = record["accuracy"]
+    line = f"{record['metric']}: {values['quantized']:.4f}, of float {values['float']:.4f}"
+    if record["max_drop"] is None:
+        return line
+    returned = (
+        f"{len(record['returned'])} layers returned to float" if record["returned"] else "no layer returned"
+    )
+    return f"{line}; may fall by {record['max_drop']:g}: {returned}"
