@@ -9,7 +9,7 @@ lifts values over the clamp that ought to stay under it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -89,25 +89,38 @@ def bias_correction(
     >>> bias_correction([exact], [rounded], clamp=lambda values: values.clamp(0, 6))  # of 4
     tensor([2.])
     """
-    pairs = list(zip(expected, found, strict=True))
-    others = [dim for dim in range(found[0].dim()) if dim != axis % found[0].dim()]
-    count = sum(exact.numel() // exact.shape[axis] for exact, _ in pairs)
-    shape = [-1 if dim not in others else 1 for dim in range(found[0].dim())]
-    mean = torch.stack([(exact - rounded).double().sum(others) for exact, rounded in pairs]).sum(0) / count
-    mean = mean.float()
+    axis %= found[0].dim()
+    count = sum(exact.numel() // exact.shape[axis] for exact in expected)
+    differences = (exact - rounded for exact, rounded in zip(expected, found, strict=True))
+    mean = (_by_channel(differences, axis, lambda item, dims: item.sum(dims).double()) / count).float()
     if clamp is None:
         return mean
 
     def error(share: float) -> Tensor:
-        shift = share * mean.view(shape)
-        wrong = ((clamp(rounded + shift) - target) for rounded, target in zip(found, targets, strict=True))
-        return torch.stack([torch.linalg.vector_norm(item, dim=others).double() ** 2 for item in wrong]).sum(
-            0
-        )
+        shift = along(share * mean, found[0], axis)
+        wrong = (clamp(rounded + shift) - target for rounded, target in zip(found, targets, strict=True))
+        return _by_channel(wrong, axis, _squares)
 
     targets = [clamp(exact) for exact in expected]
     errors = torch.stack([error(share) for share in SHARES])
     return mean * torch.tensor(SHARES)[errors.argmin(0)]
+
+
+def _by_channel(items: Iterable[Tensor], axis: int, reduce: Callable[[Tensor, list[int]], Tensor]) -> Tensor:
+    """The sum over all that is not the channel, in float64: first over what lies behind it, which is one run of memory."""
+    total: Tensor | None = None
+    for item in items:
+        before, behind = list(range(axis)), list(range(axis + 1, item.dim()))
+        part = reduce(item, behind or before)
+        part = part.sum(before) if behind and before else part
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def _squares(values: Tensor, dims: list[int]) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(values, dim=dims)
+    return norm.double().square()
 
 
 def clamp_after(node: fx.Node) -> Clamp | None:
