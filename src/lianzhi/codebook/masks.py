@@ -1,0 +1,172 @@
+"""Pruning of single weights by magnitude (1506.02626), and masks that hold while the model trains.
+
+A removed weight is exactly zero whenever the model runs: its gradient is zero, so that momentum and averages of squares gather
+nothing for it and it has no part in the gradient's norm, and after each update it is set to zero again, whatever the optimizer
+still had in store for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lianzhi.errors import DataError, GraphError, RecipeError
+
+
+def magnitude_mask(tensor: Tensor, sparsity: float) -> Tensor:
+    """Which weights stay when the share `sparsity` of them, the smallest, is removed: bools of the tensor's shape.
+
+    Exactly ``round(sparsity * n)`` are removed; of equal weights the first go first.
+
+    >>> magnitude_mask(torch.tensor([[0.1, -3.0], [2.0, -0.2]]), 0.5)
+    tensor([[False,  True],
+            [ True, False]])
+
+    Raises `RecipeError` for a sparsity that is no share, `DataError` for weights that are NaN.
+    """
+    if not 0 <= sparsity <= 1:
+        raise RecipeError(f"sparsity: {sparsity} is no share of the weights; give one in [0, 1]")
+    return _kept(tensor.detach(), round(sparsity * tensor.numel()))
+
+
+def threshold_mask(tensor: Tensor, quality: float) -> Tensor:
+    """Which weights are larger than `quality` times the standard deviation of the non-zero ones.
+
+    >>> threshold_mask(torch.tensor([1.0, -1.0, 0.5, 3.0]), 0.7)
+    tensor([False, False, False,  True])
+
+    Raises `RecipeError` for a negative quality.
+    """
+    if not quality >= 0:
+        raise RecipeError(
+            f"quality: {quality} is below 0; it is a multiple of the standard deviation, such as 0.7"
+        )
+    weight = tensor.detach().float()
+    some = weight[weight != 0]
+    deviation = some.double().std(correction=0) if len(some) else torch.zeros((), dtype=torch.float64)
+    return weight.abs() > quality * deviation
+
+
+def global_masks(tensors: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+    """Masks by one threshold for all tensors: the share `sparsity` of all weights, the smallest, is removed.
+
+    >>> found = global_masks({"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([[3.0, 4.0]])}, 0.5)
+    >>> {name: mask.tolist() for name, mask in found.items()}
+    {'a': [False, False], 'b': [[True, True]]}
+    """
+    flat = torch.cat([tensor.detach().flatten() for tensor in tensors.values()])
+    parts = magnitude_mask(flat, sparsity).split([tensor.numel() for tensor in tensors.values()])
+    return {name: part.view(tensors[name].shape) for name, part in zip(tensors, parts, strict=True)}
+
+
+def weights_of(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that Deep Compression prunes and shares: floating parameters with two or more dimensions.
+
+    >>> list(weights_of(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2))))
+    ['0.weight', '2.weight']
+    """
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.dim() >= 2 and parameter.is_floating_point()
+    }
+
+
+class Masks:
+    """Masks on parameters of a model, by name, which hold until `release`.
+
+    >>> net = nn.Linear(4, 2)
+    >>> masks = Masks(net, {"weight": magnitude_mask(net.weight, 0.5)})
+    >>> int((net.weight == 0).sum()), masks.kept
+    (4, {'weight': 4})
+
+    Give `apply_` to a training loop, which calls it after each update: ``train.fit(…, after_step=masks.apply_)``.
+
+    Raises `GraphError` for a name that is no parameter, or another shape.
+    """
+
+    def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        for name, mask in masks.items():
+            if name not in parameters:
+                raise GraphError(
+                    f"masks: '{name}' is no parameter of the model; known: {', '.join(list(parameters)[:5])}, …"
+                )
+            if parameters[name].shape != mask.shape or mask.dtype != torch.bool:
+                raise GraphError(
+                    f"masks: the mask of '{name}' is {mask.dtype} of shape {tuple(mask.shape)}, and the parameter has "
+                    f"shape {tuple(parameters[name].shape)}; give bools of that shape"
+                )
+        self.masks = dict(masks)
+        self._handles: list[RemovableHandle] = []
+        self.apply_(model)
+        for name, parameter in parameters.items():
+            if name in masks and parameter.requires_grad:
+                self._handles.append(
+                    parameter.register_hook(lambda gradient, name=name: self._of_kept(gradient, name))
+                )
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """How many weights of each parameter stay."""
+        return {name: int(mask.sum()) for name, mask in self.masks.items()}
+
+    @torch.no_grad()
+    def apply_(self, model: nn.Module) -> None:
+        """Set the removed weights to zero, with the device and the memory format that they have now."""
+        for name in self.masks:
+            parameter = model.get_parameter(name)
+            parameter.masked_fill_(~self._on(name, parameter.device), 0.0)
+
+    def release(self) -> None:
+        """Let gradients through again."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _of_kept(self, gradient: Tensor, name: str) -> Tensor:
+        # not multiplied: an infinite gradient times zero is no number
+        return gradient.masked_fill(~self._on(name, gradient.device), 0.0)
+
+    def _on(self, name: str, device: torch.device) -> Tensor:
+        if self.masks[name].device != device:
+            self.masks[name] = self.masks[name].to(device)
+        return self.masks[name]
+
+
+def held(model: nn.Module) -> Masks:
+    """Masks that keep what is zero now: the zeros of all weights.
+
+    >>> net = nn.Linear(3, 1, bias=False)
+    >>> _ = net.weight.data.copy_(torch.tensor([[0.0, 1.0, 2.0]]))
+    >>> held(net).kept
+    {'weight': 2}
+    """
+    return Masks(model, {name: weight.detach() != 0 for name, weight in weights_of(model).items()})
+
+
+def _kept(tensor: Tensor, gone: int) -> Tensor:
+    """All but the `gone` smallest magnitudes."""
+    if not gone:
+        return torch.ones_like(tensor, dtype=torch.bool)
+    size = tensor.abs().float().contiguous()
+    if not bool(size.isfinite().all()):
+        raise DataError("magnitude_mask: weights are NaN or infinite; give weights that are numbers")
+    limit = _smallest(size.flatten(), gone)
+    kept = size > limit
+    equal = (size == limit).flatten().nonzero().flatten()
+    spared = int(size.numel() - kept.sum()) - gone  # of those equal to the limit, the last ones stay
+    kept.view(-1)[equal[len(equal) - spared :]] = True
+    return kept
+
+
+def _smallest(values: Tensor, rank: int) -> Tensor:
+    """The value of a rank, counted from 1, in sorted order."""
+    if values.device.type != "cpu":
+        return values.sort().values[rank - 1]
+    part = values.numpy().copy()
+    part.partition(rank - 1)
+    return torch.tensor(part[rank - 1])

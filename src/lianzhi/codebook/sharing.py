@@ -1,0 +1,201 @@
+"""Weight sharing (1510.00149, section 3): the weights of a layer take few values, and training moves those values.
+
+`share_values` is the function: k-means on what is not zero. `share` puts it into a model: what an optimizer sees of a layer is
+its codebook, so that a centroid's gradient is the sum of its weights' and all state of the optimizer is a centroid's. `bake`
+gives the ordinary model back, whose weights are values of the codebooks to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from lianzhi.codebook.kmeans import assign, cluster
+from lianzhi.codebook.lookup import lookup, rows_by_code
+from lianzhi.codebook.masks import weights_of
+from lianzhi.errors import DataError, GraphError, RecipeError
+
+MOST_BITS = 16
+PART = 2**22  # weights that get their codes at a time
+
+
+def share_values(
+    tensor: Tensor, bits: int, *, init: str = "linear", groups: int = 1, seed: int = 0
+) -> Tensor:
+    """The tensor with each weight that is not zero replaced by its centroid: zero and at most ``2**bits - 1`` values.
+
+    >>> share_values(torch.tensor([[0.0, 1.0, 1.2], [5.0, 5.2, 9.0]]), 2)
+    tensor([[0.0000, 1.1000, 1.1000],
+            [5.1000, 5.1000, 9.0000]])
+
+    `groups` cuts the output channels (the first dimension) into so many runs, each with a codebook of its own. `init` and
+    `seed` are those of `kmeans.cluster`.
+
+    Raises `RecipeError` for bits outside of 1 to 16 or more groups than channels, `DataError` for a tensor that is not
+    floating, or not finite.
+    """
+    centroids, codes = codebook(tensor, bits, init=init, groups=groups, seed=seed)
+    values = torch.cat([centroids.new_zeros(1), centroids])
+    return values.index_select(0, codes.view(-1)).view(codes.shape)
+
+
+def codebook(
+    tensor: Tensor, bits: int, *, init: str = "linear", groups: int = 1, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """The centroids of all groups, one after the other, and the codes: int32, 0 for zero, i for the i-th centroid from 1.
+
+    >>> centroids, codes = codebook(torch.tensor([[0.0, 1.0], [5.0, 5.2]]), 2, groups=2)
+    >>> centroids, codes.tolist()
+    (tensor([1.0000, 5.0000, 5.2000]), [[0, 1], [2, 3]])
+    """
+    if not tensor.is_floating_point():
+        raise DataError(f"sharing: the weights are {tensor.dtype}; only floating ones are shared")
+    if not 1 <= bits <= MOST_BITS:
+        raise RecipeError(f"bits: {bits}; give 1 to {MOST_BITS} bits a code")
+    rows = tensor.shape[0] if tensor.dim() else 1
+    if not 1 <= groups <= max(1, rows):
+        raise RecipeError(
+            f"groups: {groups} for a tensor of shape {tuple(tensor.shape)}; give 1 to {max(1, rows)}"
+        )
+    found, codes, count = [], [], 0
+    for part in tensor.detach().tensor_split(groups) if groups > 1 else [tensor.detach()]:
+        flat = part.flatten()
+        centroids = cluster(flat[flat != 0], 2**bits - 1, init=init, seed=seed)
+        codes.append(torch.cat([_codes(piece, centroids, count) for piece in flat.split(PART)]))
+        found.append(centroids.to(tensor.dtype))
+        count += len(centroids)
+    return torch.cat(found), torch.cat(codes).view(tensor.shape)
+
+
+def _codes(flat: Tensor, centroids: Tensor, before: int) -> Tensor:
+    if not len(centroids):
+        return torch.zeros(flat.shape, dtype=torch.int32, device=flat.device)
+    return torch.where(flat == 0, 0, assign(flat, centroids) + (before + 1)).int()
+
+
+class Codebook(nn.Module):
+    """The parametrization of a shared weight: from centroids to weights. Its codes are buffers, so that checkpoints hold them."""
+
+    codes: Tensor
+
+    def __init__(self, centroids: Tensor, codes: Tensor) -> None:
+        super().__init__()
+        self.start = centroids
+        self.register_buffer("codes", codes)
+        self.depth = 0
+        for table in rows_by_code(codes, len(centroids)):
+            self.register_buffer(f"rows_{self.depth}", table)
+            self.depth += 1
+
+    def forward(self, centroids: Tensor) -> Tensor:
+        return lookup(
+            centroids, self.codes, [self.get_buffer(f"rows_{index}") for index in range(self.depth)]
+        )
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """The centroids that training begins with."""
+        return self.start
+
+
+def share(
+    model: nn.Module,
+    bits: int | Mapping[str, int],
+    *,
+    init: str = "linear",
+    groups: int = 1,
+    seed: int = 0,
+) -> dict[str, int]:
+    """Share the weights of a model in place: its optimizer sees codebooks from now on. Returns the bits of each weight.
+
+    >>> net = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> share(net, 2)
+    {'0.weight': 2, '2.weight': 2}
+    >>> [tuple(parameter.shape) for parameter in net.parameters()], len(net[0].weight.unique()) <= 3
+    ([(4,), (3,), (2,), (3,)], True)
+    >>> [name for name, _ in bake(net).named_parameters()]
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+
+    `bits` is a number for all floating parameters with two or more dimensions, or one for each parameter by name; those
+    that are not named stay as they are. Make the optimizer afterwards.
+
+    Raises `RecipeError` for bits outside of 1 to 16, `GraphError` for a name that is no such parameter, a model that is shared
+    already, and a recurrent layer, whose weights PyTorch's kernels read in a block.
+    """
+    weights = weights_of(model)
+    if is_shared(model):
+        raise GraphError("share: the weights of the model are shared already; bake it first")
+    wanted = dict.fromkeys(weights, bits) if isinstance(bits, int) else dict(bits)
+    unknown = [name for name in wanted if name not in weights]
+    if unknown or not wanted:
+        raise GraphError(
+            f"share: {', '.join(unknown) or 'nothing'} of the model is a floating parameter with two or more dimensions; "
+            f"known: {', '.join(list(weights)[:8]) or 'none'}"
+        )
+    places = {id(weights[name]): name for name in wanted}
+    homes: dict[str, list[tuple[nn.Module, str]]] = {name: [] for name in wanted}
+    for module_name, module in model.named_modules():
+        for own, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in places:
+                if isinstance(module, nn.RNNBase):
+                    raise GraphError(
+                        f"share: '{module_name}' is a recurrent layer, whose weights are kept in a block; leave it out"
+                    )
+                if isinstance(module, parametrize.ParametrizationList) or parametrize.is_parametrized(module):
+                    raise GraphError(
+                        f"share: '{module_name}' has parametrizations; remove them first, or leave it out"
+                    )
+                homes[places[id(parameter)]].append((module, own))
+    shared = {
+        name: codebook(weights[name], number, init=init, groups=min(groups, len(weights[name])), seed=seed)
+        for name, number in wanted.items()
+    }
+    orders = {module: list(module._parameters) for places in homes.values() for module, _ in places}
+    for name, (centroids, codes) in shared.items():
+        _attach(homes[name], Codebook(centroids, codes))
+    for module, order in orders.items():
+        module.parametrizations.order = order
+    return {name: int(number) for name, number in wanted.items()}
+
+
+def _attach(homes: list[tuple[nn.Module, str]], book: Codebook) -> None:
+    """Let all places of one weight read the same codebook."""
+    first: nn.Parameter | None = None
+    for module, name in homes:
+        trains = module.get_parameter(name).requires_grad
+        parametrize.register_parametrization(module, name, book, unsafe=True)
+        listed = module.parametrizations[name]
+        if first is None:
+            first = listed.original
+            first.requires_grad_(trains)
+        else:
+            listed.original = first
+
+
+def is_shared(model: nn.Module) -> bool:
+    """Whether a model's weights are looked up in codebooks."""
+    return any(isinstance(module, Codebook) for module in model.modules())
+
+
+@torch.no_grad()
+def bake(model: nn.Module) -> nn.Module:
+    """Give a shared model its ordinary weights back, in place; they are values of the codebooks to the bit."""
+    made: dict[int, nn.Parameter] = {}
+    for module in [module for module in model.modules() if parametrize.is_parametrized(module)]:
+        listed = module.parametrizations
+        if not isinstance(next(iter(listed.values()))[0], Codebook):
+            continue
+        for name in listed:
+            centroids = listed[name].original
+            if id(centroids) not in made:
+                weight = getattr(module, name).clone()
+                made[id(centroids)] = nn.Parameter(weight, requires_grad=centroids.requires_grad)
+            module._parameters[name] = made[id(centroids)]
+        del module._modules["parametrizations"]
+        # not by remove_parametrizations, which takes the weight from the class that copies of the module have too
+        module.__class__ = type(module).__bases__[0]
+        for name in listed.order:
+            module._parameters[name] = module._parameters.pop(name)
+    return model

@@ -1,0 +1,169 @@
+"""k-means of numbers: closed forms, scikit-learn and brute force as oracles, and properties."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lianzhi.codebook import kmeans
+from lianzhi.codebook.kmeans import assign, boundaries, cluster
+from lianzhi.codebook.optimal import optimal
+from lianzhi.errors import DataError, RecipeError
+
+numbers = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60)
+
+
+def inertia(values: torch.Tensor, centroids: torch.Tensor) -> float:
+    return float((values.double()[:, None] - centroids.double()).square().amin(1).sum())
+
+
+def best_of_all(values: list[float], clusters: int) -> float:
+    """The least error over all ways to cut the sorted values."""
+    data = np.sort(np.array(values, dtype=np.float64))
+    cuts = itertools.combinations(range(1, len(data)), min(clusters, len(data)) - 1)
+    return min(sum(((part - part.mean()) ** 2).sum() for part in np.split(data, list(cut))) for cut in cuts)
+
+
+def test_one_cluster_is_the_mean():
+    values = torch.randn(5000, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(cluster(values, 1), values.double().mean().float()[None])
+
+
+@pytest.mark.parametrize("init", kmeans.INITS)
+def test_well_separated_values_are_found_whatever_the_start(init):
+    values = torch.tensor([0.0, 1.0, 100.0, 101.0, 102.0, 500.0])
+    found = cluster(values, 3, init=init, seed=3)
+    assert len(found) <= 3
+    if init != "random":
+        assert torch.equal(found, torch.tensor([0.5, 101.0, 500.0]))
+
+
+@pytest.mark.parametrize("clusters", [3, 15, 31])
+@pytest.mark.parametrize("init", ["linear", "density"])
+def test_the_error_is_no_larger_than_scikit_learns_from_the_same_start(init, clusters):
+    from sklearn.cluster import KMeans
+
+    values = torch.randn(20_000, generator=torch.Generator().manual_seed(1))
+    start = kmeans.INITS[init](kmeans.Sorted(values), clusters, torch.Generator())
+    peer = KMeans(clusters, init=start.numpy()[:, None], n_init=1, max_iter=300, tol=0)
+    peer.fit(values.double().numpy()[:, None])
+    assert inertia(values, cluster(values, clusters, init=init)) <= peer.inertia_ * (1 + 1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=9), st.integers(1, 5))
+def test_optimal_is_the_best_of_all_cuts(values, clusters):
+    data = torch.tensor(values)
+    best = best_of_all(values, clusters)
+    assert inertia(data, cluster(data, clusters, init="optimal")) <= best * (1 + 1e-5) + 1e-6
+
+
+def test_optimal_of_weighted_values_is_optimal_of_repeated_ones():
+    values, counts = torch.tensor([0.0, 1.0, 3.0, 3.5, 9.0]).double(), torch.tensor([5, 1, 2, 7, 1])
+    repeated = values.repeat_interleave(counts)
+    ours = optimal(values, counts.double(), 3)
+    assert torch.allclose(ours, optimal(repeated, torch.ones(len(repeated)), 3))
+
+
+def test_optimal_of_a_histogram_beats_every_other_start():
+    values = torch.randn(50_000, generator=torch.Generator().manual_seed(2)) ** 3
+    errors = {init: inertia(values, cluster(values, 15, init=init)) for init in kmeans.INITS}
+    assert errors["optimal"] <= min(errors.values()) * (1 + 1e-6), errors
+
+
+@settings(max_examples=100, deadline=None)
+@given(numbers, st.integers(1, 20), st.sampled_from(sorted(kmeans.INITS)))
+def test_centroids_are_sorted_distinct_and_inside(values, clusters, init):
+    data = torch.tensor(values)
+    found = cluster(data, clusters, init=init)
+    assert 1 <= len(found) <= clusters
+    assert found.dtype == torch.float32
+    assert bool((found.diff() > 0).all())
+    assert data.min() <= found[0] <= found[-1] <= data.max()
+
+
+@settings(max_examples=100, deadline=None)
+@given(numbers)
+def test_as_many_clusters_as_values_is_exact(values):
+    data = torch.tensor(values)
+    found = cluster(data, 60)
+    assert torch.equal(found[assign(data, found)], data + 0.0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(numbers, st.integers(2, 12))
+def test_every_value_goes_to_its_nearest_centroid(values, clusters):
+    data = torch.tensor(values)
+    found = cluster(data, clusters)
+    distance = (data.double()[:, None] - found.double()).abs()
+    assert torch.equal(distance.gather(1, assign(data, found)[:, None])[:, 0], distance.amin(1))
+
+
+def test_neighbouring_floats_stay_apart():
+    low = torch.tensor(1.0)
+    high = torch.nextafter(low, torch.tensor(2.0))
+    pair = torch.stack([low, high])
+    assert assign(pair, pair).tolist() == [0, 1]
+    assert boundaries(pair.double()).tolist() == [high.item()]
+
+
+def test_sums_in_blocks_are_the_sums_of_slices():
+    values = torch.randn(10_000, generator=torch.Generator().manual_seed(3))
+    data = kmeans.Sorted(values)
+    index = torch.tensor([0, 1, 1023, 1024, 1025, 5000, 10_000])
+    expected = torch.stack([data.values[:end].double().sum() for end in index])
+    assert torch.allclose(data.sums_before(index)[:, 0], expected, rtol=1e-12, atol=1e-9)
+
+
+def test_means_are_at_rest():
+    values = torch.randn(30_000, generator=torch.Generator().manual_seed(4))
+    found = cluster(values, 15, iterations=5000)
+    codes = assign(values, found)
+    means = torch.stack([values[codes == code].double().mean() for code in range(len(found))])
+    assert torch.allclose(found.double(), means, atol=1e-6)
+    assert len(found) == 15  # clusters that were empty have found work
+
+
+def test_the_order_and_the_type_of_values_do_not_matter():
+    values = torch.randn(3000, generator=torch.Generator().manual_seed(5))
+    mixed = values[torch.randperm(3000)]
+    assert torch.equal(cluster(values, 7), cluster(mixed, 7))
+    assert torch.equal(cluster(values.bfloat16(), 7), cluster(values.bfloat16().double(), 7))
+
+
+def test_the_values_are_left_as_they_are():
+    values = torch.tensor([3.0, 1.0, 2.0])
+    cluster(values, 2)
+    assert values.tolist() == [3.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_no_numbers_are_refused(bad):
+    with pytest.raises(DataError, match="1 of 3 values"):
+        cluster(torch.tensor([1.0, bad, 2.0]), 2)
+
+
+def test_bad_calls_are_refused():
+    with pytest.raises(RecipeError, match="did you mean 'linear'"):
+        cluster(torch.ones(3), 2, init="linaer")
+    with pytest.raises(RecipeError, match="clusters=0"):
+        cluster(torch.ones(3), 0)
+    with pytest.raises(DataError, match=r"one-dimensional.*\(2, 2\)"):
+        cluster(torch.ones(2, 2), 2)
+    with pytest.raises(DataError, match="int64"):
+        cluster(torch.ones(2, dtype=torch.int64), 2)
+    assert len(cluster(torch.ones(0), 2)) == 0
+
+
+@pytest.mark.slow
+def test_a_hundred_million_weights_in_under_a_minute():
+    values = torch.randn(103_000_000, generator=torch.Generator().manual_seed(0))
+    start = time.perf_counter()
+    assert len(cluster(values, 31)) == 31
+    assert time.perf_counter() - start < 60
