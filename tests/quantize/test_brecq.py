@@ -132,7 +132,13 @@ def test_sizes_and_masks_enter_a_block():
         exact = model(tokens, mask)
         plain, better = (
             quantize(
-                model, (tokens[:2], mask[:2]), batches, weights="int4", activations="float", techniques=names
+                model,
+                (tokens[:2], mask[:2]),
+                batches,
+                weights="int4",
+                activations="float",
+                techniques=names,
+                ignore=["embedding"],  # no block has a part in the rounding of its table
             ).model(tokens, mask)
             for names in ((), [{"brecq": {"steps": 200}}])
         )

@@ -4,7 +4,7 @@ Fake quantization is PyTorch's own ``fake_quantize_per_*_affine`` (round half to
 gradients inside the range); `lianzhi::fake_quantize_groups` is the same for a weight ``(out, in)`` of which each row is
 cut into groups with a scale each, ``(out, groups)``. PyTorch 2.13 has no shape function for what these ops turn into while being
 traced with a free batch; it is registered here. `lianzhi::dequantize` reads a tensor that is stored in
-integers, and becomes one DequantizeLinear node in ONNX.
+integers, and becomes one DequantizeLinear node in ONNX; `lianzhi::dequantize_rows` reads rows of one by index.
 """
 
 from __future__ import annotations
@@ -127,6 +127,11 @@ def along(vector: Tensor, values: Tensor, axis: int) -> Tensor:
     return vector.view(shape)
 
 
+def _dequantize_rows(integers: Tensor, scale: Tensor, indices: Tensor) -> Tensor:
+    """Rows of a table ``(rows, width)``, with a scale each ``(rows, 1)``."""
+    return torch.embedding(integers, indices).to(torch.float32) * torch.embedding(scale, indices)
+
+
 def _fake_groups(
     values: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int
 ) -> Tensor:
@@ -157,10 +162,20 @@ def _register() -> None:
     torch.library.register_fake("lianzhi::dequantize")(
         lambda integers, *_: torch.empty_like(integers, dtype=torch.float32)
     )
+    torch.library.define(
+        "lianzhi::dequantize_rows", "(Tensor integers, Tensor scale, Tensor indices) -> Tensor"
+    )
+    torch.library.impl("lianzhi::dequantize_rows", "default")(_dequantize_rows)
+    torch.library.register_fake("lianzhi::dequantize_rows")(
+        lambda integers, _, indices: integers.new_empty(
+            (*indices.shape, integers.shape[1]), dtype=torch.float32
+        )
+    )
 
 
 if not hasattr(torch.ops.lianzhi, "dequantize"):
     _register()
 DEQUANTIZE = torch.ops.lianzhi.dequantize.default
+DEQUANTIZE_ROWS = torch.ops.lianzhi.dequantize_rows.default
 FAKE_GROUPS = torch.ops.lianzhi.fake_quantize_groups.default
 FAKE_WEIGHT = (FAKE_CHANNEL, FAKE_GROUPS)

@@ -24,7 +24,9 @@ from lianzhi.quantize.calibrate import first
 from lianzhi.quantize.fold import remove_unused
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.placement import layer_name, place
+from lianzhi.quantize.placement.ops import TABLES
 from lianzhi.quantize.placement.plan import Placement, Rules
+from lianzhi.quantize.tables import in_float_again, looked_up
 
 SAMPLES = 300
 TIE = 1e-9
@@ -99,7 +101,9 @@ def without(module: TracedModule, origin: Origin, returned: Collection[str]) -> 
     gone, layers = _removed(origin, returned)
     originals = {node.name: node for node in origin.floating.graph.nodes if node.name in layers}
     for node in list(module.graph.nodes):
-        if node.name in layers:
+        if node.name in layers and looked_up(node) is not None:
+            in_float_again(node)
+        elif node.name in layers:
             for position, name in _tensors(originals[node.name]).items():
                 if name is not None:
                     replace_tensor(module, name, get_tensor(origin.floating, name).detach().clone())
@@ -123,8 +127,13 @@ def _removed(origin: Origin, returned: Collection[str]) -> tuple[set[str], set[s
     full, rest = origin.placement(), origin.placement(returned)
     return (
         {node.name for node in full.values} - {node.name for node in rest.values},
-        {node.name for node in full.weights} - {node.name for node in rest.weights},
+        {node.name for node in _held(full)} - {node.name for node in _held(rest)},
     )
+
+
+def _held(placement: Placement) -> list[fx.Node]:
+    """The ops whose weight or table is quantized."""
+    return [*placement.tables, *placement.weights]
 
 
 def _tensors(node: fx.Node) -> dict[int | str, str | None]:
@@ -149,12 +158,15 @@ class _Without(fx.Interpreter):
                 if name is not None
             }
             for node in origin.floating.graph.nodes
-            if node.name in layers
+            if node.name in layers and node.target not in TABLES
         }
+        self.rows = layers - self.floats.keys()
 
     def run_node(self, n: fx.Node) -> Any:
         if n.target is FAKE_TENSOR and n.args[0].name in self.gone:  # type: ignore[union-attr]
             return self.fetch_args_kwargs_from_env(n)[0][0]
+        if n.name in self.rows:
+            return self.env[looked_up(n)]  # type: ignore[index]
         if n.name not in self.floats:
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
@@ -172,7 +184,7 @@ def _ranked(
 
     Without calibration data (scales from a table) it is what the metric rises by.
     """
-    names = list(dict.fromkeys(layer_name(node) for node in origin.placement().weights))
+    names = list(dict.fromkeys(layer_name(node) for node in _held(origin.placement())))
     batches = few(origin.batches, SAMPLES, divisible=origin.divisible)
     if not batches:
         whole = float(evaluate(module))
@@ -208,7 +220,7 @@ def _reported(
 ) -> dict[str, Any]:
     """The report of what is left, and what was done."""
     returned, rest = record["returned"], origin.placement(record["returned"])
-    values, layers = {node.name for node in rest.values}, {layer_name(node) for node in rest.weights}
+    values, layers = {node.name for node in rest.values}, {layer_name(node) for node in _held(rest)}
     drop = f"{reference - value:.4f} below the float model's {reference:.4f}"
     if not record["steps"] and record["met"]:
         note = f"accuracy control: nothing to do, the metric is {drop}"

@@ -9,7 +9,7 @@ from typing import Any
 from lianzhi.deploy import write_onnx
 from lianzhi.deploy.onnx import to_proto
 from lianzhi.graph import TracedModule, are_tokens, capture
-from lianzhi.quantize.affine import DEQUANTIZE, FAKE_TENSOR
+from lianzhi.quantize.affine import DEQUANTIZE, DEQUANTIZE_ROWS, FAKE_TENSOR
 from lianzhi.quantize.guard import guard_float_layers
 from lianzhi.quantize.lower import lower
 from lianzhi.quantize.storage import block_groups, pack_int4, store_floats
@@ -46,7 +46,7 @@ def export_quantized(
 
 
 def _translations() -> dict[Any, Any]:
-    """ONNX functions for the two quantization ops."""
+    """ONNX functions for the quantization ops."""
     from onnxscript import opset18 as op
 
     def fake_tensor(values, scale, zero_point, quant_min: int, quant_max: int):  # type: ignore[no-untyped-def]
@@ -60,7 +60,12 @@ def _translations() -> dict[Any, Any]:
         zero = op.Expand(op.CastLike(0, integers), op.Shape(scale))
         return op.DequantizeLinear(integers, scale, zero, axis=axis)
 
-    return {FAKE_TENSOR: fake_tensor, DEQUANTIZE: dequantize}
+    def dequantize_rows(integers, scale, indices):  # type: ignore[no-untyped-def]
+        # with scales of its own for each row a DequantizeLinear would have to stand before the look-up
+        rows = op.DequantizeLinear(op.Gather(integers, indices), 1.0, op.CastLike(0, integers))
+        return op.Mul(rows, op.Gather(scale, indices))
+
+    return {FAKE_TENSOR: fake_tensor, DEQUANTIZE: dequantize, DEQUANTIZE_ROWS: dequantize_rows}
 
 
 def pad_integers(proto: Any) -> None:

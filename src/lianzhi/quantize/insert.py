@@ -11,11 +11,12 @@ from torch import Tensor, fx, nn
 
 from lianzhi.graph import TracedModule, get_tensor
 from lianzhi.quantize.affine import FAKE_CHANNEL, FAKE_GROUPS, FAKE_TENSOR, MIN_SCALE, qparams
-from lianzhi.quantize.placement import Placement
+from lianzhi.quantize.placement import Placement, weight_node
 from lianzhi.quantize.placement.ops import LINEAR, weight_axis
 from lianzhi.quantize.placement.plan import is_identity
 from lianzhi.quantize.rows import can_group, grouped, row_scale
 from lianzhi.quantize.scheme import Scheme, Schemes
+from lianzhi.quantize.tables import TABLE, round_rows, row_scales, shared_quantizer
 
 HOME = "quantizers"
 BIAS_STEPS = 2.0**30  # a bias is stored in int32, in steps of (input scale * weight scale)
@@ -25,7 +26,7 @@ BIAS_MAX = 2**31 - 1
 def insert(
     module: TracedModule, placement: Placement, ranges: dict[fx.Node, tuple[float, float]], schemes: Schemes
 ) -> None:
-    """Quantize the values and weights of a placement, in place."""
+    """Quantize the values and weights of a placement, in place; its tables afterwards, by `insert_tables`."""
     home = free_key(module._modules, HOME)
     module.add_module(home, nn.Module())
     scales: dict[fx.Node, Tensor] = {}
@@ -48,6 +49,28 @@ def insert(
         _before(module, nodes, f"{home}.{key}", schemes.weights)
         for node in nodes if schemes.integer_bias else []:
             _round_bias(module, node)
+    module.recompile()
+
+
+def insert_tables(module: TracedModule, nodes: list[fx.Node]) -> None:
+    """Quantize the tables of look-ups, in place, after all weights: one that a layer reads as well has its scales."""
+    home = free_key(module._modules, f"{HOME}_of_tables")
+    for name, readers in _by_weight(nodes).items():
+        shared = shared_quantizer(weight_node(readers[0]))
+        if shared is None:
+            values = row_scales(get_tensor(module, name))
+            if home not in module._modules:
+                module.add_module(home, nn.Module())
+            key = free_key(module.get_submodule(home)._modules, name.replace(".", "_"))
+            _store(module, home, key, values, torch.zeros_like(values, dtype=torch.int32))
+            with module.graph.inserting_before(readers[0]):
+                grid: tuple[Any, ...] = (*_read(module, f"{home}.{key}"), TABLE.qmax)
+        else:
+            grid = (shared.args[1], shared.args[2], shared.args[5])
+            for item in [item for item in grid[:2] if readers[0] < item]:
+                readers[0].prepend(item)
+        for node in readers:
+            round_rows(module, node, *grid)
     module.recompile()
 
 
@@ -111,7 +134,7 @@ def _by_weight(nodes: list[fx.Node]) -> dict[str, list[fx.Node]]:
     """Ops by the name of their weight: one that is used twice gets one scale."""
     groups: dict[str, list[fx.Node]] = {}
     for node in nodes:
-        groups.setdefault(str(node.args[1].target), []).append(node)  # type: ignore[union-attr]
+        groups.setdefault(str(weight_node(node).target), []).append(node)
     return groups
 
 

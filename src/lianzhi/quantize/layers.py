@@ -1,4 +1,7 @@
-"""A precision of its own for the weights of some layers: int4, int8 or float, by patterns of layer names."""
+"""A precision of its own for the weights of some layers: int4, int8 or float, by patterns of layer names.
+
+Embedding tables take int8 or float: no runtime looks rows up among integers of 4 bits.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.graph import TracedModule, get_tensor, replace_tensor
 from lianzhi.quantize.affine import FAKE_WEIGHT
 from lianzhi.quantize.placement import layer_name
-from lianzhi.quantize.placement.ops import WEIGHTED
+from lianzhi.quantize.placement.ops import TABLES, WEIGHTED
 from lianzhi.quantize.rows import row_scale
 from lianzhi.quantize.scheme import Scheme
 
@@ -26,10 +29,18 @@ def choices_of(module: TracedModule, layers: Mapping[str, str] | None) -> dict[s
     """
     if not layers:
         return {}
-    names = list(dict.fromkeys(layer_name(node) for node in module.graph.nodes if node.target in WEIGHTED))
+    layered, tables = (
+        list(dict.fromkeys(layer_name(node) for node in module.graph.nodes if node.target in kinds))
+        for kinds in (WEIGHTED, TABLES)
+    )
     found: dict[str, str] = {}
     for pattern, choice in layers.items():
+        names = layered if choice == "int4" else list(dict.fromkeys([*layered, *tables]))
         fitting = [name for name in names if name == pattern] or fnmatch.filter(names, pattern)
+        if not fitting and fnmatch.filter(tables, pattern):
+            raise RecipeError(
+                f"layers: '{pattern}' is an embedding table, which takes int8 or float, not int4"
+            )
         if not fitting:
             raise RecipeError(f"layers: '{pattern}' matches no layer{did_you_mean(pattern, names)}")
         for name in fitting:

@@ -15,7 +15,7 @@ from lianzhi.graph import TracedModule, capture, fingerprint
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.layers import CHOICES, choices_of
 from lianzhi.quantize.placement import layer_name
-from lianzhi.quantize.placement.ops import TRANSPOSED, WEIGHTED
+from lianzhi.quantize.placement.ops import TABLES, TRANSPOSED, WEIGHTED
 from lianzhi.quantize.prepare import prepare
 from lianzhi.quantize.ptq import REWRITE, choose
 from lianzhi.quantize.ranges import options_of
@@ -23,7 +23,7 @@ from lianzhi.quantize.scheme import FLOATS, schemes
 from lianzhi.quantize.table import CalibrationTable
 
 DEFAULT_OBSERVER = "mse"
-HELD = WEIGHTED | TRANSPOSED
+HELD = WEIGHTED | TRANSPOSED | TABLES
 _STORED = {"float16": "f16-weights", "bfloat16": "bf16-weights", "float32": "f32"}
 
 

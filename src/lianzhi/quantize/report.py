@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,10 +13,11 @@ from lianzhi.graph import TracedModule, get_tensor
 from lianzhi.quantize.affine import FAKE_GROUPS, FAKE_TENSOR, decibels, sqnr
 from lianzhi.quantize.batches import few, parts
 from lianzhi.quantize.calibrate import first, watch
-from lianzhi.quantize.placement import Placement, layer_name, tail
+from lianzhi.quantize.placement import Placement, layer_name, tail, weight_node
 from lianzhi.quantize.ptq.walk import evaluate
 from lianzhi.quantize.ranges import Ranges
 from lianzhi.quantize.scheme import Schemes
+from lianzhi.quantize.tables import looked_up, rounded_table
 
 WORST = 10
 REPORT_SAMPLES = 32
@@ -66,6 +68,14 @@ def group_notes(module: TracedModule, names: list[str], schemes: Schemes) -> lis
     return [f"one scale an output channel instead of groups: {', '.join(whole)} ({reason})"] if whole else []
 
 
+def table_notes(placement: Placement, weights: str, choices: Mapping[str, str]) -> list[str]:
+    """Which tables are int8 where weights are int4."""
+    if not placement.tables or not (weights == "int4" or "int4" in choices.values()):
+        return []
+    names = dict.fromkeys(layer_name(node) for node in placement.tables)
+    return [f"embedding tables are int8, not int4: {', '.join(names)} (no runtime looks rows of int4 up)"]
+
+
 def _layers(
     floating: TracedModule,
     quantized: TracedModule,
@@ -73,12 +83,13 @@ def _layers(
     batches: list[Any],
     activations: _Activations,
 ) -> tuple[list[dict[str, Any]], float | None]:
-    """One row an op with weights: its weight's ratio, and that of its output with all errors so far in it.
+    """One row an op with weights or a table: its weight's ratio, and that of its output with all errors so far in it.
 
     Both graphs run once a batch; the activations are looked at on the way. Also the ratio of the model's first output.
     """
-    names = {node.name: layer_name(node) for node in placement.weights}
-    ends = {tail(node).name: node.name for node in placement.weights} | {"output": "output"}
+    names = {node.name: layer_name(node) for node in (*placement.tables, *placement.weights)}
+    ends = {tail(node).name: node.name for node in placement.weights}
+    ends |= {node.name: node.name for node in placement.tables} | {"output": "output"}
     expected: dict[str, Tensor] = {}
     powers: dict[str, list[float]] = {name: [0.0, 0.0] for name in ends.values()}
 
@@ -103,12 +114,15 @@ def _layers(
     originals = {node.name: node for node in floating.graph.nodes if node.name in names}
     for node in quantized.graph.nodes:
         if node.name in names:
-            exact = get_tensor(floating, str(originals[node.name].args[1].target)).detach()  # type: ignore[union-attr]
+            original = originals[node.name]
+            exact = get_tensor(floating, str(weight_node(original).target)).detach()
+            by_row = looked_up(node) is not None
+            rounded = rounded_table(quantized, node) if by_row else evaluate(quantized, weight_node(node))
             rows.append(
                 {
                     "name": names[node.name],
-                    "type": str(node.target).split(".")[1],
-                    "weight_sqnr_db": sqnr(exact, evaluate(quantized, node.args[1])),
+                    "type": str(original.target).split(".")[1],
+                    "weight_sqnr_db": sqnr(exact, rounded),
                     "output_sqnr_db": decibels(*powers[node.name]) if batches else None,
                 }
             )

@@ -90,9 +90,9 @@ def with_speed(quantized: QuantizedModel, record: dict[str, Any]) -> QuantizedMo
 
 
 def kinds(quantized: QuantizedModel) -> dict[str, list[str]]:
-    """The quantized layers by kind, as patterns of `ignore`, where there is more than one kind."""
+    """The quantized layers by kind, as patterns of `ignore`, where there is more than one kind; no tables of embeddings."""
     found: dict[str, list[str]] = {"convolutions": [], "linear layers": []}
-    for row in quantized.report["layers"]:
+    for row in [row for row in quantized.report["layers"] if row["type"] != "embedding"]:
         found["convolutions" if "conv" in row["type"] else "linear layers"].append(escaped(row["name"]))
     return found if all(found.values()) else {}
 

@@ -18,15 +18,15 @@ from lianzhi.quantize.control import Origin, control, require_control
 from lianzhi.quantize.floats import float_model
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches
-from lianzhi.quantize.insert import insert
+from lianzhi.quantize.insert import insert, insert_tables
 from lianzhi.quantize.layers import choices_of, coarsen, in_float
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.options import DEFAULT_OBSERVER, check_options, ignored
-from lianzhi.quantize.placement import RULES, place
+from lianzhi.quantize.placement import RULES, Placement, place
 from lianzhi.quantize.prepare import prepare
 from lianzhi.quantize.ptq import REWRITE, Chosen, choose
 from lianzhi.quantize.ranges import Ranges, find, options_of
-from lianzhi.quantize.report import group_notes, make_report
+from lianzhi.quantize.report import group_notes, make_report, table_notes
 from lianzhi.quantize.scheme import FLOATS, may_saturate, schemes
 
 
@@ -131,6 +131,7 @@ def quantize(
     float_module = copy.deepcopy(module)
     insert(module, placement, found.bounds, grids)
     coarsen(module, choices)
+    insert_tables(module, placement.tables)
     names = [node.name for node in placement.weights]
     pieces = [part for batch in batches for part in parts(float_module, batch, divisible=graph.dynamic_batch)]
     for technique in (item for item in chosen if item.stage != REWRITE):
@@ -159,9 +160,8 @@ def quantize(
         "mixed": choices,
         "seconds": time.perf_counter() - start,
     }
-    report["notes"] = _notes(reduce_range, saturates, unfolded, placement.weights) + group_notes(
-        module, names, grids
-    )
+    report["notes"] = _notes(reduce_range, saturates, unfolded, placement) + group_notes(module, names, grids)
+    report["notes"] += table_notes(placement, weights, choices)
     if evaluate is not None:
         report["accuracy"] = {"float": float(evaluate(model)), "quantized": float(evaluate(module))}
     result = QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch, found.table)
@@ -188,7 +188,7 @@ def _batches(
 
 
 def _notes(
-    reduce_range: bool, saturates: bool, unfolded: list[tuple[str, str]], weights: list[Any]
+    reduce_range: bool, saturates: bool, unfolded: list[tuple[str, str]], placement: Placement
 ) -> list[str]:
     notes = []
     if reduce_range and saturates:
@@ -202,6 +202,6 @@ def _notes(
             "weights have 8 bits, as asked; this processor has no VNNI, and results may saturate on it"
         )
     notes += [f"BatchNorm '{name}' is not folded: {reason}" for name, reason in unfolded]
-    if not weights:
+    if not placement.weights and not placement.tables:
         notes.append("no layer is quantized: the model has none with an integer kernel on this target")
     return notes

@@ -26,6 +26,9 @@ TRANSPOSED: set[Any] = {
     aten.conv_transpose3d.input,
 }
 
+# rows of a table, looked up by index
+TABLES: set[Any] = {aten.embedding.default}
+
 
 def weight_axis(node: fx.Node) -> int:
     """The axis of an op's weight that holds the output channels."""

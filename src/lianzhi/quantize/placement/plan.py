@@ -18,6 +18,8 @@ from torch import fx
 
 from lianzhi.graph import TracedModule
 from lianzhi.quantize.placement import ops
+from lianzhi.quantize.placement.names import is_float, layer_name
+from lianzhi.quantize.placement.tables import place_tables
 from lianzhi.quantize.prepare import is_global_pool
 
 WHOLE = 2**63 - 1  # the end of a slice that takes everything
@@ -28,13 +30,14 @@ class Placement:
     """`values`: nodes whose result is quantized, in order; `shares`: of these, which take the scale of which.
 
     `groups`: values whose one scale, that of the first, holds the range of each.
-    `weights`: ops whose weight is quantized; `left`: ops that stay float, with the reason.
+    `weights`: ops whose weight is quantized; `tables`: look-ups whose table is; `left`: what stays float, with the reason.
     """
 
     values: list[fx.Node] = field(default_factory=list)
     shares: dict[fx.Node, fx.Node] = field(default_factory=dict)
     groups: list[list[fx.Node]] = field(default_factory=list)
     weights: list[fx.Node] = field(default_factory=list)
+    tables: list[fx.Node] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -46,7 +49,7 @@ class Rules:
     that are computed in integers when their result is wanted in integers. `adds_inside`: the kernel of a
     convolution adds a residual before it rounds, so that branch of a sum has no quantizer; without `adds_outside`
     other sums stay float. `concats_share`: the inputs and the result of a concatenation have one scale.
-    `obstacle` says why a layer stays float all the same.
+    `obstacle` says why a layer stays float all the same, `float_tables` why every embedding table does.
     """
 
     weighted: frozenset[Any] = frozenset(ops.WEIGHTED)
@@ -59,20 +62,11 @@ class Rules:
     adds_outside: bool = True
     concats_share: bool = False
     obstacle: Callable[[TracedModule, fx.Node], str] | None = None
+    float_tables: str = ""
 
     def stays_float(self, module: TracedModule, node: fx.Node) -> str:
         """Why the target is no faster with this layer in int8, or ""."""
         return self.obstacle(module, node) if self.obstacle is not None else ""
-
-
-def layer_name(node: fx.Node) -> str:
-    """The module that an op with weights belongs to; else the op's own name in the graph."""
-    value: Any = node.args[1] if len(node.args) > 1 else None
-    while isinstance(value, fx.Node) and value.op == "call_function" and value.args:
-        value = value.args[0]  # a quantizer between the weight and its op
-    if isinstance(value, fx.Node) and value.op == "get_attr":
-        return str(value.target).rpartition(".")[0] or str(value.target)
-    return node.name
 
 
 def tail(node: fx.Node) -> fx.Node:
@@ -114,6 +108,8 @@ def place(module: TracedModule, rules: Rules, ignored: Callable[[str], bool]) ->
             wanted.add(_moved(node))
     result.weights.reverse()
     result.left.reverse()
+    result.tables, left = place_tables(module, result.weights, ignored, rules.float_tables)
+    result.left += [item for item in left if item not in result.left]  # a layer and its own table once
     _collect(module, rules, wanted, result)
     _share(result, together)
     return result
@@ -123,7 +119,7 @@ def _collect(module: TracedModule, rules: Rules, wanted: set[fx.Node], result: P
     """The wanted values in order; those that were only moved share the scale of their source."""
     taken: set[fx.Node] = set()
     for node in module.graph.nodes:
-        if node not in wanted or not _is_float(node):
+        if node not in wanted or not is_float(node):
             continue
         taken.add(node)
         result.values.append(node)
@@ -155,7 +151,7 @@ def _weighted_obstacle(module: TracedModule, node: fx.Node, ignored: Callable[[s
         return "ignored, as asked"
     if not isinstance(weight, fx.Node) or weight.op != "get_attr":
         return "its weight is computed, not a parameter"
-    if not _is_float(source(node.args[0])):
+    if not is_float(source(node.args[0])):
         return "its input is not float32"
     return ""
 
@@ -169,7 +165,7 @@ def _operands(node: fx.Node) -> list[fx.Node]:
     elif scaled or node.target in ops.GLOBAL_AVERAGES:
         return []
     nodes = [value for value in values if isinstance(value, fx.Node) and value.op != "get_attr"]
-    return nodes if len(nodes) == len(values) and all(_is_float(item) for item in nodes) else []
+    return nodes if len(nodes) == len(values) and all(is_float(item) for item in nodes) else []
 
 
 def _added_inside(node: fx.Node, operands: list[fx.Node]) -> fx.Node | None:
@@ -216,8 +212,3 @@ def is_identity(node: Any) -> bool:
     if node.target is torch.ops.aten.slice.Tensor:
         return node.args[2:4] == (0, WHOLE) and len(node.args) < 5
     return node.target in ops.IDENTITIES
-
-
-def _is_float(node: fx.Node) -> bool:
-    value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and value.dtype == torch.float32

@@ -109,9 +109,12 @@ def same_grid(first: QuantizedModel, second: QuantizedModel) -> bool:
     )
 
 
-def round_bias(bias: Tensor, step: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int) -> Tensor:
-    """A bias in the steps of its kernel. The steps follow the scales, which do not learn from it."""
-    result: Tensor = FAKE_CHANNEL(bias, step.detach(), zero_point, axis, qmin, qmax)
+def round_fixed(values: Tensor, step: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int) -> Tensor:
+    """A bias in the steps of its kernel, or rows of a table in their own: no scale learns from it.
+
+    The steps of a bias follow the scales of input and weight. A table's stay as they were, for a step sees few of its rows.
+    """
+    result: Tensor = FAKE_CHANNEL(values, step.detach(), zero_point, axis, qmin, qmax)
     return result
 
 
@@ -120,7 +123,7 @@ def _learn(module: TracedModule, node: fx.Node, *, learned: bool) -> None:
     value, scale, zero_point, *rest = node.args
     assert isinstance(scale, fx.Node)
     if scale.op != "get_attr":
-        node.target = round_bias
+        node.target = round_fixed
         return
     axis, qmin, qmax = rest if node.target is FAKE_CHANNEL else (0, *rest)
     node.target, node.args = lsq, (value, scale, zero_point, qmin, qmax, axis)
