@@ -62,10 +62,10 @@ def images(count=4, size=12):
     return [rng.normal(size=(8, 3, size, size)).astype(np.float32) for _ in range(count)]
 
 
-def tokens(path):
+def tokens(path, words=50):
     """Integer inputs of free length, an embedding, products of three dimensions, two of computed values."""
     nodes = [
-        helper.make_node("Gather", ["table", "ids"], ["e"]),
+        helper.make_node("Gather", ["table", "ids"], ["e"], name="words"),
         helper.make_node("MatMul", ["e", "wq"], ["q"], name="query"),
         helper.make_node("Add", ["q", "bq"], ["qb"]),
         helper.make_node("Transpose", ["e"], ["t"], perm=[0, 2, 1]),
@@ -75,7 +75,7 @@ def tokens(path):
         helper.make_node("MatMul", ["mixed", "wo"], ["y"], name="out"),
     ]
     held = [
-        ("table", weights(50, 32)), ("wq", weights(32, 32)), ("bq", weights(32, 1)[:, 0]), ("wo", weights(32, 8))
+        ("table", weights(words, 32)), ("wq", weights(32, 32)), ("bq", weights(32, 1)[:, 0]), ("wo", weights(32, 8))
     ]  # fmt: skip
     return save(
         path,

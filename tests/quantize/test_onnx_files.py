@@ -136,6 +136,45 @@ def test_integer_inputs_and_products_of_computed_values(tmp_path):
     assert run(output, torch.ones(1, 3, dtype=torch.int32)).shape == (1, 3, 8)
 
 
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+def test_a_large_table_is_looked_up_in_integers(tmp_path, target):
+    source = foreign.tokens(tmp_path / "float.onnx", words=2100)
+    batches = [{"ids": foreign.rng.integers(0, 2100, (2, length))} for length in (5, 9, 7)]
+    report, output = quantized(source, batches, tmp_path, target)
+    row = report["layers"][0]
+    assert (row["name"], row["type"]) == ("words", "Gather")
+    assert row["weight_sqnr_db"] > 40
+    assert row["output_sqnr_db"] > 40
+    assert report["lint"] == []
+    table = next(value for name, value in foreign.integers(output).items() if value.shape == (2100, 32))
+    exact = numpy_helper.to_array(onnx.load(source).graph.initializer[0])
+    assert np.abs(table).max(axis=1).tolist() == [127] * 2100
+    np.testing.assert_allclose(table * np.abs(exact).max(1, keepdims=True) / 127, exact, atol=0.02)
+    assert output.stat().st_size < source.stat().st_size / 3
+    assert sqnr(run(source, batches[0]), run(output, batches[0], target)) > 30
+    assert sqnr(run(output, batches[0]), run(output, batches[0], "openvino")) > 60
+    left, _ = quantized(source, batches, tmp_path, target, ignore=["words"])
+    assert "words" not in {row["name"] for row in left["layers"]}
+    assert {"name": "words", "reason": "ignored, as asked"} in left["left_float"]
+
+
+def test_tables_that_stay_float_are_named(tmp_path):
+    source = foreign.tokens(tmp_path / "float.onnx", words=2100)
+    batches = [{"ids": foreign.rng.integers(0, 2100, (2, length))} for length in (5, 9)]
+    report, _ = quantized(source, batches, tmp_path, "tensorrt")
+    left = {row["name"]: row["reason"] for row in report["left_float"]}
+    assert "makes the whole table float" in left["words"]
+    proto = onnx.load(source)
+    proto.graph.input.append(helper.make_tensor_value_info("factor", onnx.TensorProto.FLOAT, [1]))
+    proto.graph.node.append(helper.make_node("Mul", ["table", "factor"], ["whole"], name="whole"))
+    proto.graph.output.append(helper.make_tensor_value_info("whole", onnx.TensorProto.FLOAT, [2100, 32]))
+    onnx.save(proto, tmp_path / "whole.onnx")
+    batches = [{**batch, "factor": np.ones(1, np.float32)} for batch in batches]
+    report, _ = quantized(tmp_path / "whole.onnx", batches, tmp_path)
+    left = {row["name"]: row["reason"] for row in report["left_float"]}
+    assert left["words"] == "'whole' reads the same table in float"
+
+
 def test_layers_in_branches_stay_float(tmp_path):
     batches = [
         {"x": foreign.rng.normal(size=(2, 2, 3)).astype("f"), "flag": np.array(True)} for _ in range(3)

@@ -14,6 +14,7 @@ from lianzhi.quantize.observers import Statistics
 from lianzhi.quantize.onnx_files.calibrate import Feeds, watched
 from lianzhi.quantize.onnx_files.net import Net, label
 from lianzhi.quantize.onnx_files.place import FilePlacement, tail, weight_axis
+from lianzhi.quantize.onnx_files.tables import rounded_table
 from lianzhi.quantize.report import REPORT_SAMPLES, WORST
 from lianzhi.quantize.scheme import Schemes
 
@@ -28,7 +29,7 @@ def make_report(
     batches: list[Feeds],
     schemes: Schemes,
 ) -> dict[str, Any]:
-    """As the report of `quantize`: one row an op with weights, one row a quantized value."""
+    """As the report of `quantize`: one row an op with weights or a table, one row a quantized value."""
     layers = _layers(floating, quantized, placement, scales, few(batches, REPORT_SAMPLES), schemes)
     values = _values(ranges, seen, schemes)
     worst = sorted(layers, key=lambda row: row["output_sqnr_db"])[:WORST]
@@ -66,7 +67,8 @@ def _layers(
 ) -> list[dict[str, Any]]:
     """Its weight's ratio, and that of its output with all errors so far in it."""
     ends = [tail(floating, node.output[0]) for node in placement.weights]
-    powers = {name: [0.0, 0.0] for name in ends}
+    looked_up = [node.output[0] for node in placement.tables]
+    powers = {name: [0.0, 0.0] for name in (*looked_up, *ends)}
     present = {name for node in quantized.graph.node for name in node.output}
     shown = [name for name in powers if name in present and floating.is_float(name)]
     with watched(floating.proto, shown) as exact_run, watched(quantized, shown) as rounded_run:
@@ -77,7 +79,15 @@ def _layers(
                 powers[name][1] += float((exact.double() - rounded.double()).square().sum())
     scheme = schemes.weights
     assert scheme is not None
-    rows = []
+    rows = [
+        {
+            "name": label(node),
+            "type": node.op_type,
+            "weight_sqnr_db": sqnr(*rounded_table(floating, node.input[0])),
+            "output_sqnr_db": decibels(*powers[node.output[0]]),
+        }
+        for node in placement.tables
+    ]
     for node, end in zip(placement.weights, ends, strict=True):
         weight, scale = torch.from_numpy(np.array(floating.array(node.input[1]))), scales[node.input[1]]
         axis = weight_axis(floating, node)

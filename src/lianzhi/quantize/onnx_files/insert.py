@@ -11,6 +11,7 @@ from lianzhi.quantize.affine import MIN_SCALE, qparams, quantize_symmetric
 from lianzhi.quantize.insert import BIAS_MAX, BIAS_STEPS
 from lianzhi.quantize.onnx_files.net import Net, names_read, subgraphs
 from lianzhi.quantize.onnx_files.place import FilePlacement, weight_axis
+from lianzhi.quantize.onnx_files.tables import stored_table
 from lianzhi.quantize.scheme import Scheme, Schemes
 
 Scales = dict[str, torch.Tensor]
@@ -47,6 +48,8 @@ def insert(
         inserter.quantize_weight(name, axis, nodes, scale, schemes.weights)
         for node, step in pairs:
             inserter.quantize_bias(node, scale, step)
+    for node in placement.tables:
+        inserter.quantize_table(node)
     inserter.finish()
     return scales
 
@@ -81,6 +84,7 @@ class Inserter:
         self.after: dict[str, list[Any]] = {}  # by the value that they read
         self.source: dict[str, str] = {}  # what a reader reads → the value that it stands for
         self.made: set[str] = set()
+        self.tables: dict[str, tuple[str, str]] = {}  # name → integers and scales
         taken = {*net.tensors, *net.makers, *net.inputs, *net.nested}
         self.prefix = ""
         while any(name.startswith(self.prefix) for name in taken if name.endswith(_ENDINGS)):
@@ -130,6 +134,29 @@ class Inserter:
         node.input[2] = self._stored(
             f"{node.output[0]}_bias", integers.numpy().astype(np.int32), steps, 0, node
         )
+
+    def quantize_table(self, node: Any) -> None:
+        """A node looks up integers, and what it gives is made float, each row with its own scale."""
+        name, result = node.input[0], node.output[0]
+        if name not in self.tables:
+            integers, scale = stored_table(self.net, name)
+            self.tables[name] = (
+                self._constant(f"{name}_table_int8", integers),
+                self._constant(f"{name}_table_scale", scale),
+            )
+        node.input[0], scales = self.tables[name]
+        rows, steps, floats = (
+            f"{self.prefix}{result}_rows{end}" for end in ("_quantized", "_scale", "_dequantized")
+        )
+        node.output[0] = rows
+        one = self._constant("rows_of_tables_scale", np.float32(1))
+        zero = self._constant("rows_of_tables_zero_point", np.int8(0))
+        self.after[rows] = [
+            _node("DequantizeLinear", [rows, one, zero], floats, f"{result}_rows_Dequantize"),
+            _node("Gather", [scales, node.input[1]], steps, f"{result}_rows_Gather"),
+            _node("Mul", [floats, steps], result, f"{result}_rows_Mul"),
+            *self.after.pop(result, []),
+        ]
 
     def finish(self) -> None:
         """New nodes stand where what they read has been made."""

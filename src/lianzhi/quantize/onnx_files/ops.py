@@ -40,6 +40,7 @@ class OnnxRules:
     """A target's `Rules` for files, of the same names. `least`: sides below it are no faster in int8; 0: they are.
 
     `activates_in_float`: activations other than clamps are computed in float, with quantizers on both sides.
+    `float_tables` says why every embedding table stays float, or is "".
     """
 
     weighted: frozenset[str]
@@ -51,6 +52,7 @@ class OnnxRules:
     concats_share: bool
     least: int
     activates_in_float: bool
+    float_tables: str
 
 
 def rules_for(target: str) -> OnnxRules:
@@ -74,4 +76,5 @@ def rules_for(target: str) -> OnnxRules:
         concats_share=rules.concats_share,
         least=LEAST if rules.obstacle is not None else 0,
         activates_in_float=target == "onnxruntime",
+        float_tables=rules.float_tables,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.quantize.onnx_files.net import label
 from lianzhi.quantize.onnx_files.ops import CONVOLUTIONS, PRODUCTS, TRANSPOSED
+from lianzhi.quantize.onnx_files.tables import GATHER
 
 # what is tried, in order, where int8 turns out slower than float
 PARTS: dict[str, frozenset[str]] = {
@@ -29,7 +30,8 @@ def skipper(
             return "ignored, as asked"
         if label(node) in returned:
             return "accuracy control"
-        return "" if node.op_type in ops else "int8 with it was slower than float"
+        held = node.op_type in ops or (ops and node.op_type == GATHER)
+        return "" if held else "int8 with it was slower than float"
 
     return skipped
 

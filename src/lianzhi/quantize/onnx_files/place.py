@@ -22,6 +22,7 @@ from lianzhi.quantize.onnx_files.ops import (
     TRANSPOSED,
 )
 from lianzhi.quantize.onnx_files.ops import OnnxRules as Rules
+from lianzhi.quantize.onnx_files.tables import place_tables
 
 
 @dataclass
@@ -29,13 +30,14 @@ class FilePlacement:
     """`values`: names that get a quantizer, in order; `shares`: which take the scale of which.
 
     `groups`: values whose one scale, that of the first, holds the range of each. `weights`: nodes whose weight is
-    quantized; `left`: nodes that stay float, with the reason.
+    quantized, `tables` those that look up rows of a quantized table; `left`: nodes that stay float, with the reason.
     """
 
     values: list[str] = field(default_factory=list)
     shares: dict[str, str] = field(default_factory=dict)
     groups: list[list[str]] = field(default_factory=list)
     weights: list[Any] = field(default_factory=list)
+    tables: list[Any] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -76,6 +78,8 @@ def place(net: Net, rules: Rules, skipped: Callable[[Any], str]) -> FilePlacemen
             wanted.add(node.input[0])
     result.weights.reverse()
     result.left.reverse()
+    result.tables, left = place_tables(net, skipped, rules.float_tables)
+    result.left += left
     _collect(net, rules, wanted, result)
     _share(result, together)
     return result
