@@ -158,6 +158,18 @@ def test_a_large_table_is_looked_up_in_integers(tmp_path, target):
     assert {"name": "words", "reason": "ignored, as asked"} in left["left_float"]
 
 
+def test_accuracy_control_may_return_a_table(tmp_path):
+    source = foreign.tokens(tmp_path / "float.onnx", words=2100)
+    batches = [{"ids": foreign.rng.integers(0, 2100, (2, 5))} for _ in range(4)]
+    exact = run(source, batches[0])
+
+    def closeness(session):
+        return sqnr(exact, session(batches[0]))
+
+    report, _ = quantized(source, batches, tmp_path, evaluate=closeness, max_drop=0.0)
+    assert {step["layer"] for step in report["control"]["steps"]} == {"words", "query", "out"}
+
+
 def test_tables_that_stay_float_are_named(tmp_path):
     source = foreign.tokens(tmp_path / "float.onnx", words=2100)
     batches = [{"ids": foreign.rng.integers(0, 2100, (2, length))} for length in (5, 9)]

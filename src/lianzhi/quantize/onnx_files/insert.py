@@ -149,8 +149,8 @@ class Inserter:
             f"{self.prefix}{result}_rows{end}" for end in ("_quantized", "_scale", "_dequantized")
         )
         node.output[0] = rows
-        one = self._constant("rows_of_tables_scale", np.float32(1))
-        zero = self._constant("rows_of_tables_zero_point", np.int8(0))
+        one = self._constant("rows_of_tables_scale", np.array(1, np.float32))
+        zero = self._constant("rows_of_tables_zero_point", np.array(0, np.int8))
         self.after[rows] = [
             _node("DequantizeLinear", [rows, one, zero], floats, f"{result}_rows_Dequantize"),
             _node("Gather", [scales, node.input[1]], steps, f"{result}_rows_Gather"),

@@ -235,9 +235,10 @@ class Job:
         return Built(path, floating, work, placement, ranges, scales)
 
     def check_weights(self, net: Net, placement: FilePlacement) -> None:
-        """Refuse a layer whose weight no integers can hold."""
-        for node in placement.weights:
-            if not np.isfinite(np.asarray(net.array(node.input[1]))).all():
+        """Refuse a layer whose weight no integers can hold, or such a table."""
+        held = [(node, 1) for node in placement.weights] + [(node, 0) for node in placement.tables]
+        for node, position in held:
+            if not np.isfinite(np.asarray(net.array(node.input[position]))).all():
                 raise GraphError(
                     f"{self.source}: the weight of '{label(node)}' holds NaN or infinite values; "
                     f"check how the file was made"
@@ -266,7 +267,8 @@ class Job:
 
         record: dict[str, Any] = {}
         if bar is not None:
-            names = list(dict.fromkeys(label(node) for node in built.placement.weights))
+            held = (*built.placement.tables, *built.placement.weights)
+            names = list(dict.fromkeys(label(node) for node in held))
             record = control(session, names, self.exact(), batches, bar.metric, bar.max_drop)
             record["metric"] = bar.name
         final = again(record.get("returned", ()))
