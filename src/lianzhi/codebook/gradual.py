@@ -1,0 +1,130 @@
+"""Gradual pruning: the share that is removed rises while the model trains, and what was removed may come back.
+
+The share follows a cubic (Zhu and Gupta, 1710.01878): 1 - (1 - t)³ of the whole at the part t of the schedule. While it
+rises, removed weights are zero for the model and still move underneath by the gradients at their places, so that one that
+would grow is kept by the next masks (feedback of 2006.07253; Zhu and Gupta leave removed weights where they were). Then the masks
+are fixed, nothing moves underneath, and removed weights have no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lianzhi.errors import RecipeError
+
+PREFIX = "_gradual_"  # of the buffers that the model has meanwhile
+
+MakeMasks = Callable[[Mapping[str, Tensor], float], Mapping[str, Tensor]]
+
+
+def share_at(part: float, schedule: Literal["cubic", "linear"] = "cubic") -> float:
+    """How much of the whole is gone at a part of the schedule.
+
+    >>> share_at(0.0), share_at(0.5), share_at(1.0), share_at(0.5, "linear")
+    (0.0, 0.875, 1.0, 0.5)
+    """
+    part = min(1.0, max(0.0, part))
+    return 1 - (1 - part) ** 3 if schedule == "cubic" else part
+
+
+class Gradual:
+    """Masks that become stricter over `updates` updates; give `after_step` to the training loop.
+
+    ```python
+    weights = weights_of(model)
+    gradual = Gradual(model, list(weights), lambda weights, share: masks_for(weights, 0.9, "global", share=share), updates=5000)
+    train.fit(model, task, options, after_step=gradual.after_step)
+    gradual.finish(model)
+    ```
+
+    ``make_masks(weights, share)`` gives the masks (True stays) when `share` of all that is to go is gone. They are made anew
+    every `every` updates. Masks, what moves underneath and the count are buffers of the model until `finish`: a checkpoint
+    holds them, and a resumed run goes on to the same end.
+
+    Raises `RecipeError` for numbers below 1.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        names: list[str],
+        make_masks: MakeMasks,
+        *,
+        updates: int,
+        every: int = 100,
+        schedule: Literal["cubic", "linear"] = "cubic",
+    ) -> None:
+        if updates < 1 or every < 1:
+            raise RecipeError(f"gradual pruning: updates={updates}, every={every}; both are 1 or more")
+        self.names, self.make_masks = names, make_masks
+        self.updates, self.every = updates, every
+        self.schedule: Literal["cubic", "linear"] = schedule
+        self.count: int | None = None
+        self.model = model
+        self._add("count", torch.zeros((), dtype=torch.int64))
+        for index, name in enumerate(names):
+            weight = model.get_parameter(name).detach()
+            self._add(f"mask_{index}", torch.ones_like(weight, dtype=torch.bool))
+            self._add(f"latent_{index}", torch.zeros_like(weight))
+        self.handles = [
+            model.get_parameter(name).register_hook(
+                lambda gradient, index=index: self._gradient(gradient, index)
+            )
+            for index, name in enumerate(names)
+            if model.get_parameter(name).requires_grad
+        ]
+
+    @torch.no_grad()
+    def after_step(self, model: nn.Module) -> None:
+        """Count an update, move what is underneath, make new masks when it is time, and zero what is removed."""
+        count = self._counted() + 1
+        self.count = count
+        self._get("count").fill_(count)
+        weights = [model.get_parameter(name) for name in self.names]
+        masks = [self._get(f"mask_{index}") for index in range(len(weights))]
+        latent = [self._get(f"latent_{index}") for index in range(len(weights))]
+        if count > self.updates:
+            for weight, mask in zip(weights, masks, strict=True):
+                weight.masked_fill_(~mask, 0.0)
+            return
+        for weight, hidden in zip(weights, latent, strict=True):
+            hidden.add_(weight)  # of a weight that stays nothing is hidden
+        if count % self.every == 0 or count == self.updates:
+            share = share_at(count / self.updates, self.schedule)
+            found = self.make_masks(dict(zip(self.names, latent, strict=True)), share)
+            for name, mask in zip(self.names, masks, strict=True):
+                mask.copy_(found[name])
+        for weight, hidden, mask in zip(weights, latent, masks, strict=True):
+            weight.copy_(hidden * mask)
+            hidden.masked_fill_(mask, 0.0)
+            if count == self.updates:
+                hidden.zero_()
+
+    def finish(self, model: nn.Module) -> dict[str, Tensor]:
+        """Take the buffers off the model and return the masks as they are now."""
+        for handle in self.handles:
+            handle.remove()
+        masks = {name: self._get(f"mask_{index}") for index, name in enumerate(self.names)}
+        for name in [name for name in model._buffers if name.startswith(PREFIX)]:
+            del model._buffers[name]
+        return masks
+
+    def _gradient(self, gradient: Tensor, index: int) -> Tensor:
+        if self._counted() < self.updates:
+            return gradient
+        return gradient.masked_fill(~self._get(f"mask_{index}"), 0.0)
+
+    def _counted(self) -> int:
+        if self.count is None:  # after a checkpoint was loaded
+            self.count = int(self._get("count"))
+        return self.count
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self.model.register_buffer(PREFIX + name, value)
+
+    def _get(self, name: str) -> Tensor:
+        return self.model.get_buffer(PREFIX + name)
