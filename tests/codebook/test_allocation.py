@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -50,7 +52,7 @@ def test_erk_meets_its_ratio_and_small_layers_stay_denser(shapes, ratio):
     assert all(-1e-9 <= share <= 1 for share in shares.values())
     raw = {name: sum(shape) / sizes[name] for name, shape in shapes.items()}
     order = sorted(raw, key=lambda name: raw[name])
-    assert all(shares[low] >= shares[high] - 1e-9 for low, high in zip(order, order[1:], strict=False))
+    assert all(shares[low] >= shares[high] - 1e-9 for low, high in pairwise(order))
 
 
 @settings(max_examples=60, deadline=None)
