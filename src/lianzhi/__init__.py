@@ -15,9 +15,10 @@ print(result.table())
 ```
 """
 
-from lianzhi import deploy, distill, graph, measure, prune, quantize
+from lianzhi import codebook, deploy, distill, graph, measure, prune, quantize
 from lianzhi._version import __version__
-from lianzhi.artifact import load, save
+from lianzhi.artifact import save
+from lianzhi.codebook import load
 from lianzhi.errors import (
     ArtifactError,
     DataError,
@@ -50,6 +51,7 @@ __all__ = [
     "Train",
     "TrainingError",
     "__version__",
+    "codebook",
     "compress",
     "deploy",
     "distill",

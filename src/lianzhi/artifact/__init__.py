@@ -10,7 +10,7 @@ from lianzhi.artifact.layout import (
     is_plain,
 )
 from lianzhi.artifact.predict_script import write_predict
-from lianzhi.artifact.reading import example_inputs, load
+from lianzhi.artifact.reading import example_inputs, load, rebuild, stored
 from lianzhi.artifact.savable import check_savable
 from lianzhi.artifact.writing import save
 
@@ -25,6 +25,8 @@ __all__ = [
     "example_inputs",
     "is_plain",
     "load",
+    "rebuild",
     "save",
+    "stored",
     "write_predict",
 ]

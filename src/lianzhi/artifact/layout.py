@@ -13,6 +13,7 @@ from typing import Any
 from lianzhi import files
 from lianzhi.errors import ArtifactError
 
+PathLike = str | os.PathLike[str]
 FORMAT = 1
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "model.safetensors"
@@ -31,6 +32,9 @@ MEMBERS = frozenset(
 
 ALLOWED = "\t\u200c\u200d"  # joiners are part of the spelling of Persian and Indic words
 _KEYS = {"format", "lianzhi", "kind", "weights", "ties", "inputs", "outputs", "difference", "digest"}
+PLACED = frozenset(
+    {"weights", "ties", "digest"}
+)  # where the tensors lie: a file that holds both says it itself
 _CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")  # surrogates are what is left of a name that is no text
 _KINDS = {"zoo": {"zoo"}, "graph": {"graph", "reason"}}
 _MAGIC = {b"PK\x03\x04": "an archive", **{bytes((0x80, version)): "a pickle" for version in range(2, 8)}}
@@ -104,6 +108,14 @@ def read_architecture(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ArtifactError(f"{folder}: not an artifact folder (it has no {ARCHITECTURE})")
     data = files.read_json(path)
+    data = check_architecture(data, path)
+    if data["digest"] != own_digest(data):
+        raise ArtifactError(f"{path} is damaged: its contents are not those that were saved; restore it")
+    return data
+
+
+def check_architecture(data: Any, path: PathLike, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """An architecture read from `path`, if it is of this format and has exactly its keys, but those in `without`."""
     version = data.get("format") if isinstance(data, dict) else None
     if type(version) is not int or version < 1:
         raise ArtifactError(f"{path} is damaged: it has no format version")
@@ -113,12 +125,10 @@ def read_architecture(folder: Path) -> dict[str, Any]:
             f"update it: pip install --upgrade lianzhi"
         )
     own = _KINDS.get(data["kind"]) if isinstance(data.get("kind"), str) else None
-    if own is None or data.keys() != _KEYS | own:
+    if own is None or data.keys() != _KEYS - without | own:
         raise ArtifactError(
             f"{path} is damaged or not made by Lianzhi: its keys are not those of format {version}"
         )
-    if data["digest"] != own_digest(data):
-        raise ArtifactError(f"{path} is damaged: its contents are not those that were saved; restore it")
     return dict(data)
 
 

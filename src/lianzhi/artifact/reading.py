@@ -6,9 +6,11 @@ the ops and their arguments, and a run on tensors without memory. Only then the 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from torch import Tensor, nn
 from lianzhi import files
 from lianzhi.artifact import skeleton
 from lianzhi.artifact.dry_run import dry_run, make_inputs
-from lianzhi.artifact.layout import check_folder, read_architecture
+from lianzhi.artifact.layout import PLACED, check_architecture, check_folder, read_architecture
 from lianzhi.errors import ArtifactError, RecipeError, TargetError
+from lianzhi.files import TensorInfo
 from lianzhi.graph.deserialize import register_tensors
 from lianzhi.graph.serialize import from_json
 
@@ -45,26 +48,65 @@ def load(path: PathLike) -> nn.Module:
     folder = Path(path)
     check_folder(folder)
     architecture = read_architecture(folder)
+    with _explained(folder):
+        weights = _checked_weights(folder, architecture["weights"])
+        table = files.tensor_table(weights)
+        ties = _checked_ties(architecture["ties"], table)
+        return _built(architecture, table, ties, lambda: files.read_tensors(weights))
+
+
+def stored(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An artifact's tensors, also by their other names, and its architecture as `rebuild` takes it."""
+    check_folder(folder)
+    architecture = read_architecture(folder)
+    with _explained(folder):
+        weights = _checked_weights(folder, architecture["weights"])
+        ties = _checked_ties(architecture["ties"], files.tensor_table(weights))
+        tensors: dict[str, Tensor] = files.read_tensors(weights)
+    tensors.update({alias: tensors[name] for alias, name in ties.items()})
+    return tensors, {key: value for key, value in architecture.items() if key not in PLACED}
+
+
+def rebuild(
+    architecture: Any,
+    source: PathLike,
+    table: dict[str, TensorInfo],
+    ties: dict[str, str],
+    read: Callable[[], dict[str, Tensor]],
+) -> nn.Module:
+    """The module of an architecture that lies in another file, `source`; its tensors are read when all else fits.
+
+    `table` has the types and shapes of the tensors that `read` gives, and `ties` their other names.
+    """
+    with _explained(Path(source)):
+        return _built(check_architecture(architecture, source, without=PLACED), table, ties, read)
+
+
+@contextlib.contextmanager
+def _explained(source: Path) -> Iterator[None]:
+    """Whatever goes wrong is an `ArtifactError` that names the folder or file."""
     try:
-        return _load(folder, architecture)
+        yield
     except ArtifactError as error:
         shown = str(error)
-        raise (error if shown.startswith(str(folder)) else ArtifactError(f"{folder}: {shown}")) from None
+        raise (error if shown.startswith(str(source)) else ArtifactError(f"{source}: {shown}")) from None
     except RecipeError as error:
-        raise ArtifactError(f"{folder}: {error}; it may need a newer Lianzhi, or a plug-in") from None
+        raise ArtifactError(f"{source}: {error}; it may need a newer Lianzhi, or a plug-in") from None
     except TargetError as error:
-        raise ArtifactError(f"{folder}: {error}") from None
+        raise ArtifactError(f"{source}: {error}") from None
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0][:200]
         raise ArtifactError(
-            f"{folder} is damaged or not made by Lianzhi ({type(error).__name__}: {reason})"
+            f"{source} is damaged or not made by Lianzhi ({type(error).__name__}: {reason})"
         ) from error
 
 
-def _load(folder: Path, architecture: dict[str, Any]) -> nn.Module:
-    weights = _checked_weights(folder, architecture["weights"])
-    table = files.tensor_table(weights)
-    ties = _checked_ties(architecture["ties"], table)
+def _built(
+    architecture: dict[str, Any],
+    table: dict[str, TensorInfo],
+    ties: dict[str, str],
+    read: Callable[[], dict[str, Tensor]],
+) -> nn.Module:
     data = architecture[architecture["kind"]]
     nodes = data.get("nodes") if isinstance(data, dict) else None
     if isinstance(nodes, list) and len(nodes) > MOST_NODES:
@@ -75,7 +117,7 @@ def _load(folder: Path, architecture: dict[str, Any]) -> nn.Module:
         raise ArtifactError(
             "the model's outputs have other shapes or types than were saved; restore the folder"
         )
-    tensors: dict[str, Tensor] = files.read_tensors(weights)
+    tensors = read()
     tensors.update({alias: tensors[name] for alias, name in ties.items()})
     register_tensors(module, data["tensors"], tensors)
     return module.eval()

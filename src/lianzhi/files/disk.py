@@ -140,7 +140,7 @@ def write_json(path: PathLike, value: Any) -> Path:
 def read_bytes(path: PathLike, limit: int = 1 << 30) -> bytes:
     """Read a regular file of at most `limit` bytes."""
     try:
-        with open(path, "rb", opener=_open_regular) as file:
+        with open(path, "rb", opener=open_regular) as file:
             size = os.fstat(file.fileno()).st_size
             if size > limit:
                 raise ArtifactError(f"{os.fspath(path)} has {size:,} bytes; at most {limit:,} are read")
@@ -221,7 +221,7 @@ def _alive(process: int) -> bool:
     return process != os.getpid()
 
 
-def _open_regular(path: str, flags: int) -> int:
+def open_regular(path: str, flags: int) -> int:
     """Open without waiting (a FIFO would block), and only what is a plain file."""
     handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(handle).st_mode):

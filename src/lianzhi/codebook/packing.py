@@ -1,0 +1,216 @@
+"""`pack` and `unpack`: tensors into a `.lzc` file and back, bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from lianzhi import artifact, files
+from lianzhi.codebook import coding, container
+from lianzhi.codebook.report import Layer, PackReport
+from lianzhi.codebook.tensors import NAMES, to_bits
+from lianzhi.errors import ArtifactError, RecipeError, did_you_mean
+
+PathLike = str | os.PathLike[str]
+Source: TypeAlias = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
+Bits = int | Mapping[str, int]
+Progress = Callable[[str, int, int], None]
+
+
+def pack(
+    model: Source,
+    path: PathLike,
+    *,
+    bits: Bits | None = None,
+    sparsity: float | None = None,
+    other: Literal["float32", "float16"] = "float32",
+    example_inputs: Any = None,
+    progress: bool | Progress = False,
+) -> PackReport:
+    """Pack a module, a state dict, an artifact folder or a `.safetensors` file into a `.lzc` file.
+
+    >>> import tempfile
+    >>> weight = torch.zeros(50, 40)
+    >>> weight[::5, ::4] = 0.5
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = pack({"weight": weight}, folder + "/a.lzc")
+    ...     torch.equal(unpack(folder + "/a.lzc")["weight"], weight), report.layers[0].coding
+    (True, 'gaps')
+
+    With ``bits=None`` every tensor is stored bit for bit, of whatever type and shape; few distinct values make it
+    small by themselves. With `bits`, floating tensors of two or more dimensions first have their weights shared: at
+    most 2^bits - 1 values and zero; a dict gives the bits by name, and other tensors stay as they are. `sparsity` first
+    sets that share of each such tensor's smallest weights to zero. ``other="float16"`` rounds the remaining floating
+    tensors to float16; they are read as their own type again. The caller's tensors do not change.
+
+    A module needs `example_inputs`, as for `lianzhi.save`; its file, and one of an artifact folder, can be loaded with
+    `lianzhi.load`. `progress` shows a bar, or is called with a tensor's name, the weights done, and those of all.
+
+    Raises `ArtifactError` for tensors that cannot be stored and files that cannot be written, `RecipeError` for options
+    that make no sense; the file appears whole or not at all.
+    """
+    _check(bits, sparsity, other)
+    with _opened(model, example_inputs) as (state, architecture), _shown(progress) as report:
+        owners = _owners(state)
+        _check_names(bits, state)
+        change = _Change(bits, sparsity, other)
+        total = sum(tensor.numel() for name, tensor in state.items() if owners[name] == name)
+        done, entropy, coded = 0, 0.0, 0
+        tensors: list[tuple[dict[str, Any], bytes]] = []
+        layers = []
+        for name, tensor in state.items():
+            if owners[name] != name:
+                tensors.append(({"name": name, "same": owners[name]}, b""))
+                continue
+            report(name, done, total)
+            found = to_bits(change(name, tensor), name)
+            section = coding.encode(found, floats=tensor.dtype == torch.float32)
+            shape = tuple(tensor.shape)
+            described = {"name": name, "dtype": NAMES[tensor.dtype], "shape": list(shape)}
+            tensors.append(({**described, "coding": section.coding}, section.data))
+            layers.append(Layer.of(name, shape, tensor.element_size(), tensor.numel(), section))
+            done, entropy, coded = done + tensor.numel(), entropy + section.entropy, coded + section.coded
+        size = container.write(path, tensors, architecture)
+        report("", done, total)
+    before = sum(_bytes_float(tensor) for name, tensor in state.items() if owners[name] == name)
+    overhead = coded / entropy - 1 if entropy else 0.0
+    return PackReport(os.fspath(path), size, before, tuple(layers), overhead)
+
+
+def unpack(path: PathLike) -> dict[str, Tensor]:
+    """All tensors of a `.lzc` file, bit for bit as they were packed; one under two names is one tensor.
+
+    Raises `ArtifactError`, which names the section, if the file is damaged.
+    """
+    return dict(read(path))
+
+
+def read(path: PathLike) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of a `.lzc` file, one at a time, in the order in which they were packed.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = pack({"a": torch.ones(3), "b": torch.arange(2)}, folder + "/a.lzc")
+    ...     for name, tensor in read(folder + "/a.lzc"):
+    ...         print(name, tensor.tolist())
+    a [1.0, 1.0, 1.0]
+    b [0, 1]
+    """
+    with container.Reader(path) as reader:
+        yield from reader.tensors()
+
+
+class _Change:
+    """What is done to a tensor before it is stored."""
+
+    def __init__(self, bits: Bits | None, sparsity: float | None, other: str) -> None:
+        self.bits, self.sparsity, self.other = bits, sparsity, other
+
+    def __call__(self, name: str, tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        bits = self.bits.get(name) if isinstance(self.bits, Mapping) else self.bits
+        if tensor.dim() >= 2 and (bits is not None or self.sparsity is not None):
+            return self._shared(tensor, bits)
+        return self._rounded(name, tensor) if self.other == "float16" else tensor
+
+    def _shared(self, tensor: Tensor, bits: int | None) -> Tensor:
+        value = tensor.detach()
+        if self.sparsity is not None:
+            from lianzhi.codebook.masks import magnitude_mask
+
+            value = torch.where(magnitude_mask(value, self.sparsity), value, torch.zeros_like(value))
+        if bits is not None:
+            from lianzhi.codebook.sharing import share_values
+
+            value = share_values(value, bits)
+        return value
+
+    def _rounded(self, name: str, tensor: Tensor) -> Tensor:
+        rounded = tensor.detach().half().to(tensor.dtype)
+        if not torch.equal(rounded.isfinite(), tensor.isfinite()):
+            raise ArtifactError(f"'{name}' has values that float16 has not; give other='float32'")
+        return rounded
+
+
+def _check(bits: Bits | None, sparsity: float | None, other: str) -> None:
+    given = list(bits.values()) if isinstance(bits, Mapping) else [] if bits is None else [bits]
+    for value in given:
+        if type(value) is not int or not 1 <= value <= 16:
+            raise RecipeError(f"bits={value!r}: give a whole number from 1 to 16")
+    if sparsity is not None and not 0 <= sparsity < 1:
+        raise RecipeError(
+            f"sparsity={sparsity!r}: give the share of weights that become zero, at least 0, below 1"
+        )
+    if other not in ("float32", "float16"):
+        raise RecipeError(f"other={other!r}: give 'float32' or 'float16'")
+
+
+def _check_names(bits: Bits | None, state: Mapping[str, Tensor]) -> None:
+    if isinstance(bits, Mapping):
+        for name in bits:
+            if name not in state:
+                raise RecipeError(f"bits: there is no tensor '{name}'{did_you_mean(name, state)}")
+
+
+@contextlib.contextmanager
+def _opened(model: Source, example_inputs: Any) -> Iterator[tuple[Mapping[str, Tensor], Any]]:
+    """The tensors by name, and the architecture if there is one."""
+    if isinstance(model, nn.Module):
+        if example_inputs is None:
+            raise ArtifactError(
+                f"{type(model).__name__}: give example_inputs, with which the file can be loaded as a module; "
+                f"or pack its state_dict()"
+            )
+        with tempfile.TemporaryDirectory() as place:
+            folder = artifact.save(model, Path(place) / "model", example_inputs=example_inputs)
+            yield artifact.stored(folder)
+    elif isinstance(model, Mapping):
+        for name, tensor in model.items():
+            if not isinstance(name, str) or not isinstance(tensor, Tensor):
+                raise ArtifactError(f"{name!r:.80} is a {type(tensor).__name__}; give tensors by name")
+        yield model, None
+    elif Path(model).is_dir():
+        yield artifact.stored(Path(model))
+    else:
+        yield files.read_tensors(model), None
+
+
+def _owners(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """For each name the first name of the same tensor: the same memory, seen the same way."""
+    first: dict[Any, str] = {}
+    owners = {}
+    for name, tensor in state.items():
+        seen: Any = id(tensor)
+        if tensor.layout == torch.strided and not tensor.is_meta and tensor.numel():
+            place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
+            seen = (*place, tensor.dtype, tensor.is_conj(), tensor.is_neg())
+        owners[name] = first.setdefault(seen, name)
+    return owners
+
+
+def _bytes_float(tensor: Tensor) -> int:
+    return tensor.numel() * (4 if tensor.is_floating_point() else tensor.element_size())
+
+
+@contextlib.contextmanager
+def _shown(progress: bool | Progress) -> Iterator[Progress]:
+    if not progress:
+        yield lambda name, done, total: None
+        return
+    if progress is not True:
+        yield progress
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("pack")
+        yield lambda name, done, total: bar.update(task, completed=done, total=total, description=name)

@@ -1,0 +1,126 @@
+"""What packing did: a row a tensor, and the whole file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lianzhi.codebook.coding import Section
+
+FLOAT = 4  # bytes of a float32
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One tensor of a packed file.
+
+    `kept` is the share that is not zero; `bits` are those of a code without Huffman, `index_bits` those of an index
+    (1 for a mask, 0 where none is needed). `bytes_shared` is the size with codes and indices of that many bits,
+    `bytes` the real one. `entropy` is the least that codes and indices can have, `coded` what they have, both in bits
+    a kept weight; both are 0 where nothing is coded. `ratio` counts float32 as it was, and other types as they were.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    weights: int
+    kept: float
+    bits: int
+    index_bits: int
+    entropy: float
+    coded: float
+    bytes_float: int
+    bytes_shared: int
+    bytes: int
+    ratio: float
+    coding: str
+
+    @classmethod
+    def of(cls, name: str, shape: tuple[int, ...], size: int, weights: int, section: Section) -> Layer:
+        """The row of a section; `size` is a number's bytes."""
+        pruned = section.coding in ("gaps", "mask")
+        numbers = section.kept if pruned else weights
+        bits = 8 * size if not section.codebook else max(1, (section.codebook - (not pruned)).bit_length())
+        shared = -(-(numbers * bits + section.indices * section.index_bits) // 8) + section.codebook * size
+        before, after = weights * size, len(section.data)
+        return cls(
+            name=name,
+            shape=shape,
+            weights=weights,
+            kept=section.kept / weights if weights else 1.0,
+            bits=bits,
+            index_bits=section.index_bits,
+            entropy=section.entropy / max(1, numbers),
+            coded=section.coded / max(1, numbers),
+            bytes_float=before,
+            bytes_shared=size if section.coding == "constant" else shared,
+            bytes=after,
+            ratio=before / after,
+            coding=section.coding,
+        )
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """The packed file: its bytes, those of the float state dict, and a row a tensor.
+
+    `overhead` is the share by which all coded streams together are longer than their entropy; tables of code lengths
+    and the starts of streams count as streams.
+    """
+
+    path: str
+    bytes: int
+    bytes_float: int
+    layers: tuple[Layer, ...]
+    overhead: float
+
+    @property
+    def ratio(self) -> float:
+        """Bytes of the float state dict by bytes of the file, all of it."""
+        return self.bytes_float / self.bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "path": self.path,
+            "bytes": self.bytes,
+            "bytes_float": self.bytes_float,
+            "ratio": self.ratio,
+            "overhead": self.overhead,
+            "layers": [{**asdict(layer), "shape": list(layer.shape)} for layer in self.layers],
+        }
+
+    def __str__(self) -> str:
+        """A table."""
+        head = ("tensor", "shape", "weights", "kept", "bits", "index", "entropy", "coded", "shared", "bytes")
+        rows = [(*head, "ratio", "coding")]
+        for layer in self.layers:
+            rows.append(
+                (
+                    layer.name,
+                    "×".join(map(str, layer.shape)) or "-",
+                    f"{layer.weights:,}",
+                    f"{layer.kept:.1%}",
+                    str(layer.bits),
+                    str(layer.index_bits or "-"),
+                    f"{layer.entropy:.2f}" if layer.coded else "-",
+                    f"{layer.coded:.2f}" if layer.coded else "-",
+                    f"{layer.bytes_shared:,}",
+                    f"{layer.bytes:,}",
+                    f"{layer.ratio:.1f}×",
+                    layer.coding,
+                )
+            )
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        left = {0, 1, len(widths) - 1}
+        lines = [
+            "  ".join(
+                text.ljust(width) if column in left else text.rjust(width)
+                for column, (text, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        lines.append(
+            f"{self.path}: {self.bytes:,} bytes of {self.bytes_float:,} ({self.ratio:.1f}×), "
+            f"streams {self.overhead:.1%} above their entropy"
+        )
+        return "\n".join(lines)

@@ -1,0 +1,206 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import lianzhi as lz
+from lianzhi.codebook import coding, container
+from lianzhi.codebook.tensors import NAMES, from_bits, to_bits
+from lianzhi.errors import ArtifactError, RecipeError
+
+DTYPES = list(NAMES)
+SHAPES = [(), (0,), (1,), (7,), (3, 0, 2), (5, 9), (2, 3, 4, 5)]
+
+
+def tensor_of(dtype, shape, seed, distinct, zeros):
+    """Random bits of a type: NaN payloads, denormals, infinities and negative zeros are among them."""
+    generator = np.random.default_rng(seed)
+    count = math.prod(shape)
+    kind = np.dtype(f"<u{dtype.itemsize}")
+    if dtype == torch.bool:
+        bits = generator.integers(0, 2, count).astype(np.uint8)
+    else:
+        pool = np.frombuffer(generator.bytes(distinct * dtype.itemsize), kind)
+        bits = pool[generator.integers(0, distinct, count)]
+    bits = np.where(generator.random(count) < zeros, 0, bits).astype(kind)
+    return from_bits(bits, dtype, shape)
+
+
+def same(one, other):
+    return (
+        one.dtype == other.dtype
+        and one.shape == other.shape
+        and np.array_equal(to_bits(one, ""), to_bits(other, ""))
+    )
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from(DTYPES),
+    st.one_of(st.sampled_from(SHAPES), st.tuples(st.integers(0, 90), st.integers(0, 90))),
+    st.integers(0, 1 << 30),
+    st.sampled_from([1, 2, 5, 40, 5000]),
+    st.sampled_from([0, 0.3, 0.9, 0.999, 1]),
+)
+def test_every_bit_comes_back_and_packing_again_changes_nothing(
+    tmp_path_factory, dtype, shape, seed, distinct, zeros
+):
+    folder = tmp_path_factory.mktemp("pack")
+    tensor = tensor_of(dtype, shape, seed, distinct, zeros)
+    report = lz.codebook.pack({"x": tensor}, folder / "a.lzc")
+    found = lz.codebook.unpack(folder / "a.lzc")["x"]
+    assert same(found, tensor)
+    lz.codebook.pack({"x": found}, folder / "b.lzc")
+    assert (folder / "a.lzc").read_bytes() == (folder / "b.lzc").read_bytes()
+    assert report.bytes == (folder / "a.lzc").stat().st_size
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.0, -0.0],
+        [float("nan"), float("inf"), -float("inf")],
+        [1e-45, -1e-45, 1e-40],
+        [3.5] * 100,
+        [0.0] * 100,
+    ],
+)
+def test_special_values(tmp_path, values):
+    tensor = torch.tensor(values)
+    lz.codebook.pack({"x": tensor}, tmp_path / "a.lzc")
+    assert same(lz.codebook.unpack(tmp_path / "a.lzc")["x"], tensor)
+
+
+@pytest.mark.parametrize("length", [1, 4, 8, 31, 32, 254, 255, 256, 511, 5000])
+def test_gaps_of_any_length(length):
+    bits = np.zeros(20 * length + 7, np.uint32)
+    bits[length::length] = np.arange(1, len(bits[length::length]) + 1)
+    filled = np.flatnonzero(bits)
+    for section in coding._gaps(filled, len(bits), coding.values.write(bits[filled], floats=True)[0]):
+        data = section.data + bytes(max(0, bits.nbytes // coding.EXPANSION + 1 - len(section.data)))
+        assert np.array_equal(coding.decode("gaps", data, len(bits), 4), bits)
+
+
+@pytest.mark.parametrize(
+    ("density", "distinct", "expected"),
+    [(0.05, 31, "gaps"), (0.5, 31, "mask"), (1, 31, "codes"), (1, 1 << 20, "raw")],
+)
+def test_the_shortest_coding(density, distinct, expected):
+    generator = np.random.default_rng(0)
+    pool = generator.integers(1, 1 << 32, distinct).astype(np.uint32)
+    bits = np.where(generator.random(50_000) < density, pool[generator.integers(0, distinct, 50_000)], 0)
+    section = coding.encode(bits.astype(np.uint32), floats=True)
+    assert section.coding == expected
+    assert np.array_equal(coding.decode(section.coding, section.data, 50_000, 4), bits)
+
+
+def test_float32_that_fits_in_half_is_stored_in_half(tmp_path):
+    values = torch.randn(4000)
+    for tensor in (values.half().float(), values.bfloat16().float()):
+        report = lz.codebook.pack({"x": tensor}, tmp_path / "a.lzc")
+        assert report.bytes < 2.1 * len(tensor)
+        assert same(lz.codebook.unpack(tmp_path / "a.lzc")["x"], tensor)
+
+
+def test_half_for_the_rest_is_asked_for(tmp_path):
+    state = {"x": torch.randn(4000), "big": torch.tensor([1e6])}
+    with pytest.raises(ArtifactError, match="'big' has values that float16 has not"):
+        lz.codebook.pack(state, tmp_path / "a.lzc", other="float16")
+    assert not (tmp_path / "a.lzc").exists()
+    lz.codebook.pack({"x": state["x"]}, tmp_path / "a.lzc", other="float16")
+    assert torch.equal(lz.codebook.unpack(tmp_path / "a.lzc")["x"], state["x"].half().float())
+
+
+def test_tied_tensors_are_stored_once_and_stay_tied(tmp_path):
+    weight = torch.randn(100, 30)
+    state = {"a": weight, "b": torch.zeros(3), "c": weight, "d": weight[:50]}
+    once = lz.codebook.pack({"a": weight, "b": state["b"], "d": state["d"]}, tmp_path / "once.lzc")
+    twice = lz.codebook.pack(state, tmp_path / "twice.lzc")
+    assert twice.bytes - once.bytes < 60
+    assert twice.bytes_float == once.bytes_float
+    found = lz.codebook.unpack(tmp_path / "twice.lzc")
+    assert found["a"] is found["c"]
+    assert list(found) == list(state)
+    assert all(same(found[name], state[name]) for name in state)
+
+
+def test_views_transposes_and_parameters(tmp_path):
+    base = torch.randn(20, 30)
+    state = {"t": base.t(), "step": base[::3, ::2], "row": base[0].expand(5, 30), "p": nn.Parameter(base)}
+    lz.codebook.pack(state, tmp_path / "a.lzc")
+    found = lz.codebook.unpack(tmp_path / "a.lzc")
+    assert all(same(found[name], state[name].detach()) for name in state)
+
+
+def test_what_cannot_be_packed_is_said(tmp_path):
+    for value in (
+        torch.zeros(3, dtype=torch.complex128),
+        torch.eye(3).to_sparse(),
+        torch.empty(3, device="meta"),
+    ):
+        with pytest.raises(ArtifactError, match=r"'x' of type .* cannot be packed"):
+            lz.codebook.pack({"x": value}, tmp_path / "a.lzc")
+    with pytest.raises(ArtifactError, match="give tensors by name"):
+        lz.codebook.pack({"x": 3}, tmp_path / "a.lzc")
+    with pytest.raises(ArtifactError, match="give example_inputs"):
+        lz.codebook.pack(nn.Linear(2, 2), tmp_path / "a.lzc")
+    for options in ({"bits": 0}, {"bits": 17}, {"bits": True}, {"sparsity": 1.0}, {"other": "int8"}):
+        with pytest.raises(RecipeError, match=next(iter(options))):
+            lz.codebook.pack({"x": torch.ones(2)}, tmp_path / "a.lzc", **options)
+    with pytest.raises(RecipeError, match="did you mean 'weight'"):
+        lz.codebook.pack({"weight": torch.ones(2)}, tmp_path / "a.lzc", bits={"weigth": 4})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_comes_back_as_a_module(tmp_path):
+    model = lz.model("resnet20", num_classes=10).eval()
+    inputs = torch.randn(2, 3, 32, 32)
+    lz.codebook.pack(model, tmp_path / "m.lzc", example_inputs=inputs[:1])
+    loaded = lz.load(tmp_path / "m.lzc")
+    assert type(loaded) is type(model)
+    with torch.no_grad():
+        assert torch.equal(loaded(inputs), model(inputs))
+
+
+def test_an_artifact_folder_is_packed_as_it_is(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(6, 6), nn.Linear(6, 6)
+            self.two.weight = self.one.weight
+
+        def forward(self, x):
+            return self.two(self.one(x))
+
+    model = Tied().eval()
+    lz.save(model, tmp_path / "folder", example_inputs=torch.zeros(1, 6))
+    lz.codebook.pack(tmp_path / "folder", tmp_path / "m.lzc")
+    loaded = lz.load(tmp_path / "m.lzc")
+    x = torch.randn(3, 6)
+    with torch.no_grad():
+        assert torch.equal(loaded(x), model(x))
+    again = tmp_path / "again.lzc"
+    lz.codebook.pack(loaded, again, example_inputs=torch.zeros(1, 6))
+    with torch.no_grad():
+        assert torch.equal(lz.load(again)(x), model(x))
+
+
+def test_tensors_alone_are_no_model(tmp_path):
+    lz.codebook.pack({"x": torch.ones(2)}, tmp_path / "a.lzc")
+    with pytest.raises(ArtifactError, match="unpack"):
+        lz.load(tmp_path / "a.lzc")
+    (tmp_path / "b.lzc").write_bytes(b"PK\x03\x04 something else")
+    with pytest.raises(ArtifactError, match=r"not a \.lzc file"):
+        lz.load(tmp_path / "b.lzc")
+
+
+def test_one_tensor_can_be_read_alone(tmp_path):
+    state = {"a": torch.randn(10), "b": torch.arange(5), "c": torch.randn(3, 3)}
+    lz.codebook.pack(state, tmp_path / "a.lzc")
+    with container.Reader(tmp_path / "a.lzc") as reader:
+        assert torch.equal(reader.read("c"), state["c"])
+        assert reader.entries["b"].info.shape == (5,)

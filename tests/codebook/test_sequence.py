@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lianzhi.codebook import huffman, lockstep, octets, sequence
+from lianzhi.errors import ArtifactError
+
+
+def drawn(count, alphabet, power, seed=0):
+    """Symbols whose probabilities fall with a power of their rank."""
+    weights = np.arange(1, alphabet + 1) ** -float(power)
+    return np.random.default_rng(seed).choice(alphabet, count, p=weights / weights.sum())
+
+
+@settings(deadline=None)
+@given(st.integers(0, 3000), st.integers(1, 700), st.floats(0, 3), st.integers(0, 5))
+def test_read_gives_what_write_took_and_takes_exactly_its_bytes(count, alphabet, power, seed):
+    symbols = drawn(count, alphabet, power, seed).astype(np.uint16)
+    source = octets.Octets(sequence.write(symbols, alphabet).data + b"rest")
+    assert np.array_equal(sequence.read(source, count, alphabet), symbols)
+    assert source.take(4) == b"rest"
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300), st.integers(0, 6), st.integers(0, 5))
+def test_any_number_of_streams_reads_back(count, log, seed):
+    symbols = drawn(count, 9, 1, seed).astype(np.uint8)
+    lengths = huffman.code_lengths(np.bincount(symbols, minlength=9) + 1)
+    data, sizes = lockstep.encode(symbols, lengths, 1 << log)
+    assert np.array_equal(lockstep.decode(data, sizes, count, lengths), symbols)
+
+
+def test_threads_read_the_same(monkeypatch):
+    symbols = drawn(100_000, 40, 1).astype(np.uint8)
+    lengths = huffman.code_lengths(np.bincount(symbols, minlength=40))
+    data, sizes = lockstep.encode(symbols, lengths, 2048)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert np.array_equal(lockstep.decode(data, sizes, len(symbols), lengths), symbols)
+
+
+def test_codes_of_sixteen_bits():
+    counts = np.array([1, 1])
+    while len(counts) < 25:
+        counts = np.append(counts, counts[-1] + counts[-2])
+    lengths = huffman.code_lengths(counts)
+    assert lengths.max() == 16
+    symbols = np.random.default_rng(0).permutation(np.repeat(np.arange(25), counts)).astype(np.uint8)
+    data, sizes = lockstep.encode(symbols, lengths, 64)
+    assert np.array_equal(lockstep.decode(data, sizes, len(symbols), lengths), symbols)
+
+
+@pytest.mark.parametrize("alphabet", [16, 32, 256])
+def test_all_bytes_are_within_three_percent_of_the_entropy(alphabet):
+    values = np.random.default_rng(0).normal(size=400_000)
+    symbols = np.clip(np.round(values * alphabet / 8 + alphabet / 2), 0, alphabet - 1).astype(np.uint8)
+    coded = sequence.write(symbols, alphabet)
+    assert coded.entropy <= 8 * len(coded.data) <= 1.03 * coded.entropy
+
+
+def test_wrong_streams_are_refused():
+    symbols = drawn(5000, 20, 1).astype(np.uint8)
+    data = bytearray(sequence.write(symbols, 20).data)
+    for count in (4990, 5010, 50_000_000):
+        with pytest.raises(ArtifactError):
+            sequence.read(octets.Octets(bytes(data)), count, 20)
+    refused = 0
+    for at in range(200):
+        changed = bytearray(data)
+        changed[at * 7 % len(data)] ^= 1 << at % 8
+        try:
+            sequence.read(octets.Octets(bytes(changed)), 5000, 20)
+        except ArtifactError:
+            refused += 1
+    assert refused > 20  # others decode to other symbols, which the checksum of the section tells
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_whole_numbers(value):
+    assert octets.Octets(octets.whole(value)).whole() == value
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\x80\x00", b"\xff" * 9 + b"\x01"])
+def test_damaged_whole_numbers(data):
+    with pytest.raises(ArtifactError):
+        octets.Octets(data).whole()
