@@ -204,3 +204,23 @@ def test_one_tensor_can_be_read_alone(tmp_path):
     with container.Reader(tmp_path / "a.lzc") as reader:
         assert torch.equal(reader.read("c"), state["c"])
         assert reader.entries["b"].info.shape == (5,)
+
+
+def test_pruned_and_shared_on_the_way(tmp_path):
+    state = {"weight": torch.randn(80, 60), "bias": torch.randn(80), "steps": torch.tensor(3)}
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    report = lz.codebook.pack(state, tmp_path / "a.lzc", bits=4, sparsity=0.9)
+    found = lz.codebook.unpack(tmp_path / "a.lzc")
+    assert all(same(state[name], before[name]) for name in state)
+    assert same(found["bias"], state["bias"])
+    assert same(found["steps"], state["steps"])
+    kept = found["weight"] != 0
+    assert int(kept.sum()) == pytest.approx(480, abs=1)
+    assert len(found["weight"].unique()) <= 16
+    assert (found["weight"] - state["weight"])[kept].abs().max() < 0.5
+    layer = report.layers[0]
+    assert (layer.bits, layer.coding) == (4, "gaps")
+    assert layer.kept == pytest.approx(0.1, abs=0.001)
+    named = lz.codebook.pack(state, tmp_path / "b.lzc", bits={"weight": 3})
+    assert len(lz.codebook.unpack(tmp_path / "b.lzc")["weight"].unique()) <= 8
+    assert named.layers[0].bits == 3
