@@ -19,6 +19,11 @@ from lianzhi.quantize.affine import sqnr
 from lianzhi.quantize.onnx_files import job, speed
 
 
+@pytest.fixture(autouse=True)
+def seeded(monkeypatch):
+    monkeypatch.setattr(foreign, "rng", np.random.default_rng(0))
+
+
 def run(path, batch, runtime="onnxruntime"):
     return deploy.load(path, runtime=runtime)(batch)
 
