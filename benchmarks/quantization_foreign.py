@@ -204,7 +204,7 @@ def same_voice(one: Outputs, other: Outputs) -> float:
 FILES = {
     "rapidocr detection": Foreign("rapidocr_onnxruntime", "ch_PP-OCRv4_det_infer.onnx", pages, overlap),
     "rapidocr recognition": Foreign(
-        "rapidocr_onnxruntime", "ch_PP-OCRv4_rec_infer.onnx", lines, same_text, evaluation=96, max_drop=0.0125
+        "rapidocr_onnxruntime", "ch_PP-OCRv4_rec_infer.onnx", lines, same_text, evaluation=96, max_drop=0.005
     ),
     "rapidocr direction": Foreign(
         "rapidocr_onnxruntime", "ch_ppocr_mobile_v2.0_cls_infer.onnx", turned, same_class
@@ -370,9 +370,9 @@ def _controlled_row(record: dict[str, Any]) -> str:
     """A file's second line: with accuracy control."""
     size = record["bytes"]["output"] / record["bytes"]["float"]
     ratio = record["timing"]["ratio"] if record["timing"] else None
-    name = f"  max_drop {record['max_drop']:g}: {len(record['control']['returned'])} layers float"
+    name = f"  max_drop {record['max_drop']:g}: {len(record['control']['returned'])} layers in float"
     return (
-        f"{name:<34} {record['quantized']:<21}{size:>6.2f}x"
+        f"{name:<35}{record['quantized']:<21}{size:>6.2f}x"
         + (f"{ratio:>6.2f}x" if ratio else f"{'-':>7}")
         + f"{record['agreement']:>8.3f}"
     )

@@ -341,7 +341,6 @@ def test_one_lucky_step_does_not_end_the_search():
     values = {3.0: 0.5, 2.0: 0.9, 1.0: 0.8, 0.1: 1.0, 0.0: 1.0}
     record = control(
         lambda returned: Made(errors[tuple(returned)]),
-        lambda returned: Made(errors[tuple(returned)]),
         ["c", "a", "b"],
         Made(0.0),
         [{"x": np.ones((2, 3), np.float32)}],
@@ -433,26 +432,3 @@ def test_numbers_that_are_no_classes_are_compared_by_size(tmp_path):
     report, _ = quantized(source, foreign.images(8), tmp_path, max_drop=1)
     assert "relative error" in report["control"]["metric"]
     assert 0.9 < report["control"]["accuracy"]["quantized"] < 1
-
-
-@pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
-def test_a_bias_that_two_layers_share_is_corrected_for_each(tmp_path, target):
-    nodes = [
-        helper.make_node("Conv", ["x", "w", "b"], ["c"]),
-        helper.make_node("Sigmoid", ["c"], ["s"]),
-        helper.make_node("Conv", ["s", "v", "b"], ["y"]),
-    ]
-    held = [
-        ("w", foreign.weights(32, 32, 1, 1)),
-        ("v", foreign.weights(32, 32, 3, 3)),
-        ("b", foreign.weights(32, 1)[:, 0]),
-    ]
-    source, _ = ready(tmp_path, nodes, held, {"x": ["n", 32, 8, 8]}, {"y": ["n", 32, 6, 6]})
-    batches = [foreign.rng.normal(size=(8, 32, 8, 8)).astype(np.float32)]
-    options = {"observer": "percentile", "observer_options": {"share": 90}, "target": target}
-    exact = deploy.load(source, runtime="onnxruntime")(batches[0])
-    errors = []
-    for item in ([], ["bias_correction"]):
-        _, output = quantized(source, batches, tmp_path, techniques=item, **options)
-        errors.append(float((deploy.load(output, runtime="onnxruntime")(batches[0]) - exact).square().mean()))
-    assert errors[1] < errors[0]

@@ -23,7 +23,6 @@ from lianzhi.quantize.report import REPORT_SAMPLES
 
 def control(
     session: Callable[[Collection[str]], Session | None],
-    rough: Callable[[Collection[str]], Session | None],
     names: list[str],
     exact: Session,
     batches: list[Feeds],
@@ -32,8 +31,8 @@ def control(
 ) -> dict[str, Any]:
     """Which layers are to be float, ``returned``, and what the metric was at every step.
 
-    `session` loads the file in which layers are float; None where none is left to quantize. `rough` does it without
-    what is fitted to all of its layers, for the ranking. Without `max_drop` nothing returns. Raises `DataError` for a metric that is not finite.
+    `session` loads the file in which layers are float; None where none is left to quantize. Without `max_drop` nothing
+    returns. Raises `DataError` for a metric that is not finite.
     """
     whole = session(())
     assert whole is not None
@@ -43,7 +42,7 @@ def control(
     if max_drop is not None and reference - value > max_drop + TIE:
         error = _error_from(exact, few(batches, REPORT_SAMPLES))
         least = error(whole)
-        for name, damage in _ranked(rough, names, error):
+        for name, damage in _ranked(session, names, error, least):
             tried = session([*returned, name])
             found = reference if tried is None else _finite(metric(tried), "quantized")
             wrong = error(tried)
@@ -76,9 +75,9 @@ def _ranked(
     session: Callable[[Collection[str]], Session | None],
     names: list[str],
     error: Callable[[Session | None], float],
+    whole: float,
 ) -> list[tuple[str, float]]:
     """Layers by damage, the worst first: what the results' error falls by when the layer is float again."""
-    whole = error(session(()))
     damages = {name: whole - error(session([name])) for name in names}
     return sorted(damages.items(), key=lambda item: -item[1])
 

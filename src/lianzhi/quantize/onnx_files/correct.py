@@ -21,9 +21,11 @@ BIASED = frozenset({"Conv", "ConvTranspose", "Gemm"})
 
 SAMPLES = 8  # each holds many positions of a channel; more moved nothing
 
+Shifts = dict[str, np.ndarray]  # by the name of a layer's output
 
-def correct_biases(floating: Net, quantized: Any, nodes: list[Any], batches: list[Feeds]) -> list[str]:
-    """Correct the biases of the quantized file, in place; return the outputs of the layers that were corrected.
+
+def corrections(floating: Net, quantized: Any, nodes: list[Any], batches: list[Feeds]) -> Shifts:
+    """What each of these layers of the float file adds to its bias; the biases of the quantized file are corrected.
 
     `nodes` are layers of the float file that are quantized; their twins stand in the same order.
     """
@@ -31,13 +33,28 @@ def correct_biases(floating: Net, quantized: Any, nodes: list[Any], batches: lis
     twins = _twins(floating, quantized)
     pairs = [(node, twins[node.output[0]]) for node in nodes if has_bias(floating, node)]
     exact = _means(floating.proto, [node.output[0] for node, _ in pairs], read)
-    corrected = []
+    found: Shifts = {}
     for node, twin in pairs:
-        mean = _means(quantized, [twin.output[0]], read, alone=True).get(twin.output[0])
+        name = twin.output[0]
+        stored = _Stored(quantized, twin)
+        mean = _means(quantized, [name], read, alone=True).get(name)
         if mean is not None and node.output[0] in exact:
-            _add(quantized, twin, exact[node.output[0]] - mean)
-            corrected.append(str(node.output[0]))
-    return corrected
+            found[node.output[0]] = stored.add(exact[node.output[0]] - mean)
+    return found
+
+
+def shifted(model: Any, shifts: Shifts) -> None:
+    """Add corrections to the biases of a float model, in place; each layer gets a constant of its own."""
+    import onnx
+
+    net = Net(model)
+    for node in net.nodes:
+        shift = shifts.get(node.output[0]) if node.output else None
+        if shift is not None:
+            name = f"{node.input[2]}_of_{node.output[0]}"
+            bias = np.asarray(net.array(node.input[2]), np.float64) + shift
+            model.graph.initializer.append(onnx.numpy_helper.from_array(bias.astype(np.float32), name))
+            node.input[2] = name
 
 
 def has_bias(net: Net, node: Any) -> bool:
@@ -54,9 +71,7 @@ def _twins(floating: Net, quantized: Any) -> dict[str, Any]:
     return {node.output[0]: twin for node, twin in zip(ours, theirs, strict=True)}
 
 
-def _means(
-    model: Any, names: list[str], batches: list[Feeds], *, alone: bool = False
-) -> dict[str, np.ndarray]:
+def _means(model: Any, names: list[str], batches: list[Feeds], *, alone: bool = False) -> Shifts:
     """The mean of each channel, the second axis, over all batches."""
     sums: dict[str, torch.Tensor] = {}
     counts: dict[str, int] = {}
@@ -69,19 +84,23 @@ def _means(
     return {name: (total / counts[name]).numpy() for name, total in sums.items()}
 
 
-def _add(model: Any, node: Any, shift: np.ndarray) -> None:
-    """Add to the bias of a layer of the quantized file: int32 behind a DequantizeLinear of its own, or float."""
-    import onnx
+class _Stored:
+    """The bias of a layer of the quantized file: int32 behind a DequantizeLinear, or float."""
 
-    maker = next((item for item in model.graph.node if node.input[2] in item.output), None)
-    names = [node.input[2]] if maker is None else list(maker.input[:2])
-    held = {item.name: item for item in model.graph.initializer}
-    values, *steps = (onnx.numpy_helper.to_array(held[name]) for name in names)
-    if steps:
-        made = np.clip(np.round(values + shift / steps[0]), -BIAS_MAX, BIAS_MAX).astype(np.int32)
-        held[names[0]].CopyFrom(onnx.numpy_helper.from_array(made, names[0]))
-        return
-    name = f"{node.input[2]}_of_{node.output[0]}"  # other layers may read the same bias
-    made = (values + shift).astype(np.float32)
-    model.graph.initializer.append(onnx.numpy_helper.from_array(made, name))
-    node.input[2] = name
+    def __init__(self, model: Any, node: Any) -> None:
+        maker = next((item for item in model.graph.node if node.input[2] in item.output), None)
+        names = [node.input[2]] if maker is None else list(maker.input[:2])
+        self.tensors = [next(item for item in model.graph.initializer if item.name == name) for name in names]
+
+    def add(self, shift: np.ndarray) -> np.ndarray:
+        """Add, and return what was added, on the grid of the integers."""
+        import onnx
+
+        values, *steps = (onnx.numpy_helper.to_array(item) for item in self.tensors)
+        if not steps:
+            made = (values + shift).astype(np.float32)
+        else:
+            made = np.clip(np.round(values + shift / steps[0]), -BIAS_MAX, BIAS_MAX).astype(np.int32)
+        self.tensors[0].CopyFrom(onnx.numpy_helper.from_array(made, self.tensors[0].name))
+        added: np.ndarray = (made.astype(np.float64) - values) * (steps[0] if steps else 1.0)
+        return added

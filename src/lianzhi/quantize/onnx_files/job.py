@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from lianzhi.quantize.onnx_files import speed
 from lianzhi.quantize.onnx_files.calibrate import Feeds, checked_batches, observe
 from lianzhi.quantize.onnx_files.compare import make_report, output_sqnr
 from lianzhi.quantize.onnx_files.control import control
-from lianzhi.quantize.onnx_files.correct import correct_biases
+from lianzhi.quantize.onnx_files.correct import Shifts, corrections, shifted
 from lianzhi.quantize.onnx_files.equalize import equalize
 from lianzhi.quantize.onnx_files.insert import insert
 from lianzhi.quantize.onnx_files.net import Net, label
@@ -203,6 +202,7 @@ class Job:
         path: Path,
         *,
         returned: Collection[str] = (),
+        shifts: Shifts | None = None,
     ) -> Built | None:
         """Quantize the ops of some kinds but those `returned`, and write the file; None where nothing is left."""
         import onnx
@@ -215,6 +215,8 @@ class Job:
         if not placement.weights:
             return None
         self.check_weights(floating, placement)
+        layers = {node.output[0] for node in placement.weights}
+        shifted(work, {name: shift for name, shift in (shifts or {}).items() if name in layers})
         net = Net(work)
         fresh = [name for name in placement.roots if name not in self.seen]
         if fresh:
@@ -252,26 +254,24 @@ class Job:
         bar: Bar | None,
     ) -> tuple[dict[str, Any], Path | None]:
         """Correct the biases, return layers to float where a bar asks for it, check, and report."""
+        shifts: Shifts = {}
+        if CORRECTION in self.techniques:
+            shifts = corrections(built.floating, built.proto, built.placement.weights, batches)
 
-        def trial(returned: Collection[str], *, corrected: bool = True) -> Built | None:
-            made = self.build(model, ops, batches, folder / "trial.onnx", returned=returned)
-            if made is not None and corrected and CORRECTION in self.techniques:
-                correct_biases(made.floating, made.proto, made.placement.weights, batches)
-                deploy.write_onnx(made.proto, made.path)
-            return made
+        def again(returned: Collection[str]) -> Built | None:
+            return self.build(model, ops, batches, folder / "trial.onnx", returned=returned, shifts=shifts)
 
-        def session(returned: Collection[str], *, corrected: bool = True) -> Session | None:
-            made = trial(returned, corrected=corrected)
+        def session(returned: Collection[str]) -> Session | None:
+            made = again(returned)
             return None if made is None else self.load(made.path)
 
         record: dict[str, Any] = {}
         if bar is not None:
             held = (*built.placement.tables, *built.placement.weights)
             names = list(dict.fromkeys(label(node) for node in held))
-            rough = partial(session, corrected=False)
-            record = control(session, rough, names, self.exact(), batches, bar.metric, bar.max_drop)
+            record = control(session, names, self.exact(), batches, bar.metric, bar.max_drop)
             record["metric"] = bar.name
-        final = trial(record.get("returned", ()))
+        final = again(record.get("returned", ()))
         if final is None or not record.get("met", True):
             return {"control": record, "reason": _unmet(record)}, None
         report = make_report(

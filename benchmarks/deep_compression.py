@@ -1,0 +1,267 @@
+"""Deep Compression, file sizes and accuracy over three seeds: LeNets on Fashion-MNIST, ResNet-20 and VGG-16 on CIFAR-10,
+a 6-layer BERT on SST-2.
+
+    python benchmarks/deep_compression.py --model lenet_300_100
+    python benchmarks/deep_compression.py --model vgg16 --device cuda --start out/vgg16.safetensors
+    python benchmarks/deep_compression.py --model bert6 --bert out/sst2-teacher
+    python benchmarks/deep_compression.py                       # the table of what is on record, the paper's beside it
+
+A model is trained; then one copy goes on training for so many epochs (the dense model that is compared with, and the only
+teacher), and another is pruned by magnitude along a cubic schedule, its weights are shared and the centroids trained, in the
+same number of epochs, with the same optimizer and augmentation. The file is what `lz.codebook.pack` writes; top-1 is that of
+the model that the file gives back, on the test split. What is on record is not done again; a phase that was stopped begins
+anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from records import Records
+from torch import nn
+
+import lianzhi as lz
+from lianzhi import artifact, codebook, distill, files, train
+from lianzhi.codebook import masks, sharing
+from lianzhi.codebook.allocation import masks_for
+from lianzhi.codebook.gradual import Gradual
+
+DATA = Path(os.environ.get("LIANZHI_DATA", Path(__file__).parents[2] / "shared" / "data"))
+WORK = Path("out/deep_compression")
+RAMP = 0.7  # of the epochs of pruning, until the sparsity is reached
+EVERY = 50  # updates between two looks at the magnitudes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is trained and compressed. `kept` is the share of its weights that stays."""
+
+    first: float  # epochs before the roads part
+    prune: float
+    share: float
+    kept: float
+    bits: int
+    bar: float  # the ratio that is to be reached
+    most: float  # points that may be lost
+    paper: str
+    options: dict[str, Any] = field(default_factory=dict)
+    rate: float = 0.1  # of the peak learning rate, where centroids are trained
+    alpha: float = 0.9
+    scope: str = "global"  # one threshold for all; or layer, erk
+
+
+ADAM = {"optimizer": "adam", "weight_decay": 0.0, "batch_size": 128}
+SGD = {"lr": 0.05, "weight_decay": 5e-4, "precision": "auto"}
+PLANS = {
+    "lenet_300_100": Plan(20, 60, 20, 0.07, 3, 40, 0.1, "40x, error 1.64 -> 1.58 % (MNIST)", ADAM),
+    "lenet_5": Plan(10, 30, 10, 0.07, 3, 39, 0.1, "39x, error 0.80 -> 0.74 % (MNIST)", ADAM),
+    "resnet20": Plan(0, 12, 3, 0.25, 4, 15, 0.5, "-", {**SGD, "lr": 0.02}),
+    "vgg16": Plan(20, 12, 3, 0.045, 4, 60, 0.5, "49x, error 31.50 -> 31.17 % (ImageNet)", SGD),
+    "bert6": Plan(
+        0,
+        2,
+        1,
+        0.4,
+        4,
+        12,
+        0.5,
+        "-",
+        {"optimizer": "adamw", "lr": 5e-5, "batch_size": 32, "clip": 1.0},
+        scope="layer",
+    ),
+}
+ZOO = {"lenet_5": "lenet5", "vgg16": "vgg16_bn_cifar"}
+
+
+def task_of(name: str, bert: Path) -> lz.Task:
+    """The data of a model."""
+    if name.startswith("lenet"):
+        return lz.task("fashion_mnist")
+    if name == "bert6":
+        return lz.task("sst2", data=DATA / "glue" / "SST-2", tokenizer=str(bert / "tokenizer"))
+    return lz.task("cifar10", data=DATA / "cifar10")
+
+
+def fit(
+    model: nn.Module,
+    task: lz.Task,
+    plan: Plan,
+    epochs: float,
+    seed: int,
+    device: str,
+    title: str,
+    **more: Any,
+) -> None:
+    """Train to the last epoch."""
+    rate = more.pop("rate", 1.0)
+    options = train.TrainOptions(epochs=epochs, keep="last", **plan.options)
+    options = options.model_copy(update={"lr": options.lr * rate})
+    train.fit(model, task, options, seed=seed, device=device, title=title, evaluate=lambda model: 0.0, **more)
+
+
+def top1(model: nn.Module, task: lz.Task, device: str) -> float:
+    """On the test split."""
+    model.to(device)
+    value = lz.measure.evaluate(lz.deploy.load(model, runtime="pytorch"), task, progress=False).value
+    model.to("cpu")
+    return float(value)
+
+
+def started(name: str, task: lz.Task, plan: Plan, seed: int, given: argparse.Namespace) -> nn.Module:
+    """The trained model from which both roads go."""
+    if name == "bert6":
+        return artifact.load(given.bert).eval()
+    if name == "resnet20":
+        model = lz.model(name, weights=DATA / "cifar10" / f"{name}.safetensors")
+    else:
+        torch.manual_seed(seed)
+        model = lz.model(ZOO.get(name, name), num_classes=10)
+    file = given.start or WORK / name / f"start-{seed}.safetensors"
+    if file.is_file():
+        model.load_state_dict(
+            {
+                key: value.float() if value.is_floating_point() else value
+                for key, value in files.read_tensors(file).items()
+            }
+        )
+        return model.eval()
+    if plan.first:
+        fit(model, task, plan, plan.first, seed, given.device, f"{name} first")
+        files.make_folder(file.parent)
+        files.write_tensors(file, model.state_dict())
+    return model.eval()
+
+
+def taught(teacher: nn.Module, task: lz.Task, alpha: float) -> Callable[..., dict[str, Any]]:
+    """The step of distillation from the dense model."""
+    step: Callable[..., dict[str, Any]] = distill.methods.registry.get("kd").build(
+        teacher, temperature=4.0, alpha=alpha, loss=task.loss
+    )
+    return step
+
+
+def compressed(
+    model: nn.Module, teacher: nn.Module, task: lz.Task, plan: Plan, seed: int, device: str, title: str
+) -> nn.Module:
+    """Prune, share, train the centroids."""
+    steps = round(plan.prune * task.steps("train", plan.options.get("batch_size", 128)))
+    step = taught(teacher, task, plan.alpha)
+    gradual = Gradual(
+        model,
+        list(masks.weights_of(model)),
+        lambda weights, share: masks_for(weights, 1 - plan.kept, plan.scope, share=share),
+        updates=round(RAMP * steps),
+        every=EVERY,
+    )
+    fit(
+        model,
+        task,
+        plan,
+        plan.prune,
+        seed,
+        device,
+        f"{title} prune",
+        step=step,
+        after_step=gradual.after_step,
+    )
+    gradual.finish(model)
+    sharing.share(model, plan.bits)
+    fit(model, task, plan, plan.share, seed + 100, device, f"{title} share", step=step, rate=plan.rate)
+    return sharing.bake(model).cpu().eval()
+
+
+def table(records: Records) -> str:
+    """What is on record: means over the seeds, against the bars."""
+    lines = [
+        "| model | dense | compressed | lost | kept | bits | float32 | file | ratio | bar | seeds | the paper |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, plan in PLANS.items():
+        dense = [row["top1"] for key, row in records.items() if key.startswith(f"{name} | dense | ")]
+        rows = [row for key, row in records.items() if key.startswith(f"{name} | compressed | ")]
+        if not dense or not rows:
+            continue
+        tops = [row["top1"] for row in rows]
+        lost = 100 * (statistics.mean(dense) - statistics.mean(tops))
+        ratio = statistics.mean(row["ratio"] for row in rows)
+        spread = f" ± {100 * statistics.stdev(tops):.2f}" if len(tops) > 1 else ""
+        good = ratio >= plan.bar and lost <= plan.most + 1e-9
+        lines.append(
+            f"| {name} | {statistics.mean(dense):.2%} | {statistics.mean(tops):.2%}{spread} | {lost:.2f} (at most {plan.most}) "
+            f"| {statistics.mean(row['kept'] for row in rows):.1%} | {rows[0]['bits']} | {rows[0]['float_bytes']:,} "
+            f"| {statistics.mean(row['bytes'] for row in rows):,.0f} | {ratio:.1f}x | {plan.bar}x "
+            f"{'met' if good else 'MISSED'} | {len(rows)} | {plan.paper} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", choices=list(PLANS))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument(
+        "--dense-seeds", type=int, nargs="*", help="for the dense model (default: those of --seeds)"
+    )
+    parser.add_argument(
+        "--start", type=Path, help="weights from which both go on, in place of the first epochs"
+    )
+    parser.add_argument("--bert", type=Path, default=Path("out/sst2-teacher"))
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    records = Records("deep_compression")
+    if given.model is None:
+        print(table(records))
+        return
+    name, plan, task = given.model, PLANS[given.model], task_of(given.model, given.bert)
+    folder = WORK / name
+    files.make_folder(folder)
+    one = name in ("resnet20", "vgg16", "bert6")  # one dense training serves all seeds
+    for seed in [0] if one else given.seeds:
+        dense, file = started(name, task, plan, seed, given), folder / f"dense-{seed}.safetensors"
+        if not file.is_file():
+            fit(dense, task, plan, plan.prune + plan.share, seed, given.device, f"{name} dense {seed}")
+            files.write_tensors(file, dense.state_dict())
+            records.add(f"{name} | dense | seed {seed}", {"top1": top1(dense, task, given.device)})
+    for seed in given.seeds:
+        key, file = f"{name} | compressed | seed {seed}", folder / f"compressed-{seed}.lzc"
+        if key in records:
+            continue
+        model = started(name, task, plan, 0 if one else seed, given)
+        teacher = copy.deepcopy(model)
+        teacher.load_state_dict(files.read_tensors(folder / f"dense-{0 if one else seed}.safetensors"))
+        model = compressed(model, teacher.eval(), task, plan, seed, given.device, f"{name} {seed}")
+        files.write_tensors(folder / f"compressed-{seed}.safetensors", model.state_dict())
+        weights = masks.weights_of(model)
+        kept = sum(int((weight != 0).sum()) for weight in weights.values()) / sum(
+            weight.numel() for weight in weights.values()
+        )
+        report = codebook.pack(model, file, example_inputs=task.example_inputs)
+        model = lz.load(file)
+        records.add(
+            key,
+            {
+                "top1": top1(model, task, given.device),
+                "bytes": file.stat().st_size,
+                "float_bytes": round(report.ratio * report.bytes),
+                "ratio": report.ratio,
+                "kept": kept,
+                "bits": plan.bits,
+                "device": given.device,
+            },
+        )
+        print(table(records), flush=True)
+    print(table(records))
+
+
+if __name__ == "__main__":
+    main()
