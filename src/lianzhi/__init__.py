@@ -30,7 +30,7 @@ from lianzhi.errors import (
 )
 from lianzhi.models import model
 from lianzhi.pipeline import Result, compress
-from lianzhi.recipe import Distill, Measure, Prune, Quantize, Recipe, Sparsify, Train
+from lianzhi.recipe import Distill, Measure, Pack, Prune, Quantize, Recipe, ShareWeights, Sparsify, Train
 from lianzhi.tasks import Task, task
 
 __all__ = [
@@ -40,11 +40,13 @@ __all__ = [
     "GraphError",
     "LianzhiError",
     "Measure",
+    "Pack",
     "Prune",
     "Quantize",
     "Recipe",
     "RecipeError",
     "Result",
+    "ShareWeights",
     "Sparsify",
     "TargetError",
     "Task",

@@ -7,7 +7,7 @@ still had in store for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -137,15 +137,18 @@ class Masks:
         return self.masks[name]
 
 
-def held(model: nn.Module) -> Masks:
-    """Masks that keep what is zero now: the zeros of all weights.
+def held(model: nn.Module, names: Collection[str] | None = None) -> Masks:
+    """Masks that keep what is zero now: the zeros of all weights, or of those of some names.
 
     >>> net = nn.Linear(3, 1, bias=False)
     >>> _ = net.weight.data.copy_(torch.tensor([[0.0, 1.0, 2.0]]))
     >>> held(net).kept
     {'weight': 2}
     """
-    return Masks(model, {name: weight.detach() != 0 for name, weight in weights_of(model).items()})
+    weights = weights_of(model)
+    return Masks(
+        model, {name: weights[name].detach() != 0 for name in weights if names is None or name in names}
+    )
 
 
 def _kept(tensor: Tensor, gone: int) -> Tensor:

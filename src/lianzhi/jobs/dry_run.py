@@ -17,7 +17,7 @@ from lianzhi.jobs.prepare import Job
 from lianzhi.pipeline.checks import check
 from lianzhi.pipeline.state import Run
 from lianzhi.pipeline.store import Store
-from lianzhi.recipe import Distill, Prune, kind_of
+from lianzhi.recipe import Distill, Prune, ShareWeights, kind_of
 from lianzhi.train.options import TrainOptions
 
 TRIAL_STEPS = 8
@@ -82,16 +82,20 @@ def dry_run(job: Job) -> DryRun:
         seconds, times = 0.0, 1
         trained: Any = step
         if isinstance(step, Prune):
-            trained, times = step.refine, step.iterations - 1
+            trained, times = step.refine, 1 if step.gradual is not None else step.iterations - 1
         if isinstance(trained, TrainOptions):
             key = f"{trained.batch_size} {trained.precision} {trained.memory_format} {trained.augment}"
             if key not in cache:
                 cache[key] = _seconds_a_step(job, trained)
             count = job.task.steps("train", trained.batch_size) * trained.epochs
             count = min(count, trained.max_steps * trained.accumulate) if trained.max_steps else count
-            seconds = times * count * cache[key] * (TEACHER if isinstance(trained, Distill) else 1.0)
+            seconds = times * count * cache[key] * (TEACHER if _has_teacher(trained) else 1.0)
         steps.append({"kind": kind_of(step), "options": step.to_dict(), "seconds": seconds})
     return DryRun(model, job.task.description(), steps, job.recipe.target)
+
+
+def _has_teacher(step: TrainOptions) -> bool:
+    return isinstance(step, Distill) or (isinstance(step, ShareWeights) and step.distill)
 
 
 def _seconds_a_step(job: Job, options: TrainOptions) -> float:

@@ -16,7 +16,8 @@ from lianzhi.jobs.artifacts import Saved
 from lianzhi.jobs.evaluate import task_for
 from lianzhi.jobs.measuring import example_of
 from lianzhi.jobs.prepare import open_task, prepare
-from lianzhi.pipeline.pruning import data_for, evaluator
+from lianzhi.pipeline.batches import evaluator
+from lianzhi.pipeline.pruning import data_for
 from lianzhi.prune import Sensitivity
 from lianzhi.prune import sensitivity as measure_sensitivity
 from lianzhi.prune.sensitivity import RATIOS

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from torch import nn
+
 from lianzhi import measure
 from lianzhi.errors import DataError
 from lianzhi.pipeline.state import Run
@@ -43,6 +45,19 @@ def validation_metric(task: Task) -> Callable[[Any], float]:
             f"task '{task.name}' has no validation cut to measure a drop on; give validation=…, or leave max_drop out"
         )
     return lambda module: measure.evaluate(module, task, split="validation", progress=False).value
+
+
+def evaluator(task: Task) -> Callable[[nn.Module], float]:
+    """The task's first metric on the validation cut, by which sensitivities are measured.
+
+    Raises `DataError` for a task whose validation part is the one that is reported, or that has none.
+    """
+    if not task.has("validation") or task.reported == "validation":
+        raise DataError(
+            f"task '{task.name}' has no validation cut beside the split that it reports, and what is measured "
+            "decides what is pruned; give validation=… cut from the training data, and test=…"
+        )
+    return lambda model: measure.evaluate(model, task, split="validation", alone=True).value
 
 
 def training_inputs(run: Run, batches: int) -> Iterator[Any]:

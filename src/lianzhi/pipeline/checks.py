@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lianzhi import artifact, deploy, distill, graph, quantize, train
+from lianzhi.codebook.bits import bits_by_name
+from lianzhi.codebook.masks import weights_of
 from lianzhi.config import Config
 from lianzhi.distill.methods.teacher import teacher_logits
 from lianzhi.errors import (
@@ -20,16 +22,17 @@ from lianzhi.errors import (
     TargetError,
     did_you_mean,
 )
-from lianzhi.pipeline.batches import require_calibration, validation_metric
+from lianzhi.pipeline import weights
+from lianzhi.pipeline.batches import evaluator, require_calibration, validation_metric
 from lianzhi.pipeline.choose import runtimes
-from lianzhi.pipeline.pruning import evaluator, latency_target, make_plan
+from lianzhi.pipeline.pruning import latency_target, make_plan
 from lianzhi.pipeline.quantizing import quantization_targets, reads_samples, settings
 from lianzhi.pipeline.rows import batch_of
 from lianzhi.pipeline.state import ORIGINAL, Run
 from lianzhi.pipeline.training import penalty_of
 from lianzhi.precisions import FLOAT_PRECISIONS, PRECISIONS
 from lianzhi.prune import depth, latency, scoring
-from lianzhi.recipe import Distill, Prune, Quantize, Sparsify, kind_of
+from lianzhi.recipe import Distill, Pack, Prune, Quantize, ShareWeights, Sparsify, kind_of
 from lianzhi.tasks import Task
 
 
@@ -147,6 +150,13 @@ def _check_prune(run: Run, model: nn.Module, step: Prune) -> None:
     A criterion that reads data is resolved, and l1 takes its place in the trial plan: what can be met does not
     depend on the scores. So does an even ratio for sensitivities, and any ratio for a latency.
     """
+    if step.removes_weights:
+        weights.prunable(model, step.ignore)
+        if step.scope == "sensitivity" and step.ratio is not None:
+            evaluator(run.task)
+        if isinstance(step.refine, Distill):
+            _check_distill(run, model, step.refine)
+        return
     changes: dict[str, Any] = {}
     if step.removes_layers:
         depth.check_criterion(step.criterion)
@@ -173,20 +183,24 @@ def _check_sparsify(run: Run, model: nn.Module, step: Sparsify) -> None:
 
 def _check_distill(run: Run, model: nn.Module, step: Distill) -> None:
     distill.methods.registry.get(step.method)
-    if step.teacher == ORIGINAL:
+    _check_teacher(run, model, step.teacher)
+
+
+def _check_teacher(run: Run, model: nn.Module, name: str) -> None:
+    if name == ORIGINAL:
         return
-    teacher, inputs = artifact.load(step.teacher), run.task.example_inputs
+    teacher, inputs = artifact.load(name), run.task.example_inputs
     try:
         theirs, ours = (tuple(teacher_logits(one, inputs).shape) for one in (teacher, model))
     except (RuntimeError, TypeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RecipeError(
-            f"the teacher {step.teacher} does not run on the inputs of task '{run.task.name}' ({reason}); give one "
+            f"the teacher {name} does not run on the inputs of task '{run.task.name}' ({reason}); give one "
             f"that takes the same inputs"
         ) from None
     if theirs != ours:
         raise RecipeError(
-            f"the teacher {step.teacher} gives {theirs[-1]} outputs, and the model {ours[-1]}; give a teacher of the "
+            f"the teacher {name} gives {theirs[-1]} outputs, and the model {ours[-1]}; give a teacher of the "
             f"same classes"
         )
 
@@ -207,7 +221,7 @@ def _check_quantize(run: Run, model: nn.Module, step: Quantize) -> None:
         )
     if reads_samples(run.task, step):
         require_calibration(run.task)
-    if step is not run.recipe.steps[-1]:
+    if not all(isinstance(later, Pack) for later in _after(run, step)):
         if step.training is not None:
             raise RecipeError(
                 "the steps after it would change the float weights, and what 'method: qat' trained would be lost; make it "
@@ -244,9 +258,36 @@ def _check_table(run: Run, model: nn.Module, step: Quantize, targets: list[str])
         quantize.check_table(step.calibration_table, model, target=target, techniques=step.techniques)
 
 
+def _after(run: Run, step: Config) -> list[Config]:
+    """The steps after one."""
+    steps = list(run.recipe.steps)
+    return steps[next(index for index, one in enumerate(steps) if one is step) + 1 :]
+
+
+def _check_share(run: Run, model: nn.Module, step: ShareWeights) -> None:
+    for later in _after(run, step):
+        if not isinstance(later, (Pack, Quantize)) or (isinstance(later, Quantize) and later.training):
+            raise RecipeError(
+                f"'{kind_of(later)}' after it would change the weights, and they would share no values any more; only "
+                f"'pack' and 'quantize' (ptq) go behind it"
+            )
+    bits_by_name(weights_of(model), step.bits)
+    if step.max_drop is not None:
+        validation_metric(run.task)
+    if step.distill and step.epochs:
+        _check_teacher(run, model, step.teacher)
+
+
+def _check_pack(run: Run, model: nn.Module, step: Pack) -> None:
+    if _after(run, step):
+        raise RecipeError("the packed file is of the model that ships; make 'pack' the last step")
+
+
 CHECKS: dict[type[Config], Callable[[Run, nn.Module, Any], None]] = {
     Prune: _check_prune,
     Sparsify: _check_sparsify,
     Distill: _check_distill,
     Quantize: _check_quantize,
+    ShareWeights: _check_share,
+    Pack: _check_pack,
 }

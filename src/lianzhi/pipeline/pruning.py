@@ -7,16 +7,16 @@ replays the plans that are there in their order, takes the refining up where it 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from lianzhi import files, graph, measure, prune, train
-from lianzhi.errors import ArtifactError, DataError, GraphError
-from lianzhi.pipeline.batches import calibration_batches, training_inputs
+from lianzhi import files, graph, prune, train
+from lianzhi.errors import ArtifactError, GraphError
+from lianzhi.pipeline import weights
+from lianzhi.pipeline.batches import calibration_batches, evaluator, training_inputs
 from lianzhi.pipeline.state import Run, State
 from lianzhi.pipeline.training import run_distill, run_train
 from lianzhi.pipeline.working import working
@@ -29,6 +29,8 @@ EXACT = 1e-4  # of the output's size: float32 noise through a deep model stays a
 
 def run_prune(run: Run, state: State, step: Prune, folder: Path, *, resume: bool) -> Details:
     """Remove channels by a plan a round, prove that the surgery is exact, re-estimate BatchNorm and refine if asked."""
+    if step.removes_weights:
+        return weights.run_prune(run, state, step, folder, resume=resume)
     before = graph.macs(graph.capture(state.model, run.task.example_inputs))
     progress = _Progress(step.budget(), state.model)
     rounds: list[Details] = []
@@ -80,6 +82,9 @@ def _proved(plan: prune.Plan | prune.DepthPlan) -> float:
 
 def replay(run: Run, state: State, step: Prune, folder: Path) -> None:
     """Give the model the structure that a finished step left it with; its weights are read afterwards."""
+    if step.removes_weights:
+        state.sparse |= set(weights.prunable(state.model, step.ignore))
+        return
     for index in range(step.iterations):
         plan, _ = _parse(_text(_file(folder, step, index)), state.model, run.task)
         state.model = plan.apply()
@@ -124,19 +129,6 @@ def data_for(criterion: str, step: Prune, task: Task) -> dict[str, Any]:
         return {}
     batches = list(calibration_batches(task, step.calibration, step.batch_size))
     return {"calibration": batches} | ({} if needed == "activations" else {"loss": task.loss})
-
-
-def evaluator(task: Task) -> Callable[[nn.Module], float]:
-    """The task's first metric on the validation cut, by which sensitivities are measured.
-
-    Raises `DataError` for a task whose validation part is the one that is reported, or that has none.
-    """
-    if not task.has("validation") or task.reported == "validation":
-        raise DataError(
-            f"task '{task.name}' has no validation cut beside the split that it reports, and what is measured "
-            "decides what is pruned; give validation=… cut from the training data, and test=…"
-        )
-    return lambda model: measure.evaluate(model, task, split="validation", alone=True).value
 
 
 @dataclass

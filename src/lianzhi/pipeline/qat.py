@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from lianzhi import distill, quantize, train
+from lianzhi.codebook.masks import held
 from lianzhi.graph import TracedModule
 from lianzhi.pipeline.state import Run, State
 from lianzhi.quantize import QuantizedModel
@@ -75,12 +76,20 @@ def _train(
     """Train one model. No module comes back where no epoch was better than calibration alone."""
     module = quantize.make_trainable(calibrated, lsq=options.lsq, channels=options.channels)
     step, after_step = _frozen_norms(module, _step(run, state, options), options, run)
+    masks = held(module) if state.sparse else None
+
+    def after(model: nn.Module) -> None:
+        if after_step is not None:
+            after_step(model)
+        if masks is not None:
+            masks.apply_(model)
+
     history = train.fit(
         module,
         run.task,
         options,
         step=step,
-        after_step=after_step,
+        after_step=after,
         seed=run.recipe.seed,
         directory=directory,
         resume=resume,
@@ -88,6 +97,8 @@ def _train(
         title=f"quantize for {target} (qat)",
         device=run.recipe.device,
     )
+    if masks is not None:
+        masks.release()
     record = history.to_dict()
     if options.keep != "best" or history.best_value is None:
         return module, record

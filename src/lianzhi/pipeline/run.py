@@ -31,7 +31,8 @@ from lianzhi.pipeline.rows import FLOAT, FloatMeter, accuracy, fastest, make_row
 from lianzhi.pipeline.state import NOTES, ORIGINAL, Run, State
 from lianzhi.pipeline.steps import RUNNERS
 from lianzhi.pipeline.store import DONE, Store
-from lianzhi.recipe import Distill, Measure, Prune, Quantize, Recipe, Train, kind_of
+from lianzhi.pipeline.training import learns_from
+from lianzhi.recipe import Measure, Pack, Prune, Quantize, Recipe, Train, kind_of
 from lianzhi.tasks import Task
 
 
@@ -168,7 +169,7 @@ def _step(run: Run, state: State, meter: FloatMeter, position: int, *, resumed: 
     _keep_teacher(run, state, position)
     start = time.perf_counter()
     details = RUNNERS[type(step)](run, state, step, folder, resume=resumed)
-    if state.quantize is not None and not isinstance(step, Quantize):
+    if state.quantize is not None and not isinstance(step, (Quantize, Pack)):
         details = {**details, **requantize(run, state)}
         state.note(f"quantized again after '{kind_of(step)}', which changed the float weights")
     seconds = time.perf_counter() - start
@@ -253,7 +254,7 @@ def _keep_teacher(run: Run, state: State, position: int) -> None:
     if any(not isinstance(step, Train) for step in steps[:position]) or isinstance(steps[position], Train):
         return
     inner = [step.refine if isinstance(step, Prune) else step for step in steps[position:]]
-    learners = [step for step in inner if isinstance(step, Distill) and step.teacher == ORIGINAL]
+    learners = [step for step in inner if learns_from(step) == ORIGINAL]
     if position == 0 or not learners:
         return
     state.teacher = copy.deepcopy(state.model)

@@ -42,6 +42,7 @@ class State:
     quantize: Quantize | None = None
     quantized: dict[str, QuantizedModel] = field(default_factory=dict)
     layers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    sparse: set[str] = field(default_factory=set)  # weights whose zeros stay zero in steps that train
     notes: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:

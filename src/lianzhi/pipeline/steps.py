@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from lianzhi.config import Config
+from lianzhi.pipeline.packing import run_pack
 from lianzhi.pipeline.pruning import run_prune
 from lianzhi.pipeline.quantizing import run_quantize
+from lianzhi.pipeline.sharing import run_share
 from lianzhi.pipeline.training import run_distill, run_sparsify, run_train
-from lianzhi.recipe import Distill, Prune, Quantize, Sparsify, Train
+from lianzhi.recipe import Distill, Pack, Prune, Quantize, ShareWeights, Sparsify, Train
 
 RUNNERS: dict[type[Config], Callable[..., dict[str, Any]]] = {
     Train: run_train,
@@ -21,4 +23,6 @@ RUNNERS: dict[type[Config], Callable[..., dict[str, Any]]] = {
     Prune: run_prune,
     Distill: run_distill,
     Quantize: run_quantize,
+    ShareWeights: run_share,
+    Pack: run_pack,
 }

@@ -10,18 +10,22 @@ import torch
 from torch import Tensor
 
 from lianzhi import artifact, distill, prune, train
+from lianzhi.codebook.masks import Masks, held
 from lianzhi.errors import RecipeError
 from lianzhi.pipeline.state import ORIGINAL, Run, State
-from lianzhi.recipe import Distill, Sparsify, Train
+from lianzhi.recipe import Distill, ShareWeights, Sparsify, Train
 from lianzhi.tasks import Task
 from lianzhi.train.options import TrainOptions
 
 Details = dict[str, Any]
+AfterStep = Callable[[torch.nn.Module], None]
 
 
-def run_train(run: Run, state: State, step: Train, folder: Path, *, resume: bool) -> Details:
-    """Train on the task's own loss."""
-    return _fit(run, state, step, folder, resume=resume, title="train")
+def run_train(
+    run: Run, state: State, step: Train, folder: Path, *, resume: bool, after_step: AfterStep | None = None
+) -> Details:
+    """Train on the task's own loss. `after_step` sees to the zeros of weights, in place of what holds them."""
+    return _fit(run, state, step, folder, resume=resume, title="train", after_step=after_step)
 
 
 def run_sparsify(run: Run, state: State, step: Sparsify, folder: Path, *, resume: bool) -> Details:
@@ -58,17 +62,47 @@ def penalty_of(step: Sparsify, model: torch.nn.Module, task: Task) -> Callable[[
     return lambda: prune.bn_l1(scales, step.coefficient)
 
 
-def run_distill(run: Run, state: State, step: Distill, folder: Path, *, resume: bool) -> Details:
-    """Train with a teacher."""
+def run_distill(
+    run: Run, state: State, step: Distill, folder: Path, *, resume: bool, after_step: AfterStep | None = None
+) -> Details:
+    """Train with a teacher. `after_step` sees to the zeros of weights, in place of what holds them."""
     method = distill.methods.registry.get(step.method)
-    teacher = state.teacher if step.teacher == ORIGINAL else artifact.load(step.teacher)
-    make_step = method.build(teacher, temperature=step.temperature, alpha=step.alpha, loss=run.task.loss)
-    return _fit(run, state, step, folder, resume=resume, title=f"distill ({step.method})", step=make_step)
+    make_step = method.build(
+        teacher_of(state, step.teacher), temperature=step.temperature, alpha=step.alpha, loss=run.task.loss
+    )
+    title = f"distill ({step.method})"
+    return _fit(run, state, step, folder, resume=resume, title=title, step=make_step, after_step=after_step)
+
+
+def learns_from(step: Any) -> str | None:
+    """The teacher that a step names, if it learns from one."""
+    if isinstance(step, ShareWeights):
+        return step.teacher if step.distill else None
+    return step.teacher if isinstance(step, Distill) else None
+
+
+def teacher_of(state: State, name: str) -> torch.nn.Module:
+    """The teacher of a name: the model as it was before the first step that compressed it, or an artifact's."""
+    return state.teacher if name == ORIGINAL else artifact.load(name)
+
+
+def masks_of(state: State, model: torch.nn.Module) -> Masks | None:
+    """Masks that keep the zeros of a model whose weights were pruned."""
+    return held(model, state.sparse) if state.sparse else None
 
 
 def _fit(
-    run: Run, state: State, options: TrainOptions, folder: Path, *, resume: bool, title: str, step: Any = None
+    run: Run,
+    state: State,
+    options: TrainOptions,
+    folder: Path,
+    *,
+    resume: bool,
+    title: str,
+    step: Any = None,
+    after_step: AfterStep | None = None,
 ) -> Details:
+    masks = masks_of(state, state.model) if after_step is None else None
     history = train.fit(
         state.model,
         run.task,
@@ -80,5 +114,8 @@ def _fit(
         progress=run.progress and run.leads,
         title=title,
         device=run.recipe.device,
+        after_step=after_step if masks is None else masks.apply_,
     )
+    if masks is not None:
+        masks.release()
     return {"history": history.to_dict()}

@@ -4,6 +4,7 @@ A recipe names a model, a task, a target, a seed and a list of steps. It is vali
 anything runs; a key that nobody reads is an error with a suggestion.
 """
 
+from lianzhi.recipe.codebook import Pack, ShareWeights
 from lianzhi.recipe.raw import expand, override
 from lianzhi.recipe.reading import load, parse
 from lianzhi.recipe.steps import (
@@ -25,9 +26,11 @@ __all__ = [
     "Distill",
     "Measure",
     "ModelSpec",
+    "Pack",
     "Prune",
     "Quantize",
     "Recipe",
+    "ShareWeights",
     "Sparsify",
     "TaskSpec",
     "Train",

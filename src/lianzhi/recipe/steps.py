@@ -8,6 +8,7 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 
 from lianzhi.config import Config
 from lianzhi.errors import RecipeError, did_you_mean
+from lianzhi.recipe.codebook import Pack, ShareWeights
 from lianzhi.recipe.qat import QAT, collect
 from lianzhi.train.options import TrainOptions
 
@@ -47,7 +48,7 @@ class Distill(TrainOptions):
 
 
 class Prune(Config):
-    """Remove channels. Exactly one of `ratio`, `macs`, `parameters`, `bytes`, `latency` says how many.
+    """Remove channels, or single weights. One of `ratio`, `macs`, `parameters`, `bytes`, `latency` says how many.
 
     >>> Prune(ratio=0.5).criterion
     'l1'
@@ -55,6 +56,12 @@ class Prune(Config):
     Traceback (most recent call last):
         ...
     lianzhi.errors.RecipeError: Prune: give exactly one of ratio, macs, parameters, bytes, latency (got ratio, macs)
+
+    Of weights the smallest go: a `ratio`, or all below `quality` times their layer's standard deviation. With `gradual` the
+    ratio rises while `refine` trains, over that part of it, and weights may come back:
+
+    >>> Prune(granularity="weight", ratio=0.9, gradual=0.7, refine=Train(epochs=10)).every
+    100
 
     In several `iterations` the `schedule` says how much is gone after each, and the step `refine` runs between them:
 
@@ -75,7 +82,7 @@ class Prune(Config):
     )
     batch: int = Field(default=1, ge=1, description="of latency: samples a call")
     granularity: str | tuple[str, ...] = "channel"
-    scope: Literal["global", "layer", "isomorphic", "sensitivity"] = "global"
+    scope: Literal["global", "layer", "isomorphic", "sensitivity", "erk"] = "global"
     ratios: tuple[float, ...] = Field(
         default=(0.25, 0.5, 0.75), description="of scope sensitivity: the shares that are tried on each group"
     )
@@ -93,6 +100,13 @@ class Prune(Config):
     iterations: int = Field(default=1, ge=1, le=1000)
     schedule: Literal["cubic", "linear"] = "cubic"
     refine: Config | None = Field(default=None, description="a train or distill step, run between iterations")
+    quality: float | None = Field(
+        default=None, gt=0, description="of weights: in place of a ratio; times a layer's standard deviation"
+    )
+    gradual: float | None = Field(
+        default=None, gt=0, le=1, description="of weights: the part of refine over which the ratio rises"
+    )
+    every: int = Field(default=100, ge=1, description="of gradual: updates between new masks")
 
     @field_validator("ignore", mode="before")
     @classmethod
@@ -118,6 +132,18 @@ class Prune(Config):
     @model_validator(mode="after")
     def _fits(self) -> Prune:
         given = [name for name in BUDGETS if getattr(self, name) is not None]
+        if self.removes_weights:
+            self._fits_weights(given)
+            return self
+        for name in ("quality", "gradual"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"'{name}' goes with granularity 'weight'")
+        if self.scope == "erk":
+            raise ValueError("scope 'erk' goes with granularity 'weight'")
+        if isinstance(self.granularity, tuple) and "weight" in self.granularity:
+            raise ValueError(
+                "granularity 'weight' stands alone: prune channels in a step of their own, before it"
+            )
         if len(given) != 1:
             raise ValueError(
                 f"give exactly one of {', '.join(BUDGETS)} (got {', '.join(given) if given else 'none'})"
@@ -141,6 +167,42 @@ class Prune(Config):
                 f"'ratio' {self.ratio} is above the largest of 'ratios' that sensitivity is measured at"
             )
         return self
+
+    def _fits_weights(self, given: list[str]) -> None:
+        """What goes with granularity 'weight'."""
+        if given != ([] if self.quality is not None else ["ratio"]):
+            raise ValueError(
+                "granularity 'weight' takes a 'ratio' of the weights or a 'quality', and no other budget"
+            )
+        structured = ("criterion", "criterion_options", "aggregate", "normalize", "round_to", "min_channels")
+        for name in (*structured, "max_layer_ratio", "target", "batch"):
+            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
+                raise ValueError(
+                    f"'{name}' is of channels; granularity 'weight' removes the smallest weights"
+                )
+        if self.scope == "isomorphic":
+            raise ValueError(
+                "scope 'isomorphic' is of channels; for weights: global, layer, erk or sensitivity"
+            )
+        if self.quality is not None and (
+            self.iterations > 1 or self.gradual is not None or self.scope == "erk"
+        ):
+            raise ValueError(
+                "'quality' prunes each layer once: it goes without 'iterations', 'gradual' and 'erk'"
+            )
+        if self.gradual is not None and (self.refine is None or self.iterations > 1):
+            raise ValueError("'gradual' needs 'refine', during which the ratio rises, and no 'iterations'")
+        if self.gradual is not None and isinstance(self.refine, TrainOptions) and not self.refine.epochs:
+            raise ValueError("'gradual' needs a 'refine' that trains: its 'epochs' are 0")
+        if self.gradual is None and self.refine is not None and self.iterations == 1:
+            raise ValueError(
+                "'refine' runs with 'gradual' or between iterations: give one of them, or add a step"
+            )
+
+    @property
+    def removes_weights(self) -> bool:
+        """Whether single weights go, and all shapes stay."""
+        return self.granularity in ("weight", ("weight",))
 
     @property
     def removes_layers(self) -> bool:
@@ -225,6 +287,8 @@ STEPS: dict[str, type[Config]] = {
     "prune": Prune,
     "distill": Distill,
     "quantize": Quantize,
+    "share_weights": ShareWeights,
+    "pack": Pack,
 }
 
 

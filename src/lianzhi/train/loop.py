@@ -103,6 +103,13 @@ def place(device: str) -> torch.device:
     return PartialState(cpu=chosen.type == "cpu").device
 
 
+def updates(task: Task, options: TrainOptions) -> tuple[int, int]:
+    """How many updates an epoch has, and the whole training."""
+    epoch = math.ceil(task.steps("train", options.batch_size) / options.accumulate)
+    total = max(round(options.epochs * epoch), int(options.epochs > 0))  # some is not none
+    return epoch, min(total, options.max_steps) if options.max_steps else total
+
+
 class Loop:
     """The state of a run between two steps, and what takes it from one to the next."""
 
@@ -119,9 +126,7 @@ class Loop:
         self.model, self.task, self.options, self.step = model, task, options, step
         self.seed, self.device = seed, device
         self.rank, self.world = process()
-        self.epoch_steps = math.ceil(task.steps("train", options.batch_size) / options.accumulate)
-        total = max(round(options.epochs * self.epoch_steps), int(options.epochs > 0))  # some is not none
-        self.total = min(total, options.max_steps) if options.max_steps else total
+        self.epoch_steps, self.total = updates(task, options)
         self.history = History()
         self.epoch = self.done = 0  # epochs finished, and steps done in the one at hand
         self.totals = Totals()

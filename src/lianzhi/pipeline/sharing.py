@@ -1,0 +1,98 @@
+"""The step `share_weights`: codebooks by k-means, then training of what is in them.
+
+The bits that a search found are a file in the step's folder: a run that goes on does not search again. The model is an
+ordinary one again when the step is done; its weights take the codebooks' values to the bit.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lianzhi import distill, files, train
+from lianzhi.codebook.bits import bits_by_name, search_bits
+from lianzhi.codebook.masks import weights_of
+from lianzhi.codebook.sharing import bake, share
+from lianzhi.pipeline.batches import validation_metric
+from lianzhi.pipeline.state import Run, State
+from lianzhi.pipeline.training import teacher_of
+from lianzhi.pipeline.working import working
+from lianzhi.recipe import ShareWeights
+
+Details = dict[str, Any]
+
+
+def run_share(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: bool) -> Details:
+    """Share the weights, train the shared values, and keep them if that helped."""
+    with working(run, "share weights: k-means"):
+        bits = _bits(run, state, step, folder, resume=resume)
+        share(state.model, bits, init=step.init, groups=step.groups, seed=run.recipe.seed)
+    history = _train(run, state, step, folder, resume=resume) if step.epochs else {}
+    bake(state.model)
+    return {"bits": bits, **history}
+
+
+def _bits(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: bool) -> dict[str, int]:
+    """The bits of each weight: as asked, or searched, once."""
+    weights = weights_of(state.model)
+    if step.max_drop is None or not isinstance(step.bits, int):
+        return bits_by_name(weights, step.bits)
+    file, found = folder / "bits.json", None
+    if run.leads and resume and file.is_file():
+        found = files.read_json(file)
+    elif run.leads:
+        found = search_bits(
+            state.model,
+            weights,
+            validation_metric(run.task),
+            step.max_drop,
+            most=step.bits,
+            init=step.init,
+            groups=step.groups,
+        )
+        files.write_json(file, found)
+    bits: dict[str, int] = train.from_leader(found)
+    return bits
+
+
+def _train(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: bool) -> Details:
+    """Train the shared values. What k-means gave is kept where no epoch was better."""
+    before = copy.deepcopy(state.model)
+    history = train.fit(
+        state.model,
+        run.task,
+        step,
+        step=_step(run, state, step),
+        seed=run.recipe.seed,
+        directory=folder / "train",
+        resume=resume,
+        progress=run.progress and run.leads,
+        title="share_weights",
+        device=run.recipe.device,
+    )
+    record = history.to_dict()
+    if step.keep != "best" or history.best_value is None:
+        return {"history": record}
+    record["before"] = train.from_leader(validation_metric(run.task)(before) if run.leads else None)
+    if history.best_value < record["before"]:
+        state.note(
+            f"training of shared weights did not help: {record['before']:.4f} on validation before, "
+            f"{history.best_value:.4f} at best in training; k-means' values are kept (a smaller lr may do better)"
+        )
+        state.model.load_state_dict(before.state_dict())
+    return {"history": record}
+
+
+def _step(run: Run, state: State, step: ShareWeights) -> train.Step:
+    """The task's loss, and by default a teacher's outputs."""
+    if not step.distill:
+        return train.default_step(run.task, step)
+    teacher: torch.nn.Module = teacher_of(state, step.teacher)
+    method = distill.methods.registry.get("kd")
+    made: train.Step = method.build(
+        teacher, temperature=step.temperature, alpha=step.alpha, loss=run.task.loss
+    )
+    return made

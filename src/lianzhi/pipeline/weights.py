@@ -1,0 +1,127 @@
+"""The step `prune: {granularity: weight}`: the smallest weights become zero, at once, in rounds, or while the model trains.
+
+From then on the zeros hold in every step that trains (`State.sparse`). What a killed run must not decide anew, the shares by
+sensitivity, is a file in the step's folder; all else follows from the weights and from training's own checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from lianzhi import files, prune, train
+from lianzhi.codebook.allocation import by_sensitivity, masks_for
+from lianzhi.codebook.gradual import Gradual
+from lianzhi.codebook.masks import Masks, threshold_mask, weights_of
+from lianzhi.errors import RecipeError
+from lianzhi.pipeline.batches import evaluator, training_inputs
+from lianzhi.pipeline.state import Run, State
+from lianzhi.pipeline.training import run_distill, run_train
+from lianzhi.pipeline.working import working
+from lianzhi.prune.ignoring import Ignored
+from lianzhi.recipe import Distill, Prune
+from lianzhi.train.loop import updates
+
+Details = dict[str, Any]
+Scope = str | Mapping[str, float]
+
+
+def prunable(model: nn.Module, ignore: tuple[str, ...]) -> dict[str, nn.Parameter]:
+    """The weights that the step prunes.
+
+    Raises `RecipeError` for a pattern that fits nothing, and where nothing is left.
+    """
+    ignored = Ignored(model, ignore)
+    found = {name: weight for name, weight in weights_of(model).items() if not ignored.touches([name])}
+    if not found:
+        raise RecipeError(
+            "the model has no weights of two or more dimensions to prune, beside those of 'ignore'"
+        )
+    return found
+
+
+def run_prune(run: Run, state: State, step: Prune, folder: Path, *, resume: bool) -> Details:
+    """Remove weights, re-estimate BatchNorm and refine if asked."""
+    weights = prunable(state.model, step.ignore)
+    with working(run, "prune: which weights"):
+        scope = _scope(run, state.model, step, weights, folder, resume=resume)
+    if step.gradual is not None:
+        return {**_gradually(run, state, step, scope, folder, resume=resume), **kept(weights)}
+    rounds: list[Details] = []
+    for index, share in enumerate(prune.shares(step.iterations, step.schedule)):
+        Masks(state.model, _masks(step, weights, scope, share)).release()
+        state.sparse |= set(weights)
+        if step.reestimate:
+            prune.reestimate(state.model, training_inputs(run, step.reestimate))
+        rounds.append({"kept": kept(weights)["kept"]})
+        if step.refine is not None and index < step.iterations - 1:
+            inside = files.make_folder(folder / f"round-{index}")
+            rounds[-1] |= _refine(run, state, step, inside, resume=resume)
+    return {**kept(weights), **({"rounds": rounds} if step.iterations > 1 else {})}
+
+
+def kept(weights: Mapping[str, Tensor]) -> Details:
+    """The share of weights that is not zero."""
+    total = sum(weight.numel() for weight in weights.values())
+    return {"kept": sum(int((weight != 0).sum()) for weight in weights.values()) / max(1, total)}
+
+
+def _masks(step: Prune, weights: Mapping[str, Tensor], scope: Scope, share: float) -> dict[str, Tensor]:
+    if step.quality is not None:
+        return {name: threshold_mask(weight, step.quality) for name, weight in weights.items()}
+    assert step.ratio is not None
+    return masks_for(weights, step.ratio, scope, share=share)
+
+
+def _scope(
+    run: Run,
+    model: nn.Module,
+    step: Prune,
+    weights: Mapping[str, nn.Parameter],
+    folder: Path,
+    *,
+    resume: bool,
+) -> Scope:
+    """How the ratio is spread over the layers; by sensitivity it is measured once, and kept on file."""
+    if step.scope != "sensitivity" or step.ratio is None:
+        return step.scope
+    file, found = folder / "shares.json", None
+    if run.leads and resume and file.is_file():
+        found = files.read_json(file)
+    elif run.leads:
+        points = sorted({*step.ratios, step.ratio, 1 - (1 - step.ratio) / 4})
+        found = by_sensitivity(model, weights, step.ratio, evaluator(run.task), ratios=points)
+        files.write_json(file, found)
+    shares: dict[str, float] = train.from_leader(found)
+    return shares
+
+
+def _refine(
+    run: Run, state: State, step: Prune, folder: Path, *, resume: bool, after_step: Any = None
+) -> Details:
+    refine = run_distill if isinstance(step.refine, Distill) else run_train
+    return refine(run, state, step.refine, folder, resume=resume, after_step=after_step)  # type: ignore[arg-type]
+
+
+def _gradually(run: Run, state: State, step: Prune, scope: Scope, folder: Path, *, resume: bool) -> Details:
+    """Let the share rise while `refine` trains. Its last epoch counts: no earlier one has all its zeros."""
+    assert step.gradual is not None
+    assert isinstance(step.refine, train.TrainOptions)
+    last = step.model_copy(update={"refine": step.refine.model_copy(update={"keep": "last"})})
+    _, total = updates(run.task, step.refine)
+    names = list(prunable(state.model, step.ignore))
+    gradual = Gradual(
+        state.model,
+        names,
+        lambda weights, share: _masks(step, weights, scope, share),
+        updates=max(1, round(step.gradual * total)),
+        every=step.every,
+        schedule=step.schedule,
+    )
+    details = _refine(run, state, last, folder, resume=resume, after_step=gradual.after_step)
+    gradual.finish(state.model)
+    state.sparse |= set(names)
+    return details

@@ -1,0 +1,88 @@
+"""The steps of Deep Compression beside pruning: weights that share values, and the packed file."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from lianzhi.config import Config
+from lianzhi.train.options import TrainOptions
+
+# a centroid's gradient is the sum of its weights', so that sgd takes much smaller steps than on weights
+LEARNING_RATES = {"sgd": 1e-4, "adam": 1e-4, "adamw": 1e-4, "rmsprop": 1e-4, "lamb": 1e-3}
+
+
+class ShareWeights(TrainOptions):
+    """Let the weights of each layer share few values, and train these.
+
+    >>> ShareWeights(bits={"conv*": 8, "fc*": 5}).lr
+    0.0001
+    >>> ShareWeights(bits=20)
+    Traceback (most recent call last):
+        ...
+    lianzhi.errors.RecipeError: ShareWeights: option 'bits': 20 bits; give 1 to 16
+    """
+
+    kind: ClassVar[str] = "share_weights"
+    bits: int | dict[str, int] = Field(
+        default=5, description="of a code; or patterns of layer names: the first that fits, others stay float"
+    )
+    max_drop: float | None = Field(
+        default=None,
+        ge=0,
+        description="fewer bits, layer by layer, until the validation metric falls by more",
+    )
+    init: Literal["linear", "density", "random", "kmeans++", "optimal"] = "linear"
+    groups: int = Field(default=1, ge=1, description="codebooks a layer: one for each run of output channels")
+
+    epochs: float = Field(default=1, ge=0, le=1e6, description="of training the shared values; 0: none")
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "lamb"] = "adam"
+    lr: float = Field(default=1e-4, gt=0, description="peak learning rate; the default is the optimizer's")
+    weight_decay: float = Field(default=0.0, ge=0)
+    decay_all: bool = Field(
+        default=False, description="true: weight decay on shared values, biases and norms"
+    )
+    distill: bool = Field(default=True, description="learn a teacher's outputs; false: the task's loss alone")
+    temperature: float = Field(default=4.0, gt=0, description="of the distillation")
+    alpha: float = Field(default=0.9, ge=0, le=1, description="of the distillation: its share of the loss")
+    teacher: str = Field(
+        default="original", description="the model before it was compressed, or an artifact's folder"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_learning_rate(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("lr") is None:
+            values = {**values, "lr": LEARNING_RATES.get(str(values.get("optimizer", "adam")), 1e-4)}
+        return values
+
+    @field_validator("bits")
+    @classmethod
+    def _in_range(cls, value: int | dict[str, int]) -> int | dict[str, int]:
+        numbers = value.values() if isinstance(value, dict) else [value]
+        for number in numbers:
+            if not 1 <= number <= 16:
+                raise ValueError(f"{number} bits; give 1 to 16")
+        if not list(numbers):
+            raise ValueError("no pattern is given; name some layers, or give one number for all")
+        return value
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> ShareWeights:
+        if self.max_drop is not None and isinstance(self.bits, dict):
+            raise ValueError("with 'max_drop' the bits are searched, from one number 'bits' down")
+        return self
+
+
+class Pack(Config):
+    """Put the model into a `.lzc` file beside the artifact: codes and indices by Huffman's code, bit for bit.
+
+    >>> Pack(other="float16").other
+    'float16'
+    """
+
+    kind: ClassVar[str] = "pack"
+    other: Literal["float32", "float16"] = Field(
+        default="float32", description="biases, norms and what else has fewer than two dimensions"
+    )
