@@ -19,6 +19,7 @@ ARCHITECTURE = "architecture.json"
 WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
 ENGINES = ("model.rtx.engine", "model.engine")
+PACKED = "model.lzc"
 CALIBRATION = "calibration.json"  # the ranges that a quantized file was made with
 CACHE = "calibration.cache"  # the same, as TensorRT reads them
 PREPROCESS = "preprocess.json"
@@ -27,7 +28,7 @@ PREDICT = "predict.py"
 TOKENIZER = "tokenizer"
 MEMBERS = frozenset(
     {ARCHITECTURE, WEIGHTS, ONNX, f"{ONNX}.data", PREPROCESS, LABELS, PREDICT, TOKENIZER, *ENGINES}
-    | {CALIBRATION, CACHE, "recipe.yaml", "report.json", "report.md", "report.html"}
+    | {PACKED, CALIBRATION, CACHE, "recipe.yaml", "report.json", "report.md", "report.html"}
 )
 
 ALLOWED = "\t\u200c\u200d"  # joiners are part of the spelling of Persian and Indic words

@@ -281,6 +281,8 @@ def _check_share(run: Run, model: nn.Module, step: ShareWeights) -> None:
 def _check_pack(run: Run, model: nn.Module, step: Pack) -> None:
     if _after(run, step):
         raise RecipeError("the packed file is of the model that ships; make 'pack' the last step")
+    if step.other != "float32" and any(isinstance(one, Quantize) for one in run.recipe.steps):
+        raise RecipeError(f"other: {step.other} would round the scales of int8 as well; leave it out")
 
 
 CHECKS: dict[type[Config], Callable[[Run, nn.Module, Any], None]] = {

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from lianzhi import __version__, artifact, deploy, files, measure, quantize, train
+from lianzhi.pipeline.packing import write_packed
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.rows import FLOAT
 from lianzhi.pipeline.state import NOTES, Run, State
@@ -42,6 +43,7 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
         labels=run.task.labels,
         tokenizer=preprocess.members if isinstance(preprocess, TextPreprocess) else None,
     )
+    rows = [*rows[:-1], write_packed(run, folder, rows[-1])]
     for note in _write_deployment(run, decision, folder, len(rows) - 2):
         state.note(note)
     _write_calibration(state, decision, folder)

@@ -7,16 +7,19 @@ ordinary one again when the step is done; its weights take the codebooks' values
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lianzhi import distill, files, train
 from lianzhi.codebook.bits import bits_by_name, search_bits
 from lianzhi.codebook.masks import weights_of
 from lianzhi.codebook.sharing import bake, share
 from lianzhi.pipeline.batches import validation_metric
+from lianzhi.pipeline.stages import distributions, stage
 from lianzhi.pipeline.state import Run, State
 from lianzhi.pipeline.training import teacher_of
 from lianzhi.pipeline.working import working
@@ -27,12 +30,19 @@ Details = dict[str, Any]
 
 def run_share(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: bool) -> Details:
     """Share the weights, train the shared values, and keep them if that helped."""
+    dense = {name: weight.detach().clone() for name, weight in weights_of(state.model).items()}
     with working(run, "share weights: k-means"):
         bits = _bits(run, state, step, folder, resume=resume)
         share(state.model, bits, init=step.init, groups=step.groups, seed=run.recipe.seed)
     history = _train(run, state, step, folder, resume=resume) if step.epochs else {}
     bake(state.model)
-    return {"bits": bits, **history}
+    shown = distributions({name: dense[name] for name in bits}, _weights(state, bits))
+    return {"bits": bits, **history, **stage(run, state.model, folder), "distributions": shown}
+
+
+def _weights(state: State, names: Iterable[str]) -> dict[str, Tensor]:
+    found = weights_of(state.model)
+    return {name: found[name] for name in names}
 
 
 def _bits(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: bool) -> dict[str, int]:

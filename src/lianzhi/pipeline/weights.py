@@ -18,6 +18,7 @@ from lianzhi.codebook.gradual import Gradual
 from lianzhi.codebook.masks import Masks, threshold_mask, weights_of
 from lianzhi.errors import RecipeError
 from lianzhi.pipeline.batches import evaluator, training_inputs
+from lianzhi.pipeline.stages import stage
 from lianzhi.pipeline.state import Run, State
 from lianzhi.pipeline.training import run_distill, run_train
 from lianzhi.pipeline.working import working
@@ -49,7 +50,8 @@ def run_prune(run: Run, state: State, step: Prune, folder: Path, *, resume: bool
     with working(run, "prune: which weights"):
         scope = _scope(run, state.model, step, weights, folder, resume=resume)
     if step.gradual is not None:
-        return {**_gradually(run, state, step, scope, folder, resume=resume), **kept(weights)}
+        details = _gradually(run, state, step, scope, folder, resume=resume)
+        return {**details, **kept(weights), **stage(run, state.model, folder)}
     rounds: list[Details] = []
     for index, share in enumerate(prune.shares(step.iterations, step.schedule)):
         Masks(state.model, _masks(step, weights, scope, share)).release()
@@ -60,7 +62,8 @@ def run_prune(run: Run, state: State, step: Prune, folder: Path, *, resume: bool
         if step.refine is not None and index < step.iterations - 1:
             inside = files.make_folder(folder / f"round-{index}")
             rounds[-1] |= _refine(run, state, step, inside, resume=resume)
-    return {**kept(weights), **({"rounds": rounds} if step.iterations > 1 else {})}
+    more = {"rounds": rounds} if step.iterations > 1 else {}
+    return {**kept(weights), **more, **stage(run, state.model, folder)}
 
 
 def kept(weights: Mapping[str, Tensor]) -> Details:

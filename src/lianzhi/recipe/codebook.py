@@ -84,5 +84,5 @@ class Pack(Config):
 
     kind: ClassVar[str] = "pack"
     other: Literal["float32", "float16"] = Field(
-        default="float32", description="biases, norms and what else has fewer than two dimensions"
+        default="float32", description="float16: what floats is rounded first, shared values too"
     )
