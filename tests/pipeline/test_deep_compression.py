@@ -123,6 +123,15 @@ def test_after_structured_pruning_and_before_int8(task, tmp_path):
     assert torch.equal(packed(task.example_inputs), lz.load(result.path)(task.example_inputs))
 
 
+def test_zeros_hold_in_quantization_aware_training(task, tmp_path):
+    steps = [
+        lz.Prune(granularity="weight", ratio=0.7),
+        lz.Quantize(method="qat", calibration=32, keep="last", **FAST, lr=1e-2),
+    ]
+    result = compress(task, steps, tmp_path / "out", target="onnxruntime", precision="int8")
+    assert share_of_zeros(result.model) == pytest.approx(0.7, abs=0.001)
+
+
 def test_bits_under_an_accuracy_budget(task, tmp_path):
     steps = [lz.Train(**FAST, lr=0.05), lz.ShareWeights(bits=6, max_drop=0.1, epochs=0)]
     found = compress(task, steps, tmp_path / "out").report.rows[-1]["details"]["bits"]

@@ -113,7 +113,9 @@ def alone(task, model, **recipe):
         task=task, leads=False, progress=False, recipe=SimpleNamespace(seed=0, device="cpu", **recipe)
     )
     notes = []
-    return run, SimpleNamespace(model=model, quantized={}, notes=notes, note=notes.append, quantize=None)
+    return run, SimpleNamespace(
+        model=model, quantized={}, notes=notes, note=notes.append, quantize=None, sparse=set()
+    )
 
 
 def test_calibration_is_kept_where_training_does_not_help(tmp_path):
