@@ -53,12 +53,15 @@ class Plan:
     most: float  # points that may be lost
     paper: str
     options: dict[str, Any] = field(default_factory=dict)
-    rate: float = 0.1  # of the peak learning rate, where centroids are trained
+    rate: float = (
+        1e-4  # of Adam, where centroids are trained: their gradients are sums over thousands of weights
+    )
     alpha: float = 0.9
     scope: str = "global"  # one threshold for all; or layer, erk
 
 
 ADAM = {"optimizer": "adam", "weight_decay": 0.0, "batch_size": 128}
+CENTROIDS = {"optimizer": "adam", "weight_decay": 0.0}
 SGD = {"lr": 0.05, "weight_decay": 5e-4, "precision": "auto"}
 PLANS = {
     "lenet_300_100": Plan(20, 60, 20, 0.07, 3, 40, 0.1, "40x, error 1.64 -> 1.58 % (MNIST)", ADAM),
@@ -84,7 +87,7 @@ ZOO = {"lenet_5": "lenet5", "vgg16": "vgg16_bn_cifar"}
 def task_of(name: str, bert: Path) -> lz.Task:
     """The data of a model."""
     if name.startswith("lenet"):
-        return lz.task("fashion_mnist")
+        return lz.task("fashion_mnist", padding=0 if name == "lenet_300_100" else 1)
     if name == "bert6":
         return lz.task("sst2", data=DATA / "glue" / "SST-2", tokenizer=str(bert / "tokenizer"))
     return lz.task("cifar10", data=DATA / "cifar10")
@@ -101,9 +104,7 @@ def fit(
     **more: Any,
 ) -> None:
     """Train to the last epoch."""
-    rate = more.pop("rate", 1.0)
-    options = train.TrainOptions(epochs=epochs, keep="last", **plan.options)
-    options = options.model_copy(update={"lr": options.lr * rate})
+    options = train.TrainOptions(epochs=epochs, keep="last", **{**plan.options, **more.pop("options", {})})
     train.fit(model, task, options, seed=seed, device=device, title=title, evaluate=lambda model: 0.0, **more)
 
 
@@ -174,7 +175,17 @@ def compressed(
     )
     gradual.finish(model)
     sharing.share(model, plan.bits)
-    fit(model, task, plan, plan.share, seed + 100, device, f"{title} share", step=step, rate=plan.rate)
+    fit(
+        model,
+        task,
+        plan,
+        plan.share,
+        seed + 100,
+        device,
+        f"{title} share",
+        step=step,
+        options=CENTROIDS | {"lr": plan.rate},
+    )
     return sharing.bake(model).cpu().eval()
 
 
