@@ -179,10 +179,11 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=list(NAMES), choices=NAMES)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--bert", type=Path, default=Path("out/sst2-teacher"))
+    parser.add_argument("--dense-epochs", type=float, default=10, help="of fine-tuning the ResNets first")
     given = parser.parse_args()
     records = Records("quantization")
     for name in given.cases:
-        case = make(name, given.bert)
+        case = make(name, given.bert, epochs=given.dense_epochs)
         compare(case, records, given.seeds if name != "lite0" else given.seeds[:1])
     print(table(records))
 
