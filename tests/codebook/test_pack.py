@@ -152,7 +152,7 @@ def test_what_cannot_be_packed_is_said(tmp_path):
         with pytest.raises(RecipeError, match=next(iter(options))):
             lz.codebook.pack({"x": torch.ones(2)}, tmp_path / "a.lzc", **options)
     with pytest.raises(RecipeError, match="did you mean 'weight'"):
-        lz.codebook.pack({"weight": torch.ones(2)}, tmp_path / "a.lzc", bits={"weigth": 4})
+        lz.codebook.pack({"weight": torch.ones(2, 2)}, tmp_path / "a.lzc", bits={"weigth": 4})
     assert not list(tmp_path.iterdir())
 
 

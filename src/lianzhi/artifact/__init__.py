@@ -6,12 +6,14 @@ from lianzhi.artifact.layout import (
     FORMAT,
     MEMBERS,
     PACKED,
+    PLACED,
+    check_architecture,
     check_folder,
     checked_labels,
     is_plain,
 )
 from lianzhi.artifact.predict_script import write_predict
-from lianzhi.artifact.reading import example_inputs, load, rebuild, stored
+from lianzhi.artifact.reading import example_inputs, inputs_of, load, rebuild, stored
 from lianzhi.artifact.savable import check_savable
 from lianzhi.artifact.writing import save
 
@@ -21,10 +23,13 @@ __all__ = [
     "FORMAT",
     "MEMBERS",
     "PACKED",
+    "PLACED",
+    "check_architecture",
     "check_folder",
     "check_savable",
     "checked_labels",
     "example_inputs",
+    "inputs_of",
     "is_plain",
     "load",
     "rebuild",

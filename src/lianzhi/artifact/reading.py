@@ -163,7 +163,11 @@ def example_inputs(path: PathLike) -> Any:
 
     Floats are random (always the same), integers zero; an ``attention_mask`` hides nothing.
     """
-    folder = Path(path)
+    return inputs_of(read_architecture(Path(path)))
+
+
+def inputs_of(architecture: dict[str, Any]) -> Any:
+    """Inputs that an architecture describes, as `example_inputs` gives them."""
     generator = torch.Generator().manual_seed(0)
 
     def make(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -171,7 +175,7 @@ def example_inputs(path: PathLike) -> Any:
             return torch.randn(shape, generator=generator).to(dtype)
         return torch.ones(shape, dtype=dtype) if dtype is torch.bool else torch.zeros(shape, dtype=dtype)
 
-    made = make_inputs(read_architecture(folder)["inputs"], make)
+    made = make_inputs(architecture["inputs"], make)
     if isinstance(made, dict) and isinstance(made.get("attention_mask"), Tensor):
         made["attention_mask"].fill_(1)
     return made

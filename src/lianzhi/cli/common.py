@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -154,3 +155,16 @@ def model_path(model: str) -> Path:
     if not path.exists():
         raise ArtifactError(f"{model}: no such artifact folder or file")
     return path
+
+
+@contextlib.contextmanager
+def bar(title: str, *, shown: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar on stderr: what it yields takes the name of what is being done, how much is done, and of how much."""
+    if not shown:
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=error_console(), transient=True) as progress:
+        task = progress.add_task(title)
+        yield lambda name, done, total: progress.update(task, completed=done, total=total, description=name)

@@ -12,7 +12,7 @@ NAME = "evaluate"
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="An artifact folder or an .onnx file.")],
+    model: Annotated[str, typer.Argument(help="An artifact folder, a .lzc or an .onnx file.")],
     task: common.TaskName = None,
     data: common.Data = None,
     split: Annotated[

@@ -12,7 +12,7 @@ NAME = "export"
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="An artifact folder or an .onnx file.")],
+    model: Annotated[str, typer.Argument(help="An artifact folder, a .lzc or an .onnx file.")],
     target: Annotated[str, typer.Option("--target", help="What it is to run on. See: lianzhi list targets")],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder for the files.")],
     capability: Annotated[

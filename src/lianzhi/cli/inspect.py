@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +14,7 @@ NAME = "inspect"
 
 def command(
     model: Annotated[
-        str, typer.Argument(help="An artifact folder, a zoo name (resnet20), or a YAML recipe.")
+        str, typer.Argument(help="An artifact folder, a .lzc file, a zoo name, or a YAML recipe.")
     ],
     shape: Annotated[
         str | None, typer.Option("--input", help="Input shape of one sample, such as 3x32x32.")
@@ -76,7 +74,7 @@ def command(
             raise RecipeError(f"--plot {plot}: there is no such folder; make it first")
         if plot is not None and Path(plot).exists():
             raise RecipeError(f"--plot {plot}: is there already; name another file, or remove it")
-        with _bar(shown=not (quiet or as_json)) as report:
+        with common.bar("sensitivity", shown=not (quiet or as_json)) as report:
             question = jobs.Question(
                 task=task,
                 data=data,
@@ -98,16 +96,3 @@ def _shares(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise RecipeError(f"--ratios {text}: write shares between 0 and 1 as 0.25,0.5,0.75") from None
-
-
-@contextlib.contextmanager
-def _bar(*, shown: bool) -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar over the groups, on stderr."""
-    if not shown:
-        yield None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=common.error_console(), transient=True) as progress:
-        task = progress.add_task("sensitivity")
-        yield lambda group, done, total: progress.update(task, completed=done, total=total, description=group)

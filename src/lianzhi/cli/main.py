@@ -15,7 +15,19 @@ from collections.abc import Sequence
 import typer
 
 from lianzhi import __version__
-from lianzhi.cli import common, compress, evaluate, export, inspect, listing, measure, predict, train
+from lianzhi.cli import (
+    common,
+    compress,
+    evaluate,
+    export,
+    inspect,
+    listing,
+    measure,
+    pack,
+    predict,
+    train,
+    unpack,
+)
 from lianzhi.errors import LianzhiError
 
 INTERRUPTED = 130
@@ -27,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (compress, train, evaluate, measure, inspect, export, predict):
+for module in (compress, train, evaluate, measure, inspect, export, predict, pack, unpack):
     app.command(name=module.NAME)(module.command)
 app.command(name="list")(listing.command)
 

@@ -12,7 +12,7 @@ NAME = "measure"
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="An artifact folder or an .onnx file.")],
+    model: Annotated[str, typer.Argument(help="An artifact folder, a .lzc or an .onnx file.")],
     runtime: common.Runtime = None,
     precision: common.Precision = None,
     batch: Annotated[

@@ -12,7 +12,7 @@ NAME = "predict"
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="An artifact folder.")],
+    model: Annotated[str, typer.Argument(help="An artifact folder, or a .lzc file in one.")],
     inputs: Annotated[list[str], typer.Argument(help="Image files, or sentences in quotes.")],
     top: Annotated[int, typer.Option("--top", min=1, help="Classes a line.")] = 5,
     runtime: common.Runtime = None,

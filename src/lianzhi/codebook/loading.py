@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -32,14 +33,27 @@ def load(path: PathLike) -> nn.Module:
     if not Path(path).is_file():
         return artifact.load(path)
     with Reader(path) as reader:
-        architecture = reader.architecture()
-        if architecture is None:
-            raise ArtifactError(
-                f"{os.fspath(path)} holds tensors only: it was packed from a state dict. Read them with "
-                f"lianzhi.codebook.unpack, or pack the model itself"
-            )
+        architecture = _architecture(reader)
         table = {name: entry.info for name, entry in reader.entries.items() if entry.same is None}
         ties = {name: entry.same for name, entry in reader.entries.items() if entry.same is not None}
         return artifact.rebuild(
             architecture, path, table, ties, lambda: {name: reader.read(name) for name in table}
         )
+
+
+def example_inputs(path: PathLike) -> Any:
+    """Inputs of the shapes that the model of an artifact folder or a `.lzc` file takes (`artifact.example_inputs`)."""
+    if not Path(path).is_file():
+        return artifact.example_inputs(path)
+    with Reader(path) as reader:
+        return artifact.inputs_of(artifact.check_architecture(_architecture(reader), path, artifact.PLACED))
+
+
+def _architecture(reader: Reader) -> Any:
+    architecture = reader.architecture()
+    if architecture is None:
+        raise ArtifactError(
+            f"{reader.path} holds tensors only: it was packed from a state dict. Read them with "
+            f"lianzhi.codebook.unpack, or pack the model itself"
+        )
+    return architecture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -14,9 +15,12 @@ from torch import Tensor, nn
 
 from lianzhi import artifact, files
 from lianzhi.codebook import coding, container
+from lianzhi.codebook.bits import bits_by_name
+from lianzhi.codebook.masks import magnitude_mask
 from lianzhi.codebook.report import Layer, PackReport
+from lianzhi.codebook.sharing import bake, is_shared, share_values
 from lianzhi.codebook.tensors import NAMES, to_bits
-from lianzhi.errors import ArtifactError, RecipeError, did_you_mean
+from lianzhi.errors import ArtifactError, RecipeError
 
 PathLike = str | os.PathLike[str]
 Source: TypeAlias = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
@@ -46,7 +50,7 @@ def pack(
 
     With ``bits=None`` every tensor is stored bit for bit, of whatever type and shape; few distinct values make it
     small by themselves. With `bits`, floating tensors of two or more dimensions first have their weights shared: at
-    most 2^bits - 1 values and zero; a dict gives the bits by name, and other tensors stay as they are. `sparsity` first
+    most 2^bits - 1 values and zero; a dict gives the bits by pattern of names, as ``{"conv*": 8, "*": 5}``. `sparsity` first
     sets that share of each such tensor's smallest weights to zero. ``other="float16"`` rounds the remaining floating
     tensors to float16; they are read as their own type again. The caller's tensors do not change.
 
@@ -59,8 +63,8 @@ def pack(
     _check(bits, sparsity, other)
     with _opened(model, example_inputs) as (state, architecture), _shown(progress) as report:
         owners = _owners(state)
-        _check_names(bits, state)
-        change = _Change(bits, sparsity, other)
+        weights = [name for name, tensor in state.items() if _is_weight(tensor)]
+        change = _Change({} if bits is None else bits_by_name(weights, bits), sparsity, other)
         total = sum(tensor.numel() for name, tensor in state.items() if owners[name] == name)
         done, entropy, coded = 0, 0.0, 0
         tensors: list[tuple[dict[str, Any], bytes]] = []
@@ -110,26 +114,21 @@ def read(path: PathLike) -> Iterator[tuple[str, Tensor]]:
 class _Change:
     """What is done to a tensor before it is stored."""
 
-    def __init__(self, bits: Bits | None, sparsity: float | None, other: str) -> None:
+    def __init__(self, bits: Mapping[str, int], sparsity: float | None, other: str) -> None:
         self.bits, self.sparsity, self.other = bits, sparsity, other
 
     def __call__(self, name: str, tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
             return tensor
-        bits = self.bits.get(name) if isinstance(self.bits, Mapping) else self.bits
-        if tensor.dim() >= 2 and (bits is not None or self.sparsity is not None):
-            return self._shared(tensor, bits)
+        if _is_weight(tensor) and (name in self.bits or self.sparsity is not None):
+            return self._shared(tensor, self.bits.get(name))
         return self._rounded(name, tensor) if self.other == "float16" else tensor
 
     def _shared(self, tensor: Tensor, bits: int | None) -> Tensor:
         value = tensor.detach()
         if self.sparsity is not None:
-            from lianzhi.codebook.masks import magnitude_mask
-
             value = torch.where(magnitude_mask(value, self.sparsity), value, torch.zeros_like(value))
         if bits is not None:
-            from lianzhi.codebook.sharing import share_values
-
             value = share_values(value, bits)
         return value
 
@@ -153,11 +152,8 @@ def _check(bits: Bits | None, sparsity: float | None, other: str) -> None:
         raise RecipeError(f"other={other!r}: give 'float32' or 'float16'")
 
 
-def _check_names(bits: Bits | None, state: Mapping[str, Tensor]) -> None:
-    if isinstance(bits, Mapping):
-        for name in bits:
-            if name not in state:
-                raise RecipeError(f"bits: there is no tensor '{name}'{did_you_mean(name, state)}")
+def _is_weight(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.dim() >= 2
 
 
 @contextlib.contextmanager
@@ -169,6 +165,7 @@ def _opened(model: Source, example_inputs: Any) -> Iterator[tuple[Mapping[str, T
                 f"{type(model).__name__}: give example_inputs, with which the file can be loaded as a module; "
                 f"or pack its state_dict()"
             )
+        model = bake(copy.deepcopy(model)) if is_shared(model) else model
         with tempfile.TemporaryDirectory() as place:
             folder = artifact.save(model, Path(place) / "model", example_inputs=example_inputs)
             yield artifact.stored(folder)

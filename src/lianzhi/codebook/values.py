@@ -58,7 +58,7 @@ def distinct(values: Bits, most: int = MOST) -> Bits | None:
 
 def write(values: Bits, *, floats: bool) -> list[Written]:
     """The numbers in each form that they can have; `floats` says that 32 bits are a float32."""
-    plain = Written(bytes([PLAIN]) + _store(values, floats), 0, 0.0, 8 * values.nbytes)
+    plain = Written(bytes([PLAIN]) + _store(values, floats), 0, 0.0, 0)
     found = distinct(values, min(MOST, len(values) // 2))
     if found is None or not len(found):
         return [plain]

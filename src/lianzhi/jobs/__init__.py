@@ -8,6 +8,7 @@ from lianzhi.jobs.listing import names
 from lianzhi.jobs.measuring import measure_model, measure_text
 from lianzhi.jobs.onnx_data import DataOptions
 from lianzhi.jobs.onnx_file import OnnxResult, compress_onnx
+from lianzhi.jobs.packing import pack, unpack
 from lianzhi.jobs.predict import predict
 from lianzhi.jobs.prepare import Job, prepare, require_training_only, run
 
@@ -26,8 +27,10 @@ __all__ = [
     "measure_model",
     "measure_text",
     "names",
+    "pack",
     "predict",
     "prepare",
     "require_training_only",
     "run",
+    "unpack",
 ]

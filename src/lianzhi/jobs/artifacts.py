@@ -1,4 +1,4 @@
-"""Find one's way in a saved model: an artifact folder, or one ONNX file in it or elsewhere."""
+"""Find one's way in a saved model: an artifact folder, or one ONNX or packed file in it or elsewhere."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lianzhi import artifact, deploy, files
+from torch import nn
+
+from lianzhi import artifact, codebook, deploy, files
 from lianzhi.errors import ArtifactError, RecipeError
+
+PACKED = ".lzc"
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,23 @@ class Saved:
         if self.path.is_dir():
             artifact.check_folder(self.path)
         elif not self.path.is_file():
-            raise ArtifactError(f"{path} is a pipe or a device; give an artifact folder or an .onnx file")
+            raise ArtifactError(
+                f"{path} is a pipe or a device; give an artifact folder, an .onnx or a .lzc file"
+            )
+        self.packed = self.path.is_file() and self.path.suffix == PACKED
+
+    @property
+    def is_module(self) -> bool:
+        """Whether a module can be made of it: an artifact folder, or a packed file."""
+        return self.path.is_dir() or self.packed
+
+    def module(self) -> nn.Module:
+        """The module, in eval mode."""
+        return codebook.load(self.path)
+
+    def example_inputs(self) -> Any:
+        """Inputs that the module takes."""
+        return codebook.example_inputs(self.path)
 
     def json(self, name: str) -> dict[str, Any] | None:
         """One of the folder's JSON files, if it is there."""
@@ -72,8 +92,15 @@ class Saved:
             )
         return task
 
-    def model_file(self, runtime: str) -> Path:
-        """What the runtime loads: the folder itself for PyTorch, else the ONNX file."""
+    def model_file(self, runtime: str) -> Path | nn.Module:
+        """What the runtime loads: the folder itself for PyTorch (of a packed file the module), else the ONNX file."""
+        if self.packed:
+            if runtime != "pytorch":
+                raise ArtifactError(
+                    f"{self.path}: a packed file runs in PyTorch; for {runtime} write its file first: "
+                    f"lianzhi export {self.path} --target {runtime} -o FOLDER"
+                )
+            return self.module()
         if self.path.is_file():
             return self.path
         if runtime == "pytorch":
@@ -90,11 +117,13 @@ class Saved:
             if decision:
                 runtime = deploy.stand_in(decision["runtime"])
             else:
-                has_onnx = self.path.is_file() or (self.path / "model.onnx").is_file()
+                has_onnx = (self.path.is_file() and not self.packed) or (self.path / "model.onnx").is_file()
                 runtime = "onnxruntime" if has_onnx else "pytorch"
         if precision is None:
             if decision and deploy.stand_in(decision["runtime"]) == runtime:
                 precision = decision["precision"]
+            elif self.packed:
+                precision = "f32"
             else:
                 precision = deploy.registry.get(runtime).build.precisions(self.model_file(runtime))[0]
         return Where(runtime, precision)

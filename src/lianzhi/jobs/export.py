@@ -37,9 +37,9 @@ def export(
     if Path(output).exists() and Path(output).resolve() == saved.folder.resolve():
         raise RecipeError(f"-o {output}: the model itself lies there; give another folder")
     with files.whole_folder(output, overwrite=force, owned=artifact.MEMBERS | {REPORT}) as folder:
-        if target == "pytorch" and saved.path.is_dir():
+        if target == "pytorch" and saved.is_module:
             runtime.require()
-            names = [*_copied(saved.folder, folder, (*WEIGHTS, *BESIDE))]
+            names = [*_weights(saved, folder), *_copied(saved.folder, folder, BESIDE)]
             artifact.load(folder)
             result: dict[str, Any] = {"files": names, "precision": "f32", "loaded": True, "notes": []}
         else:
@@ -59,20 +59,28 @@ def export_text(result: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])])
 
 
+def _weights(saved: Saved, folder: Path) -> list[str]:
+    """Weights and architecture: the artifact's own, or those of a packed file."""
+    if not saved.packed:
+        return _copied(saved.folder, folder, WEIGHTS)
+    with tempfile.TemporaryDirectory(prefix="lianzhi-") as place:
+        artifact.save(saved.module(), Path(place) / "model", example_inputs=saved.example_inputs())
+        return _copied(Path(place) / "model", folder, WEIGHTS)
+
+
 def _from_onnx(
     saved: Saved, runtime: deploy.Runtime, folder: Path, options: dict[str, Any]
 ) -> dict[str, Any]:
     decision = saved.decision
     with tempfile.TemporaryDirectory(prefix="lianzhi-") as place:
-        source = saved.path if saved.path.is_file() else saved.path / "model.onnx"
+        source = saved.path / "model.onnx" if saved.path.is_dir() else saved.path
         notes = []
-        if not source.is_file():
-            source = deploy.export_onnx(
-                artifact.load(saved.path), artifact.example_inputs(saved.path), Path(place) / "model.onnx"
-            )
-            notes.append("the artifact holds no ONNX file; it was exported from its module")
+        if saved.is_module and (saved.packed or not source.is_file()):
+            source = deploy.export_onnx(saved.module(), saved.example_inputs(), Path(place) / "model.onnx")
+            what = "packed file" if saved.packed else "artifact"
+            notes.append(f"the {what} holds no ONNX file; it was exported from its module")
         elif source.suffix != ".onnx":
-            raise ArtifactError(f"{source}: not an artifact folder, nor an .onnx file")
+            raise ArtifactError(f"{source}: not an artifact folder, nor an .onnx or .lzc file")
         result = runtime.export(source, folder, **options)
     made_for = decision["runtime"] if decision else None
     if made_for not in (None, runtime.name) and result["precision"] in ("int8", "int4", "mixed"):
@@ -80,7 +88,7 @@ def _from_onnx(
             f"its quantizers were placed for {made_for}; for the fastest file quantize with target {runtime.name}"
         )
     names = [*result["files"]]
-    if saved.path.is_dir() or saved.path.name == "model.onnx":
+    if saved.is_module or saved.path.name == "model.onnx":
         names += _copied(saved.folder, folder, BESIDE)
     if (
         runtime.name in SCRIPTS

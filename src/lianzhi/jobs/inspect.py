@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from lianzhi import artifact, graph, measure, models, train
+from lianzhi import graph, measure, models, train
 from lianzhi.errors import ArtifactError, RecipeError
-from lianzhi.jobs.artifacts import Saved
+from lianzhi.jobs.artifacts import PACKED, Saved
 from lianzhi.jobs.evaluate import task_for
 from lianzhi.jobs.measuring import example_of
 from lianzhi.jobs.prepare import open_task, prepare
@@ -146,14 +146,14 @@ def _open(
     """The model, its example inputs, and the task if there is a question."""
     given = example_of(_shape(shape)) if shape else None
     path = Path(source)
-    if weights is not None and (path.is_dir() or path.suffix in (".yaml", ".yml")):
+    if weights is not None and (path.is_dir() or path.suffix in (".yaml", ".yml", PACKED)):
         raise RecipeError(f"--weights is for a model of the zoo; {source} brings its own")
-    if path.is_dir():
-        task = None
+    if path.is_dir() or (path.is_file() and path.suffix == PACKED):
+        saved, task = Saved(path), None
         if question is not None:
             options = question.options
-            task, _ = task_for(Saved(path), task=question.task, data=question.data, options=options)
-        return artifact.load(path), artifact.example_inputs(path) if given is None else given, task
+            task, _ = task_for(saved, task=question.task, data=question.data, options=options)
+        return saved.module(), saved.example_inputs() if given is None else given, task
     if path.suffix in (".yaml", ".yml"):
         if question is not None and (question.task or question.data or question.options):
             raise RecipeError(f"{source} names its own task: leave out --task, --data and --set")

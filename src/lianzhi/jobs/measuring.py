@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lianzhi import artifact, deploy, graph, measure
+from lianzhi import deploy, graph, measure
 from lianzhi.errors import RecipeError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.jobs.evaluate import checked_device
@@ -34,12 +34,12 @@ def measure_model(
     """
     device = checked_device(device) or "cpu"
     saved = Saved(path)
-    if shape is not None and saved.path.is_dir():
+    if shape is not None and saved.is_module:
         raise RecipeError(f"--input is for an .onnx file; {path} brings its own example")
     result: dict[str, Any] = {"model": str(path), "device": device, "latencies": []}
-    if saved.path.is_dir():
-        module = artifact.load(path)
-        inputs = artifact.example_inputs(path)
+    module = saved.module() if saved.is_module else None
+    if module is not None:
+        inputs = saved.example_inputs()
         result["parameters"] = measure.parameters(module)
         result["macs"] = graph.macs(graph.capture(module, inputs))
     elif shape is None:
@@ -48,13 +48,12 @@ def measure_model(
         inputs = example_of(list(shape))
     everyone = ["pytorch", *(deploy.onnx_runtimes() if device == "cpu" else ())]
     names = [runtime] if runtime else everyone
-    todo: list[tuple[str, Path, str, int, bool]] = []
+    todo: list[tuple[str, Any, str, int, bool]] = []
     for name in names:
         entry = deploy.registry.get(name).build
-        file = path if name == "pytorch" else (path / "model.onnx" if path.is_dir() else path)
-        usable = entry.installed() and file.exists() and not (name == "pytorch" and path.is_file())
-        if not usable and runtime is None:
+        if runtime is None and not (entry.installed() and _takes(name, saved)):
             continue
+        file = module if name == "pytorch" and saved.packed else _file(name, saved)
         offered = entry.precisions(file) if runtime is None or precision is None else [precision]
         kinds = [kind for kind in offered if precision in (None, kind)]
         ways = (False, True) if compiled and name == "pytorch" else (False,)
@@ -77,6 +76,20 @@ def measure_model(
     file = path / "model.onnx" if path.is_dir() and (path / "model.onnx").is_file() else path
     result["bytes"] = measure.size(file)
     return result
+
+
+def _takes(runtime: str, saved: Saved) -> bool:
+    """Whether there is something for the runtime to load."""
+    if runtime == "pytorch":
+        return saved.is_module
+    return not saved.packed and (saved.path.is_file() or (saved.path / "model.onnx").is_file())
+
+
+def _file(runtime: str, saved: Saved) -> Any:
+    """What the runtime loads; an ONNX file that is missing is for the runtime to say."""
+    if saved.path.is_dir() and runtime != "pytorch":
+        return saved.path / "model.onnx"
+    return saved.model_file(runtime)
 
 
 def measure_text(result: dict[str, Any]) -> str:

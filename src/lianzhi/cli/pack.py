@@ -1,0 +1,68 @@
+"""``lianzhi pack``: a small file that holds a model bit for bit, or with pruned and shared weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from lianzhi.cli import common
+
+NAME = "pack"
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="An artifact folder, or a .safetensors file.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The file to write, such as model.lzc.")],
+    bits: Annotated[
+        str | None,
+        typer.Option("--bits", help="Share weights: bits of a code, 5, or by name: 'conv*=8,*=5'."),
+    ] = None,
+    sparsity: Annotated[
+        float | None,
+        typer.Option("--sparsity", help="Set this share of each layer's smallest weights to zero first."),
+    ] = None,
+    other: Annotated[
+        str, typer.Option("--other", help="How biases and norms are stored: float32, or float16 (rounded).")
+    ] = "float32",
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    seed: common.Seed = None,
+    as_json: common.Json = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = False,
+) -> None:
+    """Pack a model into a .lzc file: few distinct values and many zeros make it small.
+
+    Without --bits and --sparsity every tensor is kept bit for bit. `lianzhi.load` and the other commands read the file.
+
+    Example: lianzhi pack out/lenet5 -o model.lzc
+
+    Example: lianzhi pack out/lenet5 -o small.lzc --sparsity 0.9 --bits 'conv*=8,*=5'
+    """
+    from lianzhi import jobs
+
+    common.begin(seed)
+    with common.bar("pack", shown=not (quiet or as_json)) as report:
+        result = jobs.pack(
+            model, output, bits=_bits(bits), sparsity=sparsity, other=other, force=force, report=report
+        )
+    common.say_json(result.to_dict()) if as_json else common.say(str(result))
+
+
+def _bits(text: str | None) -> Any:
+    """A number, or numbers by pattern of names.
+
+    >>> _bits("5"), _bits("conv*=8, *=5")
+    (5, {'conv*': 8, '*': 5})
+    """
+    from lianzhi.errors import RecipeError
+
+    if text is None:
+        return None
+    try:
+        if "=" not in text:
+            return int(text)
+        pairs = [part.rpartition("=") for part in text.split(",")]
+        return {pattern.strip(): int(number) for pattern, _, number in pairs}
+    except ValueError:
+        raise RecipeError(f"--bits {text}: write a whole number, or 'conv*=8,*=5'") from None

@@ -1,0 +1,80 @@
+"""From a model to a packed file, and back to its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lianzhi import artifact, codebook, files
+from lianzhi.codebook.container import Reader
+from lianzhi.errors import ArtifactError, RecipeError
+
+Report = Callable[[str, int, int], None]
+WEIGHTS = ".safetensors"
+
+
+def pack(
+    model: str | Path,
+    output: str | Path,
+    *,
+    bits: int | dict[str, int] | None = None,
+    sparsity: float | None = None,
+    other: Any = "float32",
+    force: bool = False,
+    report: Report | None = None,
+) -> codebook.PackReport:
+    """Pack an artifact folder, or a file of weights, into the file `output`.
+
+    Raises `ArtifactError` for a model that is none, and for an output that exists, unless `force`.
+    """
+    _free(output, ".lzc", force)
+    path = Path(model)
+    if not path.exists():
+        raise ArtifactError(f"{model}: no such artifact folder or file")
+    if not path.is_dir() and path.suffix != WEIGHTS:
+        raise ArtifactError(f"{model}: give an artifact folder, or a {WEIGHTS} file")
+    options: dict[str, Any] = {"bits": bits, "sparsity": sparsity, "other": other}
+    return codebook.pack(path, output, progress=report or False, **options)
+
+
+def unpack(
+    file: str | Path, output: str | Path, *, force: bool = False, report: Report | None = None
+) -> dict[str, Any]:
+    """Write a packed file's tensors as one `.safetensors` file, or its model as an artifact folder, as `output` is named.
+
+    Raises `ArtifactError` for a file that is damaged, an output that exists, unless `force`, and a folder where the
+    file holds tensors only.
+    """
+    output = Path(output)
+    if output.suffix != WEIGHTS:
+        if not force:
+            files.require_empty(output)
+        artifact.save(
+            codebook.load(file), output, example_inputs=codebook.example_inputs(file), overwrite=force
+        )
+        return {"file": str(file), "path": str(output), "bytes": _bytes(output)}
+    _free(output, WEIGHTS, force)
+    with Reader(file) as reader:
+        total = len(reader.entries)
+        tensors = {}
+        for name, tensor in reader.tensors():
+            tensors[name] = tensor
+            if report is not None:
+                report(name, len(tensors), total)
+    files.write_tensors(output, tensors)
+    return {"file": str(file), "path": str(output), "tensors": total, "bytes": output.stat().st_size}
+
+
+def _free(output: str | Path, suffix: str, force: bool) -> None:
+    path = Path(output)
+    if path.suffix != suffix:
+        raise RecipeError(f"-o {output}: give a name that ends in {suffix}")
+    if not path.parent.is_dir():
+        raise ArtifactError(f"-o {output}: there is no folder {path.parent}; make it first")
+    if path.exists() and (not force or not path.is_file()):
+        raise ArtifactError(f"-o {output}: is there already; give another name, or add --force")
+
+
+def _bytes(folder: Path) -> int:
+    return sum(item.stat().st_size for item in folder.rglob("*") if item.is_file())

@@ -1,0 +1,34 @@
+"""The example of the format in the user guide is what the code writes."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import lianzhi as lz
+from lianzhi.codebook import huffman
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("page", ["deep_compression.md", "zh/deep_compression.md"])
+def test_the_worked_example(page, tmp_path, monkeypatch):
+    text = (DOCS / page).read_text()
+    blocks = [block.partition("\n")[2] for block in text.split("```")[1::2]]
+    code = next(block for block in blocks if '"w.lzc"' in block)
+    listing = next(block for block in blocks if "aa aa aa aa" in block)
+    monkeypatch.chdir(tmp_path)
+    names = {"torch": torch, "lz": lz}
+    exec(code, names)
+    shown = b"".join(bytes.fromhex(re.match(r"(?:[0-9a-f]{2} ?)+", line)[0]) for line in listing.splitlines())
+    data = Path("w.lzc").read_bytes()
+    assert data.endswith(shown)
+    with lz.codebook.container.Reader("w.lzc") as reader:
+        described = reader.entries["w"].described
+    assert f'"shape":[160],"coding":"codes","bytes":{described["bytes"]}' in text
+    assert described["bytes"] == len(shown) == 44
+    _, counts = names["weights"].unique(return_counts=True)
+    assert math.isclose(huffman.entropy(counts.numpy()) / 160, 1.06, abs_tol=0.005)
+    assert 8 * 26 / 160 == 1.3
