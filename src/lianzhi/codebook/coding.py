@@ -39,6 +39,7 @@ from lianzhi.errors import ArtifactError
 CODINGS = ("constant", "raw", "codes", "gaps", "mask")
 WIDTHS = (5, 8)
 EXPANSION = 4096
+SPARSE = 0.25  # with fewer, a zero among dense codes takes a whole bit, and a mask never more
 DENSE = 0.75  # with more numbers that are not zero, leaving the zeros out does not pay
 
 
@@ -72,7 +73,9 @@ def encode(bits: Bits, *, floats: bool) -> Section:
         return Section("constant", data + bytes(max(0, least - len(data))), kept)
     filled = np.flatnonzero(bits)
     kept = len(filled)
-    found = [_dense(written, kept) for written in values.write(bits, floats=floats)]
+    found = []
+    if kept > SPARSE * len(bits):
+        found += [_dense(written, kept) for written in values.write(bits, floats=floats)]
     if kept <= DENSE * len(bits):
         numbers = values.write(bits[filled], floats=floats)
         shortest = min(numbers, key=lambda written: len(written.data))

@@ -7,7 +7,7 @@ gives the ordinary model back, whose weights are values of the codebooks to the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -37,9 +37,15 @@ def share_values(
     Raises `RecipeError` for bits outside of 1 to 16 or more groups than channels, `DataError` for a tensor that is not
     floating, or not finite.
     """
-    centroids, codes = codebook(tensor, bits, init=init, groups=groups, seed=seed)
-    values = torch.cat([centroids.new_zeros(1), centroids])
-    return values.index_select(0, codes.view(-1)).view(codes.shape)
+    tables = _centroids(tensor, bits, init=init, groups=groups, seed=seed)
+    shared = tensor.detach().clone(memory_format=torch.contiguous_format)
+    for part, centroids in zip(_groups(shared, groups), tables, strict=True):
+        if not len(centroids):
+            continue
+        values = centroids.to(tensor.dtype)
+        for piece in part.view(-1).split(PART):  # in place: of a large tensor no codes are held
+            piece.copy_(torch.where(piece == 0, 0, values[assign(piece, centroids)]))
+    return shared
 
 
 def codebook(
@@ -51,6 +57,21 @@ def codebook(
     >>> centroids, codes.tolist()
     (tensor([1.0000, 5.0000, 5.2000]), [[0, 1], [2, 3]])
     """
+    found = _centroids(tensor, bits, init=init, groups=groups, seed=seed)
+    codes = torch.empty(tensor.shape, dtype=torch.int32, device=tensor.device)
+    before = 0
+    for part, target, centroids in zip(
+        _groups(tensor.detach(), groups), _groups(codes, groups), found, strict=True
+    ):
+        pieces = zip(part.reshape(-1).split(PART), target.view(-1).split(PART), strict=True)
+        for piece, place in pieces:
+            place.copy_(_codes(piece, centroids, before))
+        before += len(centroids)
+    return torch.cat(found).to(tensor.dtype), codes
+
+
+def _centroids(tensor: Tensor, bits: int, *, init: str, groups: int, seed: int) -> list[Tensor]:
+    """The centroids of each group."""
     if not tensor.is_floating_point():
         raise DataError(f"sharing: the weights are {tensor.dtype}; only floating ones are shared")
     if not 1 <= bits <= MOST_BITS:
@@ -60,14 +81,21 @@ def codebook(
         raise RecipeError(
             f"groups: {groups} for a tensor of shape {tuple(tensor.shape)}; give 1 to {max(1, rows)}"
         )
-    found, codes, count = [], [], 0
-    for part in tensor.detach().tensor_split(groups) if groups > 1 else [tensor.detach()]:
-        flat = part.flatten()
-        centroids = cluster(flat[flat != 0], 2**bits - 1, init=init, seed=seed)
-        codes.append(torch.cat([_codes(piece, centroids, count) for piece in flat.split(PART)]))
-        found.append(centroids.to(tensor.dtype))
-        count += len(centroids)
-    return torch.cat(found), torch.cat(codes).view(tensor.shape)
+    parts = (part.reshape(-1) for part in _groups(tensor.detach(), groups))
+    return [cluster(_filled(part), 2**bits - 1, init=init, seed=seed) for part in parts]
+
+
+def _groups(tensor: Tensor, groups: int) -> Sequence[Tensor]:
+    return tensor.tensor_split(groups) if groups > 1 else [tensor]
+
+
+def _filled(flat: Tensor) -> Tensor:
+    """The values that are not zero; selecting takes eight bytes an element, so it is done in parts."""
+    counts = [int(piece.count_nonzero()) for piece in flat.split(PART)]
+    filled = flat.new_empty(sum(counts))
+    for piece, place in zip(flat.split(PART), filled.split(counts), strict=True):
+        place.copy_(piece[piece != 0])
+    return filled
 
 
 def _codes(flat: Tensor, centroids: Tensor, before: int) -> Tensor:
