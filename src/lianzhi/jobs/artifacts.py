@@ -11,7 +11,7 @@ from torch import nn
 from lianzhi import artifact, codebook, deploy, files
 from lianzhi.errors import ArtifactError, RecipeError
 
-PACKED = ".lzc"
+LZC = ".lzc"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Saved:
             raise ArtifactError(
                 f"{path} is a pipe or a device; give an artifact folder, an .onnx or a .lzc file"
             )
-        self.packed = self.path.is_file() and self.path.suffix == PACKED
+        self.packed = self.path.is_file() and self.path.suffix == LZC
 
     @property
     def is_module(self) -> bool:

@@ -12,7 +12,7 @@ from torch import nn
 
 from lianzhi import graph, measure, models, train
 from lianzhi.errors import ArtifactError, RecipeError
-from lianzhi.jobs.artifacts import PACKED, Saved
+from lianzhi.jobs.artifacts import LZC, Saved
 from lianzhi.jobs.evaluate import task_for
 from lianzhi.jobs.measuring import example_of
 from lianzhi.jobs.prepare import open_task, prepare
@@ -146,9 +146,9 @@ def _open(
     """The model, its example inputs, and the task if there is a question."""
     given = example_of(_shape(shape)) if shape else None
     path = Path(source)
-    if weights is not None and (path.is_dir() or path.suffix in (".yaml", ".yml", PACKED)):
+    if weights is not None and (path.is_dir() or path.suffix in (".yaml", ".yml", LZC)):
         raise RecipeError(f"--weights is for a model of the zoo; {source} brings its own")
-    if path.is_dir() or (path.is_file() and path.suffix == PACKED):
+    if path.is_dir() or (path.is_file() and path.suffix == LZC):
         saved, task = Saved(path), None
         if question is not None:
             options = question.options
