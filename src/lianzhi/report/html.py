@@ -12,7 +12,7 @@ import html
 import re
 from importlib import resources
 
-from lianzhi.report import compare, decision, detail, format, overview, steps
+from lianzhi.report import compare, decision, detail, format, overview, steps, weights
 from lianzhi.report.data import Report
 from lianzhi.report.markup import join, say
 
@@ -29,6 +29,7 @@ def page(report: Report) -> str:
         steps.tradeoffs(report),
         detail.latencies(report),
         detail.layers(report),
+        weights.weights(report),
         detail.timeline(report),
         decision.decision(report),
         detail.reproduce(report),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from lianzhi.report import compare, format, wording
+from lianzhi.report import compare, format, weights, wording
 from lianzhi.report.data import Report
 
 
@@ -24,6 +24,12 @@ def markdown(report: Report) -> str:
     parts.append(escape(wording.reading(report)))
     if report.layers:
         parts += ["## Channels per layer", _layers(report)]
+    found = weights.table(report)
+    if found:
+        head = ["Layer", "Weights", "Kept", "Bits", "Entropy", "float32"]
+        head += [f"after {escape(step)}" for step in found.stages]
+        lines = [[escape(name or "all layers"), *cells] for name, cells in found.rows]
+        parts += ["## Weights by layer", grid(head, lines, right=1)]
     if report.recipe:
         parts += ["## Recipe", fence(wording.to_yaml(report.recipe), "yaml")]
     if report.environment:

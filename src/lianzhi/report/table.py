@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from lianzhi.report import compare, format, wording
+from lianzhi.report import compare, format, weights, wording
 from lianzhi.report.data import Report
 
 WIDTH = 100
@@ -35,6 +35,8 @@ def renderable(report: Report) -> Group:
     if any(row["latencies"] for row in report.rows):
         parts += [_text("Latency of every runtime", "bold"), latencies(report)]
         parts += [_text(line, "dim") for line in wording.float_lines(report)]
+    if found := weights.table(report):
+        parts += [_text("Weights by layer: bytes in a packed file", "bold"), weights_table(found)]
     chosen = wording.decision(report)
     parts += [_text(chosen)] if chosen else []
     parts += [_text(f"Note: {note}") for note in report.notes[:NOTES]]
@@ -107,6 +109,19 @@ def latencies(report: Report) -> Table:
             end_section=ends,
             style="bold" if item.deployed else "",
         )
+    return table
+
+
+def weights_table(found: weights.Table) -> Table:
+    """Return the table of what Deep Compression did to each layer."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("Layer", overflow="fold", min_width=8)
+    for name in ("Weights", "Kept", "Bits", "Entropy", "float32"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for step in found.stages:
+        table.add_column(_text(f"after\n{step}"), justify="right", overflow="fold")
+    for name, cells in found.rows:
+        table.add_row(_text(name or "all layers", "" if name else "bold"), *cells)
     return table
 
 

@@ -108,6 +108,23 @@ WORDS: dict[str, tuple[str, str]] = {
         "共 {before} 个输出通道，保留 {after} 个（{share}）。",
     ),
     "more_layers": ("{count} more layers", "其余 {count} 层"),
+    # weights by layer
+    "weights_by_layer": ("Weights by layer", "各层权重"),
+    "weights_lead": (
+        "Bytes are those of each layer in a packed file; kept, bits and entropy are of the last of these steps. The plots "
+        "show the weights that were not zero, and the values that they share.",
+        "字节数为各层在打包文件中的大小；保留比例、位数与熵取自其中最后一步。图中为非零权重的分布及其共享的取值。",
+    ),
+    "layer": ("Layer", "层"),
+    "weights": ("Weights", "权重数"),
+    "weights_kept": ("Kept", "保留"),
+    "bits": ("Bits", "位数"),
+    "entropy": ("Entropy", "熵"),
+    "as_float": ("float32", "float32"),
+    "after_step": ("after {step}", "{step} 之后"),
+    "all_layers": ("all layers", "全部层"),
+    "shared_values": ("{count} shared values", "{count} 个共享取值"),
+    "shared_value": ("Value", "取值"),
     "timeline": ("Where the time went", "用时"),
     "timeline_lead": ("{total} in total.", "共 {total}。"),
     # decision and notes

@@ -1,0 +1,194 @@
+"""What Deep Compression did to each layer's weights: one table for the text, Markdown and the page, and plots of their values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lianzhi.report import format
+from lianzhi.report.charts import linear_axis
+from lianzhi.report.data import Report
+from lianzhi.report.markup import Markup, element, escape, say
+from lianzhi.report.parts import section, stacked
+
+FLOAT = 4  # bytes of a weight in float32
+SHOWN = 12  # plots that are open when the page is
+WIDTH, HEIGHT, BASE, EDGE = 440, 150, 126, 18
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a layer each, the last of all of them: name, weights, kept, bits, entropy, bytes as float and after each stage."""
+
+    stages: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+def table(report: Report) -> Table | None:
+    """The table of all layers that some stage had, or None for a run without such steps.
+
+    >>> stage = {"layers": [{"name": "fc", "weights": 100, "kept": 0.1, "bits": 4, "entropy": 3.2, "bytes": 20}]}
+    >>> found = table(Report.from_json({"rows": [{"step": "pack", "details": {"stage": stage}}]}))
+    >>> found.stages, found.rows[0]
+    (['pack'], ('fc', ['100', '10.0%', '4', '3.20', '400 B', '20 B']))
+    """
+    stages = [(row["step"], _layers(row["details"].get("stage"))) for row in report.rows]
+    stages = [(step, layers) for step, layers in stages if layers]
+    if not stages:
+        return None
+    last = stages[-1][1]
+    rows = [(name, _cells(name, layer, [layers for _, layers in stages])) for name, layer in last.items()]
+    if len(last) > 1:
+        weights = sum(layer["weights"] for layer in last.values())
+        kept = sum(layer["kept"] * layer["weights"] for layer in last.values()) / max(1, weights)
+        sums = [sum(layer["bytes"] for layer in layers.values()) for _, layers in stages]
+        sizes = [format.size(size) for size in (FLOAT * weights, *sums)]
+        rows.append(
+            ("", [format.count(weights), f"{100 * kept:.1f}%", format.UNKNOWN, format.UNKNOWN, *sizes])
+        )
+    return Table([step for step, _ in stages], rows)
+
+
+def _cells(name: str, layer: Mapping[str, Any], stages: list[dict[str, dict[str, Any]]]) -> list[str]:
+    bytes_ = [layers[name]["bytes"] if name in layers else None for layers in stages]
+    return [
+        format.count(layer["weights"]),
+        f"{100 * layer['kept']:.1f}%",
+        str(layer["bits"]),
+        f"{layer['entropy']:.2f}" if layer["entropy"] else format.UNKNOWN,
+        format.size(FLOAT * layer["weights"]),
+        *(format.size(size) for size in bytes_),
+    ]
+
+
+def _layers(stage: Any) -> dict[str, dict[str, Any]]:
+    """The layers of a stage by name; what is no such thing is left out."""
+    found = stage.get("layers") if isinstance(stage, dict) else None
+    keys = ("weights", "kept", "bits", "entropy", "bytes")
+    return {
+        str(layer["name"]): layer
+        for layer in (found if isinstance(found, list) else [])
+        if isinstance(layer, dict) and "name" in layer and all(_number(layer.get(key)) for key in keys)
+    }
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def weights(report: Report) -> Markup:
+    """The section of the page."""
+    found = table(report)
+    if found is None:
+        return Markup("")
+    heads = [say(key) for key in ("layer", "weights", "weights_kept", "bits", "entropy", "as_float")]
+    heads += [say("after_step", step=step) for step in found.stages]
+    body = [
+        (name or say("all_layers"), [escape(cell) for cell in cells], None if name else "final")
+        for name, cells in found.rows
+    ]
+    parts = [stacked(heads, body, label="h-weights")]
+    figures = [_figure(entry, index) for index, entry in enumerate(_distributions(report))]
+    if figures:
+        parts.append(element("div", *figures[:SHOWN], class_="charts"))
+    if len(figures) > SHOWN:
+        summary = element("summary", say("more_layers", count=len(figures) - SHOWN))
+        parts.append(element("details", summary, element("div", *figures[SHOWN:], class_="charts")))
+    return section("weights_by_layer", *parts, lead=say("weights_lead"))
+
+
+def _distributions(report: Report) -> list[dict[str, Any]]:
+    """The last drawn values of each layer."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in report.rows:
+        entries = row["details"].get("distributions")
+        for entry in entries if isinstance(entries, list) else []:
+            if _drawable(entry):
+                found[str(entry["name"])] = entry
+    return list(found.values())
+
+
+def _drawable(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        return False
+    counts, values = entry.get("counts"), entry.get("values")
+    pairs = isinstance(values, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair)) for pair in values
+    )
+    bins = (
+        isinstance(counts, list) and bool(counts) and all(_number(count) and count >= 0 for count in counts)
+    )
+    return bins and pairs and bool(values) and all(_number(entry.get(key)) for key in ("low", "high"))
+
+
+def _figure(entry: Mapping[str, Any], index: int) -> Markup:
+    name = f"w-{index}"
+    caption = element(
+        "figcaption",
+        element("h3", entry["name"], id=name),
+        element("span", say("shared_values", count=len(entry["values"])), class_="fine"),
+    )
+    rows = [
+        (
+            format.significant(value) if value >= 0 else f"-{format.significant(-value)}",
+            [escape(f"{count:,}")],
+            None,
+        )
+        for value, count in entry["values"]
+    ]
+    shown = stacked([say("shared_value"), say("weights")], rows, label=name)
+    return element(
+        "figure",
+        caption,
+        drawing(entry, name),
+        element("details", element("summary", say("as_table")), shown),
+        class_="panel chart",
+    )
+
+
+def drawing(entry: Mapping[str, Any], name: str) -> Markup:
+    """Bars of how many weights had which values, and a line for each value that they share; the line of many is bold."""
+    counts, values = entry["counts"], [value for value, _ in entry["values"]]
+    low, high = min(entry["low"], *values), max(entry["high"], *values)
+    axis = linear_axis([low, high])
+    room = WIDTH - 2 * EDGE
+
+    def at(value: float) -> float:
+        return EDGE + axis.place(value) * room
+
+    step = (entry["high"] - entry["low"]) / len(counts)
+    top, parts = max(1, *counts) if len(counts) > 1 else max(1, counts[0]), []
+    for index, count in enumerate(counts):
+        left, tall = at(entry["low"] + index * step), (BASE - 10) * count / top
+        wide = max(0.5, step * room / (axis.high - axis.low))
+        parts.append(
+            element(
+                "rect", x=f"{left:.2f}", y=f"{BASE - tall:.2f}", width=f"{wide:.2f}", height=f"{tall:.2f}"
+            )
+        )
+    most = max(1, *(count for _, count in entry["values"])) if len(values) > 1 else 1
+    for value, count in entry["values"]:
+        x = f"{at(value):.2f}"
+        line = element(
+            "line",
+            x1=x,
+            x2=x,
+            y1=BASE - 12,
+            y2=BASE + 4,
+            stroke_width=f"{1 + 2 * count / max(1, most):.2f}",
+            class_="shared",
+        )
+        parts.append(element("g", element("title", f"{value:.4g}: {count:,}"), line))
+    for tick in axis.ticks:
+        parts.append(element("text", f"{tick:g}", x=f"{at(tick):.1f}", y=BASE + 18, class_="tick middle"))
+    parts.append(element("line", x1=EDGE, x2=WIDTH - EDGE, y1=BASE, y2=BASE, class_="axis"))
+    return element(
+        "svg",
+        *parts,
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        role="img",
+        aria_labelledby=name,
+        class_="scatter spread",
+    )
