@@ -11,6 +11,8 @@ from killing import run_small, weights
 from torch import nn
 
 import lianzhi as lz
+from lianzhi import pipeline
+from lianzhi import recipe as recipes
 from lianzhi.codebook.masks import weights_of
 from lianzhi.errors import RecipeError
 
@@ -234,3 +236,24 @@ def test_a_killed_run_ends_with_the_same_file(tmp_path):
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     files = [(tmp_path / name / "model.lzc").read_bytes() for name in ("killed", "whole")]
     assert files[0] == files[1]
+
+
+def test_the_ready_recipe_runs_at_small_size(tmp_path):
+    recipe = recipes.load(
+        Path(__file__).parents[2] / "recipes" / "fashion-lenet-deep-compression.yaml",
+        overrides=[
+            "steps.0.epochs=1",
+            "steps.1.every=1",
+            "steps.1.refine.distill.epochs=2",
+            "steps.2.epochs=1",
+            "measure.batches=[1]",
+            "measure.repeats=1",
+        ],
+    )
+    task = lz.task("synthetic", samples=256, classes=10, shape=(1, 28, 28))
+    result = pipeline.run(recipe, lz.model("lenet_300_100"), task, output=tmp_path / "out", progress=False)
+    assert [row["step"] for row in result.report.rows] == [
+        "original", "train", "prune", "share_weights", "pack",
+    ]  # fmt: skip
+    assert share_of_zeros(result.model) == pytest.approx(0.93, abs=0.001)
+    assert result.report.rows[-1]["bytes"] * 25 < result.report.rows[0]["bytes"]
