@@ -8,7 +8,11 @@ import pytest
 import torch
 
 import lianzhi as lz
+from lianzhi import files
 from lianzhi.codebook import huffman
+from lianzhi.codebook.allocation import SCOPES
+from lianzhi.codebook.kmeans import INITS
+from lianzhi.recipe import parse_step
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -32,3 +36,26 @@ def test_the_worked_example(page, tmp_path, monkeypatch):
     _, counts = names["weights"].unique(return_counts=True)
     assert math.isclose(huffman.entropy(counts.numpy()) / 160, 1.02, abs_tol=0.005)
     assert 8 * 26 / 160 == 1.3
+
+
+@pytest.mark.parametrize("page", ["deep_compression.md", "zh/deep_compression.md"])
+def test_pruning_and_sharing_on_the_page(page):
+    """Its examples run, its recipe is valid, and its tables are complete."""
+    text = (DOCS / page).read_text()
+    found = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    names: dict[str, object] = {}
+    for block in found[-2:]:
+        exec(compile(block, page, "exec"), names)
+    (steps,) = re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)
+    kinds = [type(parse_step(step, "page")) for step in files.parse_yaml(steps, page)["steps"]]
+    assert kinds == [lz.Train, lz.Prune, lz.ShareWeights, lz.Pack]
+    rows = {
+        name
+        for line in text.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"^\| `([^`]+)`", line)
+    }
+    assert {*SCOPES, "sensitivity", *INITS} <= rows
+    assert all(
+        f"`{option}" in text for option in ("quality", "gradual", "every", "max_drop", "groups", "bits")
+    )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lianzhi.codebook.lookup import lookup, rows_by_code, sum_rows
+from lianzhi.codebook.masks import held
 from lianzhi.codebook.sharing import bake, codebook, is_shared, share, share_values
 from lianzhi.errors import DataError, GraphError, RecipeError
 from lianzhi.train import TrainOptions, optimizers
@@ -212,3 +213,13 @@ def test_a_refused_model_is_left_as_it_was():
     with pytest.raises(GraphError):
         share(model, 2)
     assert not is_shared(model)
+
+
+def test_masks_that_were_not_released_do_not_get_in_the_way():
+    model = net()
+    masks = held(model)
+    share(model, 2)
+    model(torch.randn(8, 1, 8, 8)).square().mean().backward()
+    assert model[3].parametrizations.weight.original.grad.shape == (3,)
+    bake(model)
+    assert all(torch.equal(model.get_parameter(name) != 0, mask) for name, mask in masks.masks.items())

@@ -195,11 +195,9 @@ def _attach(homes: list[tuple[nn.Module, str]], book: Codebook) -> None:
         trains = module.get_parameter(name).requires_grad
         parametrize.register_parametrization(module, name, book, unsafe=True)
         listed = module.parametrizations[name]
-        if first is None:
-            first = listed.original
-            first.requires_grad_(trains)
-        else:
-            listed.original = first
+        if first is None:  # a new one: the old parameter has hooks of a matrix's gradient
+            first = nn.Parameter(listed.original.detach().clone(), requires_grad=trains)
+        listed.original = first
 
 
 def is_shared(model: nn.Module) -> bool:
