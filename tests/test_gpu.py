@@ -8,6 +8,8 @@ from torch import nn
 
 import lianzhi as lz
 from lianzhi import deploy, quantize
+from lianzhi.codebook.masks import magnitude_mask, weights_of
+from lianzhi.codebook.sharing import share_values
 from lianzhi.errors import TargetError
 from lianzhi.quantize.qat.lsq import lsq
 
@@ -54,6 +56,39 @@ def test_a_whole_run_trains_on_the_gpu(task, tmp_path):
     assert result.report.rows[-1]["value"] is not None
     assert all(not tensor.is_cuda for tensor in result.model.state_dict().values())
     assert all(not tensor.is_cuda for tensor in model.state_dict().values())
+
+
+def test_deep_compression_trains_on_the_gpu(task, tmp_path):
+    steps = [
+        lz.Prune(granularity="weight", ratio=0.6, gradual=0.5, every=2, refine=lz.Distill(**FAST)),
+        lz.Train(**FAST),
+        lz.ShareWeights(bits=3, groups=2, epochs=1, batch_size=32),
+        lz.Pack(),
+    ]
+    result = lz.compress(
+        Net(),
+        task,
+        steps,
+        output=tmp_path / "o",
+        measure=MEASURE,
+        target="pytorch",
+        device="cuda",
+        progress=False,
+    )
+    weights = weights_of(result.model)
+    zeros = sum(int((weight == 0).sum()) for weight in weights.values())
+    assert zeros == pytest.approx(0.6 * sum(weight.numel() for weight in weights.values()), abs=1)
+    assert all(len(weight.unique()) <= 15 for weight in weights.values())
+
+
+@pytest.mark.parametrize("init", ["linear", "density", "random", "kmeans++", "optimal"])
+def test_sharing_gives_the_same_on_the_gpu(init):
+    weight = torch.randn(64, 300, generator=torch.Generator().manual_seed(0))
+    weight[weight.abs() < 0.5] = 0.0
+    here, there = (share_values(one, 4, init=init) for one in (weight, weight.cuda()))
+    torch.testing.assert_close(there.cpu(), here, rtol=1e-5, atol=1e-6)
+    mask = magnitude_mask(weight, 0.7)
+    assert torch.equal(magnitude_mask(weight.cuda(), 0.7).cpu(), mask)
 
 
 def test_a_model_that_is_on_the_gpu(task, tmp_path):

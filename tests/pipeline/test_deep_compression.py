@@ -120,7 +120,13 @@ def test_after_structured_pruning_and_before_int8(task, tmp_path):
     assert sum(layer["kept"] * layer["weights"] for layer in stage["layers"]) <= 0.35 * sum(
         layer["weights"] for layer in stage["layers"]
     )
+    assert {layer["name"] for layer in stage["layers"]} == {"0.weight", "5.weight", "7.weight"}
     assert result.report.decision["precision"] == "int8"
+    tensors = lz.codebook.unpack(result.path / "model.lzc")
+    assert [
+        tensor.dtype for tensor in tensors.values() if tensor.dim() >= 2 and tensor.shape[1:].numel() > 1
+    ] == [torch.int8] * 3
+    assert result.report.rows[-1]["bytes"] * 2 < (result.path / "model.onnx").stat().st_size
     packed = lz.load(result.path / "model.lzc")
     assert torch.equal(packed(task.example_inputs), lz.load(result.path)(task.example_inputs))
 

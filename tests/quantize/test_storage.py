@@ -4,14 +4,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from nets import Feed, Inverted, made
+from nets import Feed, Inception, Inverted, Projection, Residual, made
 from onnx import numpy_helper
 from torch import nn
 
+import lianzhi as lz
 from lianzhi import deploy, measure
 from lianzhi.errors import RecipeError
 from lianzhi.quantize import lint, quantize
 from lianzhi.quantize.affine import FAKE_CHANNEL, FAKE_GROUPS, dequantize_symmetric, quantize_symmetric
+from lianzhi.quantize.integers import with_integers
 from lianzhi.quantize.rows import rounded_weight, row_scale
 from lianzhi.quantize.scheme import Scheme, schemes
 
@@ -217,3 +219,16 @@ def test_convolutions_pad_on_their_own(target, tmp_path):
         expected = quantized.model(inputs)
     found = deploy.load(path, runtime="onnxruntime", threads=1)(inputs)
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("net", [Residual, Projection, Inception], ids=lambda net: net.__name__)
+def test_a_module_with_integers_computes_the_same(net, tmp_path):
+    model, inputs = made(net)
+    quantized = quantize(model, inputs[:1], [inputs])
+    module = with_integers(quantized.model)
+    assert torch.equal(module(inputs), quantized.model(inputs))
+    weights = [value for value in module.state_dict().values() if value.dim() >= 2 and value[0].numel() > 1]
+    assert weights
+    assert all(value.dtype == torch.int8 for value in weights)
+    lz.save(module, tmp_path / "saved", example_inputs=inputs[:1])
+    assert torch.equal(lz.load(tmp_path / "saved")(inputs), module(inputs))

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from lianzhi import artifact, codebook
+from lianzhi import artifact, codebook, quantize
 from lianzhi.errors import RecipeError
 from lianzhi.pipeline.stages import rows as stage_rows
 from lianzhi.pipeline.state import Run, State
+from lianzhi.quantize import QuantizedModel
 from lianzhi.recipe import Pack
 
 
@@ -30,13 +31,22 @@ def run_pack(run: Run, state: State, step: Pack, folder: Path, *, resume: bool) 
     return {}
 
 
-def write_packed(run: Run, folder: Path, row: dict[str, Any]) -> dict[str, Any]:
-    """Pack the artifact in `folder`, if the recipe says so; return the last row with the file's size and layers."""
+def write_packed(
+    run: Run, quantized: QuantizedModel | None, folder: Path, row: dict[str, Any]
+) -> dict[str, Any]:
+    """Pack the artifact in `folder`, if the recipe says so; return the last row with the file's size and layers.
+
+    Of a quantized model the integers are packed; biases, tables and groups of weights are as in the artifact.
+    """
     step = run.recipe.steps[-1]
     if not isinstance(step, Pack):
         return row
-    shown = run.progress and run.leads
-    report = codebook.pack(folder, folder / artifact.PACKED, other=step.other, progress=shown)
+    shown, file = run.progress and run.leads, folder / artifact.PACKED
+    if quantized is None:
+        report = codebook.pack(folder, file, other=step.other, progress=shown)
+    else:
+        module = quantize.plain(quantize.with_integers(quantized.model))
+        report = codebook.pack(module, file, example_inputs=run.task.example_inputs, progress=shown)
     details = {**row["details"], "stage": stage_rows(report), "packed": report.to_dict()}
     details["packed"]["path"] = artifact.PACKED
     return {**row, "bytes": report.bytes, "size_file": artifact.PACKED, "details": details}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from lianzhi.pipeline.state import Run
 
 Details = dict[str, Any]
 BINS = 64
+INTEGERS = re.compile(r"_int\d+$")  # behind the name of a weight whose integers are stored
 SHOWN = 255  # values of a layer that are drawn
 
 
@@ -37,7 +40,7 @@ def rows(report: PackReport, names: set[str] | None = None) -> Details:
         "ratio": report.ratio,
         "layers": [
             {
-                "name": layer.name,
+                "name": INTEGERS.sub("", layer.name),
                 "weights": layer.weights,
                 "kept": layer.kept,
                 "bits": layer.bits,
@@ -47,7 +50,7 @@ def rows(report: PackReport, names: set[str] | None = None) -> Details:
                 "coding": layer.coding,
             }
             for layer in report.layers
-            if (layer.name in names if names is not None else len(layer.shape) >= 2)
+            if (layer.name in names if names is not None else layer.weights > math.prod(layer.shape[:1]))
         ],
     }
 

@@ -1,5 +1,6 @@
 """Quantization: observers, placement per target, post-training quantization, export, lint."""
 
+from lianzhi.quantize.integers import with_integers
 from lianzhi.quantize.mixed import Sensitivity, allocate, sensitivity
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.observers import registry as observers_registry
@@ -49,6 +50,7 @@ __all__ = [
     "sensitivity",
     "techniques_registry",
     "trained",
+    "with_integers",
     "with_speed",
     "write_tensorrt_cache",
 ]

@@ -42,7 +42,7 @@ def lower(module: TracedModule) -> TracedModule:
 def _lower(module: TracedModule, node: fx.Node, stored: Stored) -> None:
     """Replace a fake quantizer of a parameter by stored integers."""
     source, step, _, axis, qmin, qmax = node.args
-    names = _integers(module, source, step, (axis, qmin, qmax), stored)
+    names = stored_integers(module, source, step, (axis, qmin, qmax), stored)
     with module.graph.inserting_before(node):
         read = module.graph.call_function(DEQUANTIZE, (*map(module.graph.get_attr, names), axis))
     node.replace_all_uses_with(read)
@@ -53,7 +53,7 @@ def _lower_rows(module: TracedModule, node: fx.Node, rows: fx.Node, stored: Stor
     """Replace rows that are looked up and then rounded by rows of stored integers."""
     _, steps, _, _, qmin, qmax = node.args[0].args  # type: ignore[union-attr]
     (table, indices), step = rows.args[:2], steps.args[0]  # type: ignore[union-attr]
-    integers, scale = _integers(module, table, step, (0, qmin, qmax), stored)
+    integers, scale = stored_integers(module, table, step, (0, qmin, qmax), stored)
     column = stored.get((scale, "column"))
     if column is None:
         column = (integers, _store(module, f"{table.target}_row_scale", get_tensor(module, scale)[:, None]))  # type: ignore[union-attr]
@@ -64,7 +64,7 @@ def _lower_rows(module: TracedModule, node: fx.Node, rows: fx.Node, stored: Stor
     module.graph.erase_node(node)
 
 
-def _integers(
+def stored_integers(
     module: TracedModule, source: Any, step: Any, grid: tuple[Any, ...], stored: Stored
 ) -> tuple[str, str]:
     """The names of a parameter's integers and their scale; what is used twice is stored once."""
