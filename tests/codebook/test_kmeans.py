@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lianzhi.codebook import kmeans
@@ -77,6 +77,7 @@ def test_optimal_of_a_histogram_beats_every_other_start():
     assert errors["optimal"] <= min(errors.values()) * (1 + 1e-6), errors
 
 
+@example([0.0, 0.0, 1.0, 2.0, -1.0, -1.0229478789571165e-43], 4, "density")  # lost beside larger values
 @settings(max_examples=100, deadline=None)
 @given(numbers, st.integers(1, 20), st.sampled_from(sorted(kmeans.INITS)))
 def test_centroids_are_sorted_distinct_and_inside(values, clusters, init):
