@@ -47,6 +47,7 @@ CHECK = struct.Struct("<I")
 MAX_HEADER = 1 << 24
 MAX_ARCHITECTURE = 1 << 26
 MAX_DIMS = 16
+MAX_ELEMENTS = 1 << 59
 ARCHITECTURE = "architecture"
 _ENTRY = {"name", "dtype", "shape", "coding", "bytes"}
 _TIE = {"name", "same"}
@@ -249,7 +250,8 @@ class Reader:
         shape = described["shape"]
         if not isinstance(described["dtype"], str) or described["dtype"] not in DTYPES:
             raise self._refuse(where, f"the type {described['dtype']!r:.40} is not known")
-        if not isinstance(shape, list) or len(shape) > MAX_DIMS or not all(_whole(size) for size in shape):
+        fits = isinstance(shape, list) and len(shape) <= MAX_DIMS and all(_whole(size) for size in shape)
+        if not fits or math.prod(size or 1 for size in shape) >= MAX_ELEMENTS:  # an empty one has strides too
             raise self._refuse(where, f"the shape {shape!r:.80} is impossible")
         if not isinstance(described["coding"], str) or described["coding"] not in coding.CODINGS:
             raise self._refuse(where, f"the coding {described['coding']!r:.40} is not known")

@@ -62,7 +62,7 @@ def write(values: Bits, *, floats: bool) -> list[Written]:
     found = distinct(values, min(MOST, len(values) // 2))
     if found is None or not len(found):
         return [plain]
-    coded = sequence.write(_codes(values, found), len(found))
+    coded = sequence.write(codes(values, found), len(found))
     head = bytes([CODEBOOK]) + whole(len(found)) + _store(found, floats)
     return [plain, Written(head + coded.data, len(found), coded.entropy, 8 * len(coded.data))]
 
@@ -83,7 +83,12 @@ def read(source: Octets, count: int, size: int) -> Bits:
     return np.take(found, sequence.read(source, count, length), mode="clip")
 
 
-def _codes(values: Bits, found: Bits) -> Bits:
+def codes(values: Bits, found: Bits) -> Bits:
+    """The index of each number among the distinct ones.
+
+    >>> codes(np.array([7, 3, 7], np.uint32), np.array([3, 7], np.uint32)).tolist()
+    [1, 0, 1]
+    """
     kind = np.uint8 if len(found) <= 256 else np.uint16
     result = np.empty(len(values), kind)
     for start in range(0, len(values), PART):
