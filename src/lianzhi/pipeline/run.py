@@ -92,7 +92,7 @@ def run(
     store = Store(Path(output).expanduser())
     store.check(resume=resume, force=force)
     this = Run(recipe, task, store, progress=progress, rank=rank, world=world)
-    if device_of(model).type != "cpu":
+    if device_of(model).type not in ("cpu", "meta"):
         model = _copied(model).cpu()
     check(this, model)
     student = _copied(model)
