@@ -243,6 +243,18 @@ def test_a_table_takes_no_int4():
         quantized(layers={"word": "int4"})
 
 
+@pytest.mark.parametrize("activations", ["int8", "float"])
+@pytest.mark.parametrize("ignore", [["out"], ["out", "place"]])  # rows of "place" are looked up at export
+def test_a_file_whose_only_integers_are_tables_is_not_called_float(activations, ignore, tmp_path):
+    _, _, form = quantized(ignore=ignore, activations=activations)
+    assert deploy.held_precision(form.export(tmp_path / "model.onnx")) == "int8-weights"
+
+
+def test_tables_do_not_make_4_bits_mixed(tmp_path):
+    _, _, form = quantized(weights="int4", activations="float")
+    assert deploy.held_precision(form.export(tmp_path / "model.onnx")) == "int4-weights"
+
+
 def test_seven_bits_are_for_products():
     _, _, form = quantized(reduce_range=True)
     assert all(row["weight_sqnr_db"] > 40 for row in rows_of(form).values())
