@@ -6,12 +6,15 @@ import random
 import pytest
 import torch
 from nets import Feed, Inception, Residual, made
+from test_tables import Tied
+from test_tables import made as with_tables
 
 from lianzhi import deploy, quantize
 from lianzhi.errors import RecipeError
+from lianzhi.quantize.control import sample_error
 from lianzhi.quantize.layers import CHOICES
 from lianzhi.quantize.lower import lower
-from lianzhi.quantize.mixed import Sensitivity, rounded, table_text
+from lianzhi.quantize.mixed import Sensitivity, rounded
 
 allocate = quantize.allocate
 
@@ -22,7 +25,9 @@ def invented(seed, layers=6):
     for index in range(layers):
         weights, harm = draw.randint(10, 2000), draw.random()
         table += [
-            Sensitivity(f"layer{index}", choice, weights * bits // 8, harm * draw.random() * 2.0**-bits)
+            Sensitivity(
+                f"layer{index}", choice, weights * bits // 8, harm * draw.random() * 2.0**-bits, weights * 4
+            )
             for choice, bits in CHOICES.items()
         ]
     return table
@@ -81,9 +86,52 @@ def test_the_table_of_a_model(net):
         assert rows[layer, "int8"].bytes == numbers.numel() + 4 * len(numbers)
         assert rows[layer, "int8"].damage < 0.2 * rows[layer, "int4"].damage
     assert quantize.sensitivity(model, inputs[:1], [inputs], samples=32) == table
-    text = table_text(table)
-    assert len(text.splitlines()) == 1 + len(table) // 3
-    assert "int4" in text
+    assert {row.float_bytes for row in table if row.layer == layer} == {rows[layer, "float"].bytes}
+
+
+def test_the_budget_is_a_share_of_the_float_bytes_whatever_the_choices():
+    model, inputs = made(Residual)
+    table = quantize.sensitivity(model, inputs[:1], [inputs], choices=["int4", "int8"])
+    whole = sum(row.float_bytes for row in table if row.choice == "int8")
+    layers = allocate(table, 0.24)
+    rows = {(row.layer, row.choice): row.bytes for row in table}
+    assert set(layers.values()) == {"int4", "int8"}
+    assert sum(rows[pair] for pair in layers.items()) <= 0.24 * whole
+
+
+def test_tables_are_in_the_table(tmp_path):
+    model, ids = with_tables()
+    table = quantize.sensitivity(model, ids[:1], [ids], samples=16)
+    rows = {(row.layer, row.choice): row for row in table}
+    assert {layer for layer, _ in rows} == {"word", "place", "kind", "out"}
+    for name in ("word", "place", "kind"):
+        numbers = model.get_submodule(name).weight
+        assert (name, "int4") not in rows
+        assert rows[name, "int8"].bytes == numbers.numel() + 4 * len(numbers)
+        assert 0 < rows[name, "int8"].damage < 1e-3
+    layers = allocate(table, 0.5)
+    assert {"float", "int8"} <= set(layers.values())
+    mixed = quantize.quantize(model, ids[:2], [ids], layers=layers)
+    kept = {row["name"] for row in mixed.report["layers"] if row["type"] == "embedding"}
+    assert kept == {name for name in ("word", "place", "kind") if layers[name] == "int8"}
+
+
+def test_a_tied_table_is_priced_and_rounded_with_its_layer():
+    model, ids = with_tables(Tied)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    rows = {(row.layer, row.choice): row for row in quantize.sensitivity(model, ids[:1], [ids], samples=16)}
+    assert {layer for layer, _ in rows} == {"hidden", "decoder"}
+    numbers, scales = model.word.weight.numel(), 4 * len(model.word.weight)
+    assert rows["decoder", "float"].bytes == 4 * numbers
+    assert rows["decoder", "int8"].bytes == numbers + scales
+    assert rows["decoder", "int4"].bytes == numbers // 2 + scales + numbers + scales  # the table has 8 bits
+    with torch.no_grad():
+        exact = model(ids[:16])
+        for choice in ("int8", "int4"):
+            model.decoder.weight = torch.nn.Parameter(rounded(before["decoder.weight"], choice))
+            model.word.weight = torch.nn.Parameter(rounded(before["word.weight"], "int8"))
+            error = sample_error([exact], [model(ids[:16])])
+            assert rows["decoder", choice].damage == pytest.approx(error, rel=1e-3)
 
 
 @pytest.mark.parametrize(("net", "budget"), [(Residual, 0.27), (Inception, 0.3)])
@@ -150,3 +198,9 @@ def test_wrong_tables():
         quantize.sensitivity(model, inputs[:1], [inputs], choices=["int5"])
     with pytest.raises(RecipeError, match="target 'onnxruntim'"):
         quantize.sensitivity(model, inputs[:1], [inputs], target="onnxruntim")
+    for wrong in ([], "int8"):
+        with pytest.raises(RecipeError, match="give several of int4, int8, float"):
+            quantize.sensitivity(model, inputs[:1], [inputs], choices=wrong)
+    for wrong in (0, -1):
+        with pytest.raises(RecipeError, match=f"samples: {wrong} must be 1 or more"):
+            quantize.sensitivity(model, inputs[:1], [inputs], samples=wrong)

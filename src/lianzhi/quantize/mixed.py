@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,9 @@ from lianzhi.quantize.calibrate import first
 from lianzhi.quantize.control import SAMPLES, sample_error
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches
+from lianzhi.quantize.insert import free_key
 from lianzhi.quantize.layers import CHOICES
-from lianzhi.quantize.placement import RULES, layer_name, place
+from lianzhi.quantize.placement import RULES, layer_name, place, weight_node
 from lianzhi.quantize.placement.ops import WEIGHTED
 from lianzhi.quantize.prepare import prepare
 from lianzhi.quantize.rows import rounded_weight
@@ -33,12 +34,13 @@ from lianzhi.quantize.scheme import Scheme
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """A layer with one choice for its weight: what it takes and what it costs."""
+    """A layer or embedding table with one choice for its weight: the bytes it takes, of how many in float, and the damage."""
 
     layer: str
     choice: str
     bytes: int
     damage: float
+    float_bytes: int
 
 
 def sensitivity(
@@ -50,14 +52,21 @@ def sensitivity(
     choices: Sequence[str] = tuple(CHOICES),
     samples: int = SAMPLES,
 ) -> list[Sensitivity]:
-    """The table of every layer with an integer kernel on the target, and every choice, on a few hundred samples.
+    """The table of every layer and embedding table that the target takes in integers, and every choice, on a few hundred samples.
 
     ```python
     table = quantize.sensitivity(model, task.example_inputs, batches)
     layers = quantize.allocate(table, budget=0.2)
     quantized = quantize.quantize(model, task.example_inputs, batches, layers=layers)
     ```
+
+    Embedding tables take no int4. Raises `RecipeError` for a choice or target that is not offered, `DataError` for calibration
+    data that are none, and `GraphError` for weights with NaN.
     """
+    if isinstance(choices, str) or not choices:
+        raise RecipeError(f"choices: {choices!r} holds none; give several of {', '.join(CHOICES)}")
+    if samples < 1:
+        raise RecipeError(f"samples: {samples} must be 1 or more")
     for name in choices:
         if name not in CHOICES:
             raise RecipeError(f"choices: '{name}' is not offered{did_you_mean(name, CHOICES)}")
@@ -66,21 +75,21 @@ def sensitivity(
     module = copy.deepcopy(graph.module)
     prepare(module)
     fold_batch_norm(module)
-    weights = _weights(module, target)
+    layers = _layers(module, target)
     with torch.no_grad():
         exact = [first(fx.Interpreter(module).run(*batch)) for batch in batches]
         return [
-            Sensitivity(layer, choice, size_of(module, names, choice), damage)
-            for layer, names in weights.items()
-            for choice, damage in _damages(module, names, choices, batches, exact)
+            Sensitivity(name, choice, layer.bytes(choice), damage, layer.bytes("float"))
+            for name, layer in layers.items()
+            for choice, damage in _damages(module, layer, choices, batches, exact)
         ]
 
 
 def allocate(table: Sequence[Sensitivity], budget: float) -> dict[str, str]:
     """The choice of each layer with the least damage in all, for `budget`: the share of the float bytes that remains.
 
-    >>> table = [Sensitivity("a", "int4", 4, 3.0), Sensitivity("a", "int8", 8, 0.1), Sensitivity("a", "float", 32, 0.0),
-    ...          Sensitivity("b", "int4", 4, 1.0), Sensitivity("b", "int8", 8, 0.2), Sensitivity("b", "float", 32, 0.0)]
+    >>> table = [Sensitivity("a", "int4", 4, 3.0, 32), Sensitivity("a", "int8", 8, 0.1, 32),
+    ...          Sensitivity("b", "int4", 4, 1.0, 32), Sensitivity("b", "int8", 8, 0.2, 32)]
     >>> allocate(table, 0.2)
     {'a': 'int8', 'b': 'int4'}
 
@@ -95,7 +104,7 @@ def allocate(table: Sequence[Sensitivity], budget: float) -> dict[str, str]:
         raise RecipeError(
             "the table holds no layer: the model has none with an integer kernel on this target"
         )
-    whole = sum(max(row.bytes for row in table if row.layer == layer) for layer in layers)
+    whole = sum(max(row.float_bytes for row in table if row.layer == layer) for layer in layers)
     least = sum(min(row.bytes for row in table if row.layer == layer) for layer in layers)
     if least > budget * whole:
         raise RecipeError(
@@ -118,18 +127,6 @@ def allocate(table: Sequence[Sensitivity], budget: float) -> dict[str, str]:
     return {row.layer: row.choice for row, taken in zip(table, found.x, strict=True) if taken > 0.5}
 
 
-def size_of(module: TracedModule, names: Sequence[str], choice: str) -> int:
-    """Bytes of weights, and of a float32 scale an output channel where they are integers.
-
-    The float choice takes four bytes a number.
-    """
-    total = 0
-    for name in names:
-        weight = get_tensor(module, name)
-        total += -(-weight.numel() * CHOICES[choice] // 8) + (0 if choice == "float" else 4 * len(weight))
-    return total
-
-
 def rounded(weight: Tensor, choice: str) -> Tensor:
     """A weight as the choice stores it: symmetric, with one scale an output channel.
 
@@ -141,49 +138,78 @@ def rounded(weight: Tensor, choice: str) -> Tensor:
     return rounded_weight(weight.detach(), Scheme(CHOICES[choice], per_channel=True))
 
 
-def table_text(table: Sequence[Sensitivity]) -> str:
-    """The table as it is printed: a line a layer, the damage of each choice."""
-    choices = list(dict.fromkeys(row.choice for row in table))
-    width = max(len(row.layer) for row in table)
-    rows = {(row.layer, row.choice): row.damage for row in table}
-    lines = [f"{'layer':<{width}}" + "".join(f"{choice:>12}" for choice in choices)]
-    for layer in dict.fromkeys(row.layer for row in table):
-        cells = (rows.get((layer, choice), float("nan")) for choice in choices)
-        lines.append(f"{layer:<{width}}" + "".join(f"{cell:>12.3g}" for cell in cells))
-    return "\n".join(lines)
+@dataclass
+class _Layer:
+    """The weights and tables of a layer, by their names in the module; `tied` tables are stored with a weight of 8 bits and more."""
+
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    tables: dict[str, Tensor] = field(default_factory=dict)
+    tied: dict[str, str] = field(default_factory=dict)  # the weight's name to that of the table, a copy
+
+    def takes(self, choice: str) -> bool:
+        return choice != "int4" or bool(self.weights)
+
+    def bytes(self, choice: str) -> int:
+        """Bytes as stored, a float32 scale an output channel or row included where they are integers."""
+        shared = () if choice == "int4" else self.tied.values()
+        held = [(tensor, choice) for tensor in self.weights.values()]
+        held += [(tensor, of_table(choice)) for name, tensor in self.tables.items() if name not in shared]
+        return sum(_bytes(tensor, kind) for tensor, kind in held)
+
+    def rounded(self, choice: str) -> dict[str, Tensor]:
+        weights = {name: rounded(tensor, choice) for name, tensor in self.weights.items()}
+        return weights | {name: rounded(tensor, of_table(choice)) for name, tensor in self.tables.items()}
 
 
-def _weights(module: TracedModule, target: str) -> dict[str, list[str]]:
-    """The weights of every layer that the target computes in integers."""
+def of_table(choice: str) -> str:
+    """What a table is where its layer is this: no runtime looks rows of int4 up."""
+    return "int8" if choice == "int4" else choice
+
+
+def _bytes(tensor: Tensor, choice: str) -> int:
+    return -(-tensor.numel() * CHOICES[choice] // 8) + (0 if choice == "float" else 4 * len(tensor))
+
+
+def _layers(module: TracedModule, target: str) -> dict[str, _Layer]:
+    """What the target takes in integers, by layer; a tied table gets a parameter of its own, in place, to be rounded apart."""
     if target not in RULES:
         raise RecipeError(f"target '{target}' is not offered{did_you_mean(target, RULES)}")
-    found: dict[str, list[str]] = {}
-    for node in place(module, RULES[target], lambda name: False).weights:
-        if node.target not in WEIGHTED:
-            continue
-        names = found.setdefault(layer_name(node), [])
-        name = str(node.args[1].target)  # type: ignore[union-attr]
-        if name not in names:
-            names.append(name)
+    placement = place(module, RULES[target], lambda name: False)
+    found: dict[str, _Layer] = {}
+    for node in placement.weights:
+        if node.target in WEIGHTED:
+            name = str(weight_node(node).target)
+            found.setdefault(layer_name(node), _Layer()).weights[name] = get_tensor(module, name).detach()
+    for node in placement.tables:
+        layer, name = found.setdefault(layer_name(node), _Layer()), str(weight_node(node).target)
+        if name in layer.weights:
+            name = _set_apart(module, node, layer, name)
+        layer.tables[name] = get_tensor(module, name).detach()
     return found
 
 
+def _set_apart(module: TracedModule, node: fx.Node, layer: _Layer, weight: str) -> str:
+    """Let a look-up read a copy of the weight, in place, and return the copy's name."""
+    if weight not in layer.tied:
+        taken = {*module._parameters, *module._buffers, *module._modules}
+        layer.tied[weight] = free_key(taken, f"{weight.replace('.', '_')}_table")
+        module.register_buffer(layer.tied[weight], get_tensor(module, weight).detach())
+    with module.graph.inserting_before(node):
+        node.update_arg(0, module.graph.get_attr(layer.tied[weight]))
+    return layer.tied[weight]
+
+
 def _damages(
-    module: TracedModule,
-    names: Sequence[str],
-    choices: Sequence[str],
-    batches: list[Any],
-    exact: list[Tensor],
+    module: TracedModule, layer: _Layer, choices: Sequence[str], batches: list[Any], exact: list[Tensor]
 ) -> Iterator[tuple[str, float]]:
-    """The error of the output with these weights rounded, a choice at a time; the module is left as it was."""
-    originals = {name: get_tensor(module, name).detach() for name in names}
-    for choice in choices:
+    """The error of the output with this layer rounded, for each choice that it takes; the module is left as it was."""
+    for choice in [choice for choice in choices if layer.takes(choice)]:
         if choice == "float":
             yield choice, 0.0
             continue
-        for name, weight in originals.items():
-            replace_tensor(module, name, rounded(weight, choice))
+        for name, tensor in layer.rounded(choice).items():
+            replace_tensor(module, name, tensor)
         runs = [first(fx.Interpreter(module).run(*batch)) for batch in batches]
         yield choice, sample_error(exact, runs)
-        for name, weight in originals.items():
-            replace_tensor(module, name, weight)
+        for name, tensor in layer.rounded("float").items():
+            replace_tensor(module, name, tensor)
