@@ -51,9 +51,9 @@ def test_a_buffer_may_be_infinite(task):
         def forward(self, x):
             return self.body(x) + self.mask
 
-    from lianzhi.pipeline.checks import _check_values
+    from lianzhi.graph import check_values
 
-    _check_values(Masked())
+    check_values(Masked())
 
 
 def test_a_model_without_values(task, tmp_path):

@@ -11,7 +11,7 @@ from nets import NETS, Inception, Inverted, Perceptron, Projection, Residual, ma
 from torch import nn
 
 from lianzhi import deploy, measure
-from lianzhi.errors import DataError, RecipeError
+from lianzhi.errors import DataError, GraphError, RecipeError
 from lianzhi.graph import deserialize, serialize
 from lianzhi.quantize import lint, quantize
 from lianzhi.quantize.lower import lower
@@ -253,9 +253,28 @@ def test_bad_calibration_data(calibration, message):
 def test_a_model_that_overflows_is_named():
     model, inputs = made(Perceptron)
     with torch.no_grad():
-        model.hidden.weight.fill_(float("inf"))
-    with pytest.raises(DataError, match="not finite on the calibration data, first at"):
+        model.hidden.weight.fill_(1e38)
+    with pytest.raises(DataError, match="not finite on the calibration data, first at") as caught:
         quantize(model, inputs[:1], [inputs])
+    assert "While executing" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("options", [{}, {"weights": "float16", "activations": "float"}])
+def test_weights_that_are_no_numbers(value, options):
+    model, inputs = made(Perceptron)
+    with torch.no_grad():
+        model.hidden.weight[0, 0] = value
+    with pytest.raises(GraphError, match=r"'hidden\.weight' has NaN or infinite values"):
+        quantize(model, inputs[:1], [inputs], **options)
+
+
+@pytest.mark.parametrize("value", [float("nan"), None, "good", torch.zeros(2)])
+@pytest.mark.parametrize("options", [{"max_drop": 0.1}, {"weights": "float16", "activations": "float"}])
+def test_a_metric_that_is_no_number(value, options):
+    model, inputs = made(Perceptron)
+    with pytest.raises(DataError, match=r"evaluate: it gave .*, and the metric must be a finite number"):
+        quantize(model, inputs[:1], [inputs], evaluate=lambda module: value, **options)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +286,12 @@ def test_a_model_that_overflows_is_named():
         ({"max_drop": 0.01}, "give evaluate="),
         ({"observer": "minmx"}, "did you mean 'minmax'"),
         ({"observer_options": {"shar": 3}}, "unknown option 'shar'"),
+        ({"observer_options": "share"}, "observer_options: 'share' is not a mapping"),
+        ({"max_drop": "0.1", "evaluate": len}, "max_drop: '0.1' must be 0 or more"),
+        ({"ignore": "hidden"}, "ignore: 'hidden' is not a list of patterns"),
+        ({"ignore": [3]}, r"ignore: \[3\] is not a list of patterns"),
+        ({"layers": ["hidden"]}, r"layers: \['hidden'\] is not a mapping"),
+        ({"layers": {"hidden": ["int4"]}}, "is not a mapping"),
         ({"ignore": ["hiden"]}, "'hiden' matches no layer; did you mean 'hidden'"),
     ],
 )

@@ -91,3 +91,16 @@ def test_a_target_that_is_not_timed():
     model, inputs = made(Residual)
     with pytest.raises(RecipeError, match="'tensorrt' cannot be timed here"):
         quantize.quantize_where_faster(model, inputs[:1], [inputs], target="tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": "float16", "activations": "float"}, "activations: 'float' has no layers"),
+        ({"rounds": 0}, "rounds: 0 must be 1 or more"),
+    ],
+)
+def test_what_there_is_nothing_to_time_of(options, message):
+    model, inputs = made(Residual)
+    with pytest.raises(RecipeError, match=message):
+        quantize.quantize_where_faster(model, inputs[:1], [inputs], **options)

@@ -19,7 +19,8 @@ def held_precision(path: str | os.PathLike[str]) -> str:
     graph = read_onnx(path, weights=False).graph
     stored = {tensor.name: tensor for tensor in (*graph.initializer, *_constants(graph))}
     looked_up = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Gather"}
-    weights, rows = [], []
+    weights: list[str] = []
+    rows: list[str] = []
     for node in [node for node in graph.node if node.op_type == "DequantizeLinear"]:
         name = node.input[0]
         by_row = name in looked_up or _is_one(stored.get(node.input[1]))  # rows that were looked up at export

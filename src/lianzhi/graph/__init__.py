@@ -1,6 +1,7 @@
 """One capture of a model: ops, shapes, MACs, channel groups."""
 
 from lianzhi.graph.fingerprint import fingerprint
+from lianzhi.graph.finite import check_values
 from lianzhi.graph.groups import Group, Groups, channel_groups
 from lianzhi.graph.macs import layers, macs, node_macs
 from lianzhi.graph.mode import in_eval
@@ -17,6 +18,7 @@ __all__ = [
     "are_tokens",
     "capture",
     "channel_groups",
+    "check_values",
     "device_of",
     "fingerprint",
     "get_tensor",

@@ -42,7 +42,7 @@ def check(run: Run, model: nn.Module) -> None:
     runtimes(run)
     _check_precision(run)
     _check_labels(run.task)
-    _check_values(model)
+    graph.check_values(model)
     _check_shapes(run, model)
     artifact.check_savable(model, run.task.example_inputs)
     _check_batch(run, model)
@@ -89,18 +89,6 @@ def _check_labels(task: Task) -> None:
         artifact.checked_labels(task.labels or ())
     except ArtifactError as error:
         raise DataError(f"task '{task.name}': {error}") from None
-
-
-def _check_values(model: nn.Module) -> None:
-    """Weights that are no numbers come of a training that failed, and nothing good comes of them."""
-    named: dict[str, Tensor] = dict(model.named_parameters())
-    named.update((name, tensor) for name, tensor in model.named_buffers() if "running_" in name)
-    for name, tensor in named.items():
-        if not nn.parameter.is_lazy(tensor) and not tensor.is_meta and not bool(tensor.isfinite().all()):
-            raise GraphError(
-                f"the model's '{name}' has NaN or infinite values, as after a training that went astray; "
-                f"give weights that are numbers"
-            )
 
 
 def _check_shapes(run: Run, model: nn.Module) -> None:

@@ -21,10 +21,11 @@ Visit = Callable[[fx.Node, Tensor], None]
 
 
 class _Watched(fx.Interpreter):
-    """Runs the graph node by node, frees what is no longer needed, and shows some results."""
+    """Runs the graph node by node, frees what is no longer needed, and shows some results; errors are as they were raised."""
 
     def __init__(self, module: TracedModule, nodes: Iterable[fx.Node], visit: Visit) -> None:
         super().__init__(module)
+        self.extra_traceback = False
         self.watched = set(nodes)
         self.visit = visit
 

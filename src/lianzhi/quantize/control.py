@@ -9,14 +9,16 @@ it worse is undone. Placement follows its rules with the layer left out, so that
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from lianzhi.errors import RecipeError
+from lianzhi.errors import DataError, RecipeError
 from lianzhi.graph import TracedModule, get_tensor, replace_tensor
 from lianzhi.quantize.affine import FAKE_TENSOR
 from lianzhi.quantize.batches import few
@@ -60,12 +62,30 @@ def require_control(max_drop: float | None, evaluate: Any) -> None:
     """
     if max_drop is None:
         return
-    if not max_drop >= 0:
-        raise RecipeError(f"max_drop: {max_drop} must be 0 or more: how much the metric may fall")
+    if not isinstance(max_drop, Real) or not max_drop >= 0:
+        raise RecipeError(f"max_drop: {max_drop!r} must be 0 or more: how much the metric may fall")
     if evaluate is None:
         raise RecipeError(
             f"max_drop: {max_drop:g} of what? give evaluate=…, a function of a module, more is better"
         )
+
+
+def metric(evaluate: Callable[[nn.Module], Any], module: nn.Module) -> float:
+    """What `evaluate` finds, more is better.
+
+    >>> metric(lambda module: float("nan"), nn.Identity())
+    Traceback (most recent call last):
+        ...
+    lianzhi.errors.DataError: evaluate: it gave nan, and the metric must be a finite number
+    """
+    found = evaluate(module)
+    try:
+        value = float(found)
+    except (TypeError, ValueError, RuntimeError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"evaluate: it gave {found!r:.60}, and the metric must be a finite number")
+    return value
 
 
 def control(
@@ -84,7 +104,7 @@ def control(
         if reference - value <= max_drop + TIE:
             break
         tried = without(quantized.model, origin, [*returned, name])
-        found = float(evaluate(tried))
+        found = metric(evaluate, tried)
         kept = found >= value
         record["steps"].append({"layer": name, "damage": damage, "value": found, "kept": kept})
         if kept:
@@ -187,8 +207,8 @@ def _ranked(
     names = list(dict.fromkeys(layer_name(node) for node in _held(origin.placement())))
     batches = few(origin.batches, SAMPLES, divisible=origin.divisible)
     if not batches:
-        whole = float(evaluate(module))
-        damages = {name: float(evaluate(without(module, origin, [name]))) - whole for name in names}
+        whole = metric(evaluate, module)
+        damages = {name: metric(evaluate, without(module, origin, [name])) - whole for name in names}
     else:
         with torch.no_grad():
             exact = [first(fx.Interpreter(origin.floating).run(*batch)) for batch in batches]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lianzhi.errors import RecipeError, did_you_mean
-from lianzhi.graph import TracedModule, are_tokens, capture, get_tensor, on_cpu, replace_tensor
+from lianzhi.graph import TracedModule, are_tokens, capture, check_values, get_tensor, on_cpu, replace_tensor
 from lianzhi.quantize.batches import few
 from lianzhi.quantize.calibrate import first
 from lianzhi.quantize.control import SAMPLES, sample_error
@@ -70,6 +70,7 @@ def sensitivity(
     for name in choices:
         if name not in CHOICES:
             raise RecipeError(f"choices: '{name}' is not offered{did_you_mean(name, CHOICES)}")
+    check_values(model)
     graph = capture(on_cpu(model), example_inputs, dynamic_length=are_tokens(example_inputs))
     batches = few(calibration_batches(calibration, graph), samples, divisible=graph.dynamic_batch)
     module = copy.deepcopy(graph.module)

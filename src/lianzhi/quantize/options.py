@@ -53,6 +53,7 @@ def check_options(
     schemes(target, weights, activations, reduce_range=False, group_size=group_size)
     choose(techniques)
     options_of(observer, observer_options)
+    _check_kinds(ignore, layers)
     if weights in FLOATS:
         _refuse(
             {"techniques": techniques, "max_drop": max_drop, "ignore": ignore, "layers": layers},
@@ -72,6 +73,14 @@ def check_options(
             "weights: 'int4' with activations 'int8' is not offered for target 'tensorrt', whose builder refuses it; "
             "take activations 'float'"
         )
+
+
+def _check_kinds(ignore: Any, layers: Any) -> None:
+    if isinstance(ignore, str) or not all(isinstance(pattern, str) for pattern in ignore):
+        raise RecipeError(f"ignore: {ignore!r:.60} is not a list of patterns")
+    texts = [*layers, *layers.values()] if isinstance(layers, Mapping) else [layers]
+    if layers is not None and not all(isinstance(text, str) for text in texts):
+        raise RecipeError(f"layers: {layers!r:.60} is not a mapping of patterns to choices")
 
 
 def _refuse(given: dict[str, Any], why: str) -> None:

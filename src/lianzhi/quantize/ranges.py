@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from lianzhi.errors import RecipeError
 from lianzhi.graph import TracedModule, fingerprint
 from lianzhi.quantize import table
 from lianzhi.quantize.batches import samples
@@ -80,6 +81,8 @@ def options_of(observer: str, given: dict[str, Any] | None) -> Any:
     """An observer's options, checked."""
     entry = registry.get(observer)
     assert entry.config is not None
+    if given is not None and not isinstance(given, dict):
+        raise RecipeError(f"observer_options: {given!r:.60} is not a mapping of options to values")
     return entry.config(**(given or {}))
 
 

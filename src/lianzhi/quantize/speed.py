@@ -54,6 +54,12 @@ def quantize_where_faster(
         raise RecipeError(
             f"target '{target}' cannot be timed here; quantize for one of {', '.join(deploy.onnx_runtimes())}"
         )
+    if options.get("activations", "int8") != "int8":
+        raise RecipeError(
+            "activations: 'float' has no layers that int8 would make slower; call quantize.quantize"
+        )
+    if rounds < 1:
+        raise RecipeError(f"rounds: {rounds} must be 1 or more")
     batches = None if calibration is None else list(calibration)
     inputs = example_inputs if inputs is None else inputs
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from lianzhi import measure
 from lianzhi.errors import DataError
-from lianzhi.graph import Graph, TracedModule, are_tokens, capture, on_cpu
+from lianzhi.graph import Graph, TracedModule, are_tokens, capture, check_values, on_cpu
 from lianzhi.quantize.batches import parts, samples
-from lianzhi.quantize.control import Origin, control, require_control
+from lianzhi.quantize.control import Origin, control, metric, require_control
 from lianzhi.quantize.floats import float_model
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches
@@ -67,8 +67,8 @@ def quantize(
     may be None. With `evaluate` the report holds its value
     before and after; with `max_drop` as well, layers return to float, the worst first, until it falls by no more.
 
-    Raises `DataError` for calibration data that are empty, not finite or of the wrong shape, or a table of another
-    model, and
+    Raises `DataError` for calibration data that are empty, not finite or of the wrong shape, a table of another
+    model, or a metric that is no number, `GraphError` for weights that are NaN or infinite, and
     `RecipeError` for an option that is not offered, naming those that are.
     """
     check_options(
@@ -85,6 +85,7 @@ def quantize(
         reduce_range=reduce_range,
         max_drop=max_drop,
     )
+    check_values(model)
     if weights in FLOATS:
         return float_model(model, example_inputs, calibration, target, weights, evaluate)
     require_control(max_drop, evaluate)
@@ -163,7 +164,7 @@ def quantize(
     report["notes"] = _notes(reduce_range, saturates, unfolded, placement) + group_notes(module, names, grids)
     report["notes"] += table_notes(placement, weights, choices)
     if evaluate is not None:
-        report["accuracy"] = {"float": float(evaluate(model)), "quantized": float(evaluate(module))}
+        report["accuracy"] = {"float": metric(evaluate, model), "quantized": metric(evaluate, module)}
     result = QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch, found.table)
     if max_drop is None or evaluate is None:
         return result
