@@ -232,3 +232,26 @@ def test_a_module_with_integers_computes_the_same(net, tmp_path):
     assert all(value.dtype == torch.int8 for value in weights)
     lz.save(module, tmp_path / "saved", example_inputs=inputs[:1])
     assert torch.equal(lz.load(tmp_path / "saved")(inputs), module(inputs))
+
+
+@pytest.mark.parametrize("weights", ["int4", "int8"])
+@pytest.mark.parametrize("group_size", [None, 32])
+def test_the_runtime_multiplies_with_the_integers(weights, group_size, tmp_path):
+    """A Transpose between DequantizeLinear and MatMul would have ONNX Runtime unpack the weights when it loads the file."""
+    import onnxruntime
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LayerNorm(64), nn.Linear(64, 48), nn.GELU(), nn.Linear(48, 96)).eval()
+    inputs = torch.randn(4, 7, 64)
+    form = quantize(model, inputs[:1], [inputs], weights=weights, activations="float", group_size=group_size)
+    path = form.export(tmp_path / "model.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")
+    session = onnxruntime.InferenceSession(str(path), options)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert kinds.count("MatMulNBits") == 2
+    with torch.no_grad():
+        expected = form.model(inputs)
+    found = torch.from_numpy(session.run(None, {"input": inputs.numpy()})[0])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

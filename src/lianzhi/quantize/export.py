@@ -12,6 +12,7 @@ from lianzhi.graph import TracedModule, are_tokens, capture
 from lianzhi.quantize.affine import DEQUANTIZE, DEQUANTIZE_ROWS, FAKE_TENSOR
 from lianzhi.quantize.guard import guard_float_layers
 from lianzhi.quantize.lower import lower
+from lianzhi.quantize.orient import orient_weights
 from lianzhi.quantize.storage import block_groups, pack_int4, store_floats
 
 UINT8, INT8 = 2, 3  # ONNX's numbers of these types
@@ -39,6 +40,7 @@ def export_quantized(
     if storage:
         store_floats(proto, storage)
     block_groups(proto)
+    orient_weights(proto)
     pack_int4(proto)
     if guard:
         guard_float_layers(proto)
