@@ -57,5 +57,6 @@ def test_pruning_and_sharing_on_the_page(page):
     }
     assert {*SCOPES, "sensitivity", *INITS} <= rows
     assert all(
-        f"`{option}" in text for option in ("quality", "gradual", "every", "max_drop", "groups", "bits")
+        f"`{option}" in text
+        for option in ("quality", "gradual", "every", "feedback", "max_drop", "groups", "bits")
     )

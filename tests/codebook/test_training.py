@@ -14,7 +14,7 @@ from lianzhi.codebook.allocation import masks_for
 from lianzhi.codebook.gradual import Gradual, share_at
 from lianzhi.codebook.masks import held, weights_of
 from lianzhi.codebook.sharing import bake, share, share_values
-from lianzhi.errors import RecipeError
+from lianzhi.errors import GraphError, RecipeError
 from lianzhi.train.checkpoint import read
 
 TASK = FakeTask(samples=42, shape=(2, 6, 6))
@@ -107,7 +107,14 @@ def test_masks_hold_through_the_loop(name: str):
         assert torch.equal(weight == 0, zeros[key]), key
 
 
-def gradual_run(folder: Path | None, *, at: int | None = None, resume: bool = False, **changes: object):
+def gradual_run(
+    folder: Path | None,
+    *,
+    at: int | None = None,
+    resume: bool = False,
+    feedback: bool = True,
+    **changes: object,
+):
     model = net()
     gradual = Gradual(
         model,
@@ -115,6 +122,7 @@ def gradual_run(folder: Path | None, *, at: int | None = None, resume: bool = Fa
         lambda weights, share: masks_for(weights, 0.8, "global", share=share),
         updates=30,
         every=5,
+        feedback=feedback,
     )
     hook = stopping(gradual.after_step, at) if at else gradual.after_step
     settings = options(save_every=1e-9, **changes)
@@ -123,18 +131,20 @@ def gradual_run(folder: Path | None, *, at: int | None = None, resume: bool = Fa
     return model, masks
 
 
+@pytest.mark.parametrize("feedback", [True, False])
 @pytest.mark.parametrize("at", [13, 30, 36])
-def test_gradual_pruning_resumes_to_the_bit(tmp_path: Path, at: int):
-    whole, masks = gradual_run(None)
+def test_gradual_pruning_resumes_to_the_bit(tmp_path: Path, at: int, feedback: bool):
+    whole, masks = gradual_run(None, feedback=feedback)
     with pytest.raises(Stop):
-        gradual_run(tmp_path, at=at)
-    resumed, again = gradual_run(tmp_path, resume=True)
+        gradual_run(tmp_path, at=at, feedback=feedback)
+    resumed, again = gradual_run(tmp_path, resume=True, feedback=feedback)
     same(state(whole), state(resumed))
     same(masks, again)
 
 
-def test_gradual_pruning_ends_with_the_ratio_and_an_ordinary_model():
-    model, masks = gradual_run(None)
+@pytest.mark.parametrize("feedback", [True, False])
+def test_gradual_pruning_ends_with_the_ratio_and_an_ordinary_model(feedback: bool):
+    model, masks = gradual_run(None, feedback=feedback)
     assert list(state(model)) == list(state(net()))
     weights = weights_of(model)
     total = sum(weight.numel() for weight in weights.values())
@@ -165,6 +175,35 @@ def test_removed_weights_come_back_when_they_would_grow():
     assert gradual.finish(layer)["weight"].tolist() == [[False, True]]
 
 
+def test_without_feedback_removed_weights_stay_where_they_were():
+    """No gradient reaches the second weight, its momentum does not move it, and it comes back as it was."""
+    layer = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 0.5]]))
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+
+    def update(first: float) -> float:
+        optimizer.zero_grad()
+        layer(torch.tensor([[first, -1.0]])).sum().backward()
+        optimizer.step()
+        return layer.weight.grad[0, 1].item()
+
+    def masks(weights, share):
+        return masks_for(weights, 0.5, "layer")
+
+    update(0.0)
+    gradual = Gradual(layer, ["weight"], masks, updates=9, every=1, feedback=False)
+    gradients, values = [], []
+    for _ in range(5):
+        gradients.append(update(0.3))
+        gradual.after_step(layer)
+        values.append([round(value, 4) for value in layer.weight.tolist()[0]])
+    assert gradients == [-1.0, 0.0, 0.0, 0.0, -1.0]
+    assert values[:4] == [[0.97, 0.0], [0.913, 0.0], [0.8317, 0.0], [0.0, 0.79]]
+    assert values[4][0] == 0.0
+    assert values[4][1] > 0.79
+
+
 def test_after_the_schedule_removed_weights_have_no_gradient():
     layer = nn.Linear(4, 1, bias=False)
     gradual = Gradual(
@@ -186,5 +225,8 @@ def test_schedules_and_bad_numbers():
     assert share_at(0.25) == pytest.approx(1 - 0.75**3)
     assert share_at(-1.0) == 0.0
     assert share_at(2.0, "linear") == 1.0
-    with pytest.raises(RecipeError, match="updates=0"):
-        Gradual(net(), [], lambda weights, share: {}, updates=0)
+    for updates in (0, 2.5):
+        with pytest.raises(RecipeError, match=f"updates={updates}"):
+            Gradual(net(), [], lambda weights, share: {}, updates=updates)
+    with pytest.raises(GraphError, match="nope: no parameters"):
+        Gradual(net(), ["nope"], lambda weights, share: {}, updates=3)

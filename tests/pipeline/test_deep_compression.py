@@ -79,6 +79,19 @@ def test_all_of_deep_compression(task, tmp_path):
     assert sum(drawn[0]["counts"]) == int((tensors["0.weight"] != 0).sum())
 
 
+def test_gradually_without_feedback(task, tmp_path):
+    found = []
+    for feedback in (True, False):
+        refine = lz.Train(**{**FAST, "epochs": 3}, optimizer="adam", lr=0.01)
+        step = lz.Prune(
+            granularity="weight", ratio=0.8, gradual=0.6, every=1, refine=refine, feedback=feedback
+        )
+        result = compress(task, [step], tmp_path / str(feedback))
+        assert share_of_zeros(result.model) == pytest.approx(0.8, abs=0.001)
+        found.append(weights_of(result.model)["5.weight"])
+    assert not torch.equal(*found)
+
+
 @pytest.mark.parametrize("scope", ["global", "layer", "erk", "sensitivity"])
 def test_every_way_to_spread_a_ratio(task, tmp_path, scope):
     result = compress(task, [lz.Prune(granularity="weight", ratio=0.6, scope=scope)], tmp_path / "out")
@@ -181,6 +194,7 @@ def test_what_cannot_work_is_said_before_anything_is_written(task, tmp_path, ste
         ({"ratio": 0.5, "quality": 1.0}, "takes a 'ratio'"),
         ({"ratio": 0.5, "criterion": "l2"}, "'criterion' is of channels"),
         ({"ratio": 0.5, "gradual": 0.5}, "'gradual' needs 'refine'"),
+        ({"ratio": 0.5, "feedback": False}, "'feedback' goes with 'gradual'"),
         ({"ratio": 0.5, "refine": lz.Train(epochs=1)}, "with 'gradual' or between iterations"),
         ({"ratio": 0.5, "gradual": 0.5, "refine": lz.Train(epochs=0)}, "'epochs' are 0"),
         ({"ratio": 0.5, "scope": "isomorphic"}, "is of channels"),
@@ -197,6 +211,7 @@ def test_options_that_do_not_go_together(options, message):
     [
         ({"ratio": 0.5, "quality": 1.0}, "'quality' goes with granularity 'weight'"),
         ({"ratio": 0.5, "gradual": 0.5}, "'gradual' goes with"),
+        ({"ratio": 0.5, "feedback": False}, "'feedback' goes with 'gradual'"),
         ({"ratio": 0.5, "scope": "erk"}, "scope 'erk' goes with"),
         ({"ratio": 0.5, "granularity": ("weight", "channel")}, "stands alone"),
     ],

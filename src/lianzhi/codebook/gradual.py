@@ -1,9 +1,9 @@
 """Gradual pruning: the share that is removed rises while the model trains, and what was removed may come back.
 
 The share follows a cubic (Zhu and Gupta, 1710.01878): 1 - (1 - t)³ of the whole at the part t of the schedule. While it
-rises, removed weights are zero for the model and still move underneath by the gradients at their places, so that one that
-would grow is kept by the next masks (feedback of 2006.07253; Zhu and Gupta leave removed weights where they were). Then the masks
-are fixed, nothing moves underneath, and removed weights have no gradient.
+rises, a removed weight is zero for the model, and its value is kept underneath: it stays where it was, without a gradient, and
+comes back if those that stay become smaller than it (Zhu and Gupta); or, with feedback (2006.07253), it goes on moving by the
+gradient at its place, so that one that would grow is kept by the next masks. Then the masks are fixed and nothing is underneath.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lianzhi.errors import RecipeError
+from lianzhi.errors import GraphError, RecipeError
 
 PREFIX = "_gradual_"  # of the buffers that the model has meanwhile
 
@@ -45,7 +45,10 @@ class Gradual:
     every `every` updates. Masks, what moves underneath and the count are buffers of the model until `finish`: a checkpoint
     holds them, and a resumed run goes on to the same end.
 
-    Raises `RecipeError` for numbers below 1.
+    With `feedback` removed weights move underneath. Where the optimizer scales each weight's step, as Adam does, small gradients
+    move them as far as large ones do, and masks change a lot; its authors use SGD.
+
+    Raises `RecipeError` for numbers below 1, `GraphError` for a name that is no parameter.
     """
 
     def __init__(
@@ -57,11 +60,17 @@ class Gradual:
         updates: int,
         every: int = 100,
         schedule: Literal["cubic", "linear"] = "cubic",
+        feedback: bool = True,
     ) -> None:
-        if updates < 1 or every < 1:
-            raise RecipeError(f"gradual pruning: updates={updates}, every={every}; both are 1 or more")
+        if type(updates) is not int or type(every) is not int or updates < 1 or every < 1:
+            raise RecipeError(
+                f"gradual pruning: updates={updates}, every={every}; both are whole numbers, 1 or more"
+            )
+        unknown = [name for name in names if name not in dict(model.named_parameters())]
+        if unknown:
+            raise GraphError(f"gradual pruning: {', '.join(unknown)}: no parameters of the model")
         self.names, self.make_masks = names, make_masks
-        self.updates, self.every = updates, every
+        self.updates, self.every, self.feedback = updates, every, feedback
         self.schedule: Literal["cubic", "linear"] = schedule
         self.count: int | None = None
         self.model = model
@@ -91,8 +100,9 @@ class Gradual:
             for weight, mask in zip(weights, masks, strict=True):
                 weight.masked_fill_(~mask, 0.0)
             return
-        for weight, hidden in zip(weights, latent, strict=True):
-            hidden.add_(weight)  # of a weight that stays nothing is hidden
+        for weight, hidden, mask in zip(weights, latent, masks, strict=True):
+            # of a weight that stays nothing is hidden; one that is removed has what its last step left in its place
+            hidden.add_(weight if self.feedback else weight.masked_fill(~mask, 0.0))
         if count % self.every == 0 or count == self.updates:
             share = share_at(count / self.updates, self.schedule)
             found = self.make_masks(dict(zip(self.names, latent, strict=True)), share)
@@ -114,7 +124,7 @@ class Gradual:
         return masks
 
     def _gradient(self, gradient: Tensor, index: int) -> Tensor:
-        if self._counted() < self.updates:
+        if self.feedback and self._counted() < self.updates:
             return gradient
         return gradient.masked_fill(~self._get(f"mask_{index}"), 0.0)
 

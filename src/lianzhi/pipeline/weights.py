@@ -123,6 +123,7 @@ def _gradually(run: Run, state: State, step: Prune, scope: Scope, folder: Path, 
         updates=max(1, round(step.gradual * total)),
         every=step.every,
         schedule=step.schedule,
+        feedback=step.feedback,
     )
     details = _refine(run, state, last, folder, resume=resume, after_step=gradual.after_step)
     gradual.finish(state.model)

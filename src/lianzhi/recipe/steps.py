@@ -107,6 +107,10 @@ class Prune(Config):
         default=None, gt=0, le=1, description="of weights: the part of refine over which the ratio rises"
     )
     every: int = Field(default=100, ge=1, description="of gradual: updates between new masks")
+    feedback: bool = Field(
+        default=True,
+        description="of gradual: removed weights move on underneath; false: they stay where they were",
+    )
 
     @field_validator("ignore", mode="before")
     @classmethod
@@ -135,6 +139,8 @@ class Prune(Config):
         if self.removes_weights:
             self._fits_weights(given)
             return self
+        if not self.feedback:
+            raise ValueError("'feedback' goes with 'gradual'")
         for name in ("quality", "gradual"):
             if getattr(self, name) is not None:
                 raise ValueError(f"'{name}' goes with granularity 'weight'")
@@ -194,6 +200,8 @@ class Prune(Config):
             raise ValueError("'gradual' needs 'refine', during which the ratio rises, and no 'iterations'")
         if self.gradual is not None and isinstance(self.refine, TrainOptions) and not self.refine.epochs:
             raise ValueError("'gradual' needs a 'refine' that trains: its 'epochs' are 0")
+        if self.gradual is None and not self.feedback:
+            raise ValueError("'feedback' goes with 'gradual'")
         if self.gradual is None and self.refine is not None and self.iterations == 1:
             raise ValueError(
                 "'refine' runs with 'gradual' or between iterations: give one of them, or add a step"
