@@ -114,7 +114,7 @@ def run(name: str) -> dict[str, object]:
             dense = files.read_tensors(plain)
             loaded.append(time.perf_counter() - start)
             del dense
-    coded = [layer for layer in report.layers if layer.coded]
+    coded = [layer for layer in report.layers if layer.coded or layer.index_coded]
     return {
         "weights": weights,
         "kept": sum(layer.kept * layer.weights for layer in report.layers) / weights,
@@ -122,7 +122,17 @@ def run(name: str) -> dict[str, object]:
         "ratio": report.ratio,
         "paper": PAPER[name],
         "overhead": report.overhead,
-        "layers": {layer.name: [layer.coding, layer.bits, layer.entropy, layer.coded] for layer in coded},
+        "layers": {
+            layer.name: [
+                layer.coding,
+                layer.bits,
+                layer.entropy,
+                layer.coded,
+                layer.index_entropy,
+                layer.index_coded,
+            ]
+            for layer in coded
+        },
         "pack_seconds": packing,
         "peak_of_float": (watch.peak - empty.before) / floats,
         "weights_a_second": weights / min(read),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import lianzhi as lz
-from lianzhi.codebook import coding, container
+from lianzhi.codebook import coding, container, huffman
 from lianzhi.codebook.tensors import NAMES, from_bits, to_bits
 from lianzhi.errors import ArtifactError, RecipeError
 
@@ -221,6 +221,11 @@ def test_pruned_and_shared_on_the_way(tmp_path):
     layer = report.layers[0]
     assert (layer.bits, layer.coding) == (4, "gaps")
     assert layer.kept == pytest.approx(0.1, abs=0.001)
+    values = found["weight"][kept]
+    _, counts = values.unique(return_counts=True)
+    assert layer.entropy == pytest.approx(huffman.entropy(counts.numpy()) / len(values))
+    assert layer.entropy <= layer.coded < 4
+    assert 0 < layer.index_entropy <= layer.index_coded <= layer.index_bits
     named = lz.codebook.pack(state, tmp_path / "b.lzc", bits={"weight": 3})
     assert len(lz.codebook.unpack(tmp_path / "b.lzc")["weight"].unique()) <= 8
     assert named.layers[0].bits == 3

@@ -77,6 +77,9 @@ def test_all_of_deep_compression(task, tmp_path):
     drawn = result.report.rows[4]["details"]["distributions"]
     assert [entry["name"] for entry in drawn] == list(tensors)
     assert sum(drawn[0]["counts"]) == int((tensors["0.weight"] != 0).sum())
+    filled = sum(int((value != 0).sum()) for value in result.model.parameters())
+    assert [row["nonzero"] for row in result.report.rows][:2] == [None, None]
+    assert last["nonzero"] == filled < last["parameters"] / 3
 
 
 def test_gradually_without_feedback(task, tmp_path):

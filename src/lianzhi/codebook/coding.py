@@ -53,8 +53,10 @@ class Section:
     codebook: int = 0  # distinct numbers, without the zeros that are left out
     index_bits: int = 0
     indices: int = 0
-    entropy: float = 0.0  # bits: the least that codes and indices can have
+    entropy: float = 0.0  # bits: the least that all codes can have
     coded: int = 0  # bits that they have
+    index_entropy: float = 0.0  # the same of all indices
+    index_coded: int = 0
 
 
 def encode(bits: Bits, *, floats: bool) -> Section:
@@ -142,8 +144,10 @@ def _gaps(filled: NDArray[np.int64], count: int, numbers: Written) -> list[Secti
                 numbers.codebook,
                 width,
                 total,
-                coded.entropy + numbers.entropy,
-                8 * len(coded.data) + numbers.coded,
+                numbers.entropy,
+                numbers.coded,
+                coded.entropy,
+                8 * len(coded.data),
             )
         )
     return found
@@ -181,8 +185,10 @@ def _mask(bits: Bits, numbers: Written, kept: int) -> Section:
         numbers.codebook,
         1,
         len(bits),
-        coded.entropy + numbers.entropy,
-        8 * len(coded.data) + numbers.coded,
+        numbers.entropy,
+        numbers.coded,
+        coded.entropy,
+        8 * len(coded.data),
     )
 
 

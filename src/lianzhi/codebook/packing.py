@@ -80,7 +80,9 @@ def pack(
             described = {"name": name, "dtype": NAMES[tensor.dtype], "shape": list(shape)}
             tensors.append(({**described, "coding": section.coding}, section.data))
             layers.append(Layer.of(name, shape, tensor.element_size(), tensor.numel(), section))
-            done, entropy, coded = done + tensor.numel(), entropy + section.entropy, coded + section.coded
+            done += tensor.numel()
+            entropy += section.entropy + section.index_entropy
+            coded += section.coded + section.index_coded
         size = container.write(path, tensors, architecture)
         report("", done, total)
     before = sum(_bytes_float(tensor) for name, tensor in state.items() if owners[name] == name)

@@ -16,8 +16,9 @@ class Layer:
 
     `kept` is the share that is not zero; `bits` are those of a code without Huffman, `index_bits` those of an index
     (1 for a mask, 0 where none is needed). `bytes_shared` is the size with codes and indices of that many bits,
-    `bytes` the real one. `entropy` is the least that codes and indices can have, `coded` what they have, both in bits
-    a kept weight; both are 0 where nothing is coded. `ratio` counts float32 as it was, and other types as they were.
+    `bytes` the real one. `entropy` is the least that codes can have on average and `coded` what they have, both in bits a
+    code; `index_entropy` and `index_coded` are those of an index. All are 0 where nothing is coded. `ratio` counts float32
+    as it was, and other types as they were.
     """
 
     name: str
@@ -28,6 +29,8 @@ class Layer:
     index_bits: int
     entropy: float
     coded: float
+    index_entropy: float
+    index_coded: float
     bytes_float: int
     bytes_shared: int
     bytes: int
@@ -51,6 +54,8 @@ class Layer:
             index_bits=section.index_bits,
             entropy=section.entropy / max(1, numbers),
             coded=section.coded / max(1, numbers),
+            index_entropy=section.index_entropy / max(1, section.indices),
+            index_coded=section.index_coded / max(1, section.indices),
             bytes_float=before,
             bytes_shared=size if section.coding == "constant" else shared,
             bytes=after,
@@ -90,9 +95,9 @@ class PackReport:
         }
 
     def __str__(self) -> str:
-        """A table."""
-        head = ("tensor", "shape", "weights", "kept", "bits", "index", "entropy", "coded", "shared", "bytes")
-        rows = [(*head, "ratio", "coding")]
+        """A table. Beside the bits of a code without Huffman stand its entropy and the bits it has; the same of an index."""
+        head = ("tensor", "shape", "weights", "kept", "bits", "entropy", "coded", "index", "entropy", "coded")
+        rows = [(*head, "shared", "bytes", "ratio", "coding")]
         for layer in self.layers:
             rows.append(
                 (
@@ -101,9 +106,11 @@ class PackReport:
                     f"{layer.weights:,}",
                     f"{layer.kept:.1%}",
                     str(layer.bits),
-                    str(layer.index_bits or "-"),
                     f"{layer.entropy:.2f}" if layer.coded else "-",
                     f"{layer.coded:.2f}" if layer.coded else "-",
+                    str(layer.index_bits or "-"),
+                    f"{layer.index_entropy:.2f}" if layer.index_coded else "-",
+                    f"{layer.index_coded:.2f}" if layer.index_coded else "-",
                     f"{layer.bytes_shared:,}",
                     f"{layer.bytes:,}",
                     f"{layer.ratio:.1f}×",

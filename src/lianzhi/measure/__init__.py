@@ -1,7 +1,7 @@
 """Accuracy, latency, size, MACs, memory, and the machine they were measured on."""
 
 from lianzhi.measure.accuracy import Evaluation, evaluate
-from lianzhi.measure.counts import macs, parameters, size
+from lianzhi.measure.counts import macs, nonzero, parameters, size
 from lianzhi.measure.machine import Cpu, cpu, environment
 from lianzhi.measure.memory import memory
 from lianzhi.measure.timing import Latency, latency
@@ -20,6 +20,7 @@ __all__ = [
     "latency",
     "macs",
     "memory",
+    "nonzero",
     "parameters",
     "settle",
     "size",

@@ -21,6 +21,15 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def nonzero(model: nn.Module) -> int:
+    """The number of parameters that are not zero, tied ones once.
+
+    >>> nonzero(nn.LayerNorm(3))
+    3
+    """
+    return sum(int(parameter.count_nonzero()) for parameter in model.parameters())
+
+
 def macs(model: nn.Module, example_inputs: Any) -> int:
     """Multiply-accumulates of one sample: convolutions and matrix products.
 

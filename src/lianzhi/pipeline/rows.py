@@ -206,6 +206,7 @@ def make_row(
     reported: measure.Evaluation,
     validation: float | None,
     parameters: int,
+    nonzero: int | None,
     size: int,
     macs: int,
     seconds: float,
@@ -213,7 +214,7 @@ def make_row(
     deployed: dict[str, Any],
     details: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One row of ``report.json``."""
+    """One row of ``report.json``; `nonzero` is of models whose weights were pruned one by one."""
     return {
         "step": step,
         "metric": reported.metric,
@@ -223,6 +224,7 @@ def make_row(
         "samples": reported.samples,
         "validation": validation,
         "parameters": parameters,
+        "nonzero": nonzero,
         "bytes": size,
         "macs": macs,
         "seconds": seconds,

@@ -46,6 +46,10 @@ def rows(report: PackReport, names: set[str] | None = None) -> Details:
                 "bits": layer.bits,
                 "index_bits": layer.index_bits,
                 "entropy": layer.entropy,
+                "coded": layer.coded,
+                "index_entropy": layer.index_entropy,
+                "index_coded": layer.index_coded,
+                "bytes_shared": layer.bytes_shared,
                 "bytes": layer.bytes,
                 "coding": layer.coding,
             }

@@ -34,8 +34,8 @@ class LatencyEntry(TypedDict):
 
 
 class Row(TypedDict):
-    """The original or a step. `value` and `validation` are shares in 0–1, `bytes` is the file to ship,
-    `macs` are of one sample; `latency_ms`, `latency_p90_ms`, `runtime`, `precision` and `batch` repeat the
+    """The original or a step. `value` and `validation` are shares in 0–1, `nonzero` are the parameters
+    that are not zero, where weights were pruned one by one; `bytes` is the file to ship, `macs` are of one sample; `latency_ms`, `latency_p90_ms`, `runtime`, `precision` and `batch` repeat the
     deployed one."""
 
     step: str
@@ -46,6 +46,7 @@ class Row(TypedDict):
     samples: int | None
     validation: float | None
     parameters: int | None
+    nonzero: int | None
     bytes: int | None
     macs: int | None
     memory_mb: float | None
@@ -64,6 +65,7 @@ _TEXT = {"metric": "top1", "split": None, "runtime": None, "size_file": None, "p
 _COUNTS = (
     "samples",
     "parameters",
+    "nonzero",
     "bytes",
     "macs",
     "memory_mb",

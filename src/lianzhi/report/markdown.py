@@ -9,6 +9,7 @@ import re
 
 from lianzhi.report import compare, format, weights, wording
 from lianzhi.report.data import Report
+from lianzhi.report.words import WORDS
 
 
 def markdown(report: Report) -> str:
@@ -26,9 +27,10 @@ def markdown(report: Report) -> str:
         parts += ["## Channels per layer", _layers(report)]
     found = weights.table(report)
     if found:
-        head = ["Layer", "Weights", "Kept", "Bits", "Entropy", "float32"]
-        head += [f"after {escape(step)}" for step in found.stages]
-        lines = [[escape(name or "all layers"), *cells] for name, cells in found.rows]
+        head = ["Layer", "Weights (float32)", "Kept", "Bits (entropy/coded)", "Index bits (entropy/coded)"]
+        head += [*(f"after {escape(step)}" for step in found.stages), "without Huffman", "Ratio"]
+        named = [*found.layers, *((WORDS[word][0], cells) for word, cells in found.sums)]
+        lines = [[escape(name), *(_remarked(*cell) for cell in cells)] for name, cells in named]
         parts += ["## Weights by layer", grid(head, lines, right=1)]
     if report.recipe:
         parts += ["## Recipe", fence(wording.to_yaml(report.recipe), "yaml")]
@@ -62,6 +64,10 @@ def grid(head: list[str], rows: list[list[str]], right: int = -1) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])
 
 
+def _remarked(value: str, remark: str) -> str:
+    return f"{value} ({remark})" if remark else value
+
+
 def _steps(report: Report) -> str:
     original = report.rows[0]
     memory = any(row["memory_mb"] is not None for row in report.rows)
@@ -72,7 +78,7 @@ def _steps(report: Report) -> str:
         cells = wording.cells(row, original, compared=index > 0, memory=memory)
         shipped = compare.deployed(row)
         runs = format.runtime(shipped["runtime"], shipped["precision"]) if shipped else format.UNKNOWN
-        numbers = [f"{value} ({change})" if change else value for value, change in cells]
+        numbers = [_remarked(*cell) for cell in cells]
         rows.append([escape(row["step"]), *numbers, escape(runs), format.seconds(row["seconds"])])
     return grid([*head, "Runs on", "Time"], rows, right=1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lianzhi.report import charts, compare, format
+from lianzhi.report import charts, compare, format, wording
 from lianzhi.report.data import Report, Row
 from lianzhi.report.markup import Markup, element, escape, join, say
 from lianzhi.report.parts import section, stacked
@@ -44,7 +44,7 @@ def _step_cells(row: Row, original: Row, columns: list[str], *, compared: bool) 
     cells += [
         cell(
             format.count(row["parameters"]),
-            format.times(compare.ratio(original["parameters"], row["parameters"])),
+            wording.parameters(row, original),
         ),
         cell(format.size(row["bytes"]), format.times(compare.ratio(original["bytes"], row["bytes"]))),
         cell(format.count(row["macs"]), format.times(compare.ratio(original["macs"], row["macs"]))),

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from lianzhi.report import compare, format, weights, wording
 from lianzhi.report.data import Report
+from lianzhi.report.words import WORDS
 
 WIDTH = 100
 NOTES = 6
@@ -36,7 +37,10 @@ def renderable(report: Report) -> Group:
         parts += [_text("Latency of every runtime", "bold"), latencies(report)]
         parts += [_text(line, "dim") for line in wording.float_lines(report)]
     if found := weights.table(report):
-        parts += [_text("Weights by layer: bytes in a packed file", "bold"), weights_table(found)]
+        parts += [
+            _text("Weights by layer: bytes in a packed file; below the bits, entropy/bits achieved", "bold"),
+            weights_table(found),
+        ]
     chosen = wording.decision(report)
     parts += [_text(chosen)] if chosen else []
     parts += [_text(f"Note: {note}") for note in report.notes[:NOTES]]
@@ -116,12 +120,16 @@ def weights_table(found: weights.Table) -> Table:
     """Return the table of what Deep Compression did to each layer."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("Layer", overflow="fold", min_width=8)
-    for name in ("Weights", "Kept", "Bits", "Entropy", "float32"):
+    for name in ("Weights\nfloat32", "Kept", "Bits", "Index\nbits"):
         table.add_column(name, justify="right", no_wrap=True)
     for step in found.stages:
         table.add_column(_text(f"after\n{step}"), justify="right", overflow="fold")
-    for name, cells in found.rows:
-        table.add_row(_text(name or "all layers", "" if name else "bold"), *cells)
+    table.add_column("without\nHuffman", justify="right", overflow="fold")
+    table.add_column("Ratio", justify="right", no_wrap=True)
+    for name, cells in found.layers:
+        table.add_row(_text(name), *(_pair(*cell, strong=False) for cell in cells))
+    for word, cells in found.sums:
+        table.add_row(_text(WORDS[word][0], "bold"), *(_pair(*cell, strong=False) for cell in cells))
     return table
 
 

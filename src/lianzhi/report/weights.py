@@ -10,67 +10,123 @@ from typing import Any
 from lianzhi.report import format
 from lianzhi.report.charts import linear_axis
 from lianzhi.report.data import Report
-from lianzhi.report.markup import Markup, element, escape, say
+from lianzhi.report.markup import Markup, element, escape, join, say
 from lianzhi.report.parts import section, stacked
 
 FLOAT = 4  # bytes of a weight in float32
+KEYS = (
+    "weights",
+    "kept",
+    "bits",
+    "entropy",
+    "coded",
+    "index_bits",
+    "index_entropy",
+    "index_coded",
+    "bytes_shared",
+    "bytes",
+)
+Cell = tuple[str, str]
+NOTHING: Cell = (format.UNKNOWN, "")
 SHOWN = 12  # plots that are open when the page is
 WIDTH, HEIGHT, BASE, EDGE = 440, 150, 126, 18
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a layer each, the last of all of them: name, weights, kept, bits, entropy, bytes as float and after each stage."""
+    """A row a layer, by its name, and those of all layers and of the whole file, by their words: cells of a value and what
+    stands below it.
+
+    Cells: weights (below: their bytes as float32), kept, bits of a code (below: entropy/achieved), bits of an index (the
+    same), bytes after each stage, those of the last without Huffman's code, and the ratio.
+    """
 
     stages: list[str]
-    rows: list[tuple[str, list[str]]]
+    layers: list[tuple[str, list[Cell]]]
+    sums: list[tuple[str, list[Cell]]]
 
 
 def table(report: Report) -> Table | None:
     """The table of all layers that some stage had, or None for a run without such steps.
 
-    >>> stage = {"layers": [{"name": "fc", "weights": 100, "kept": 0.1, "bits": 4, "entropy": 3.2, "bytes": 20}]}
-    >>> found = table(Report.from_json({"rows": [{"step": "pack", "details": {"stage": stage}}]}))
-    >>> found.stages, found.rows[0]
-    (['pack'], ('fc', ['100', '10.0%', '4', '3.20', '400 B', '20 B']))
+    >>> layer = {"name": "fc", "weights": 100, "kept": 0.1, "bits": 4, "entropy": 3.2, "coded": 3.3, "index_bits": 5}
+    >>> layer |= {"index_entropy": 4.1, "index_coded": 4.2, "bytes_shared": 25, "bytes": 20}
+    >>> found = table(Report.from_json({"rows": [{"step": "pack", "details": {"stage": {"layers": [layer]}}}]}))
+    >>> found.stages, [value for value, _ in found.layers[0][1]], found.layers[0][1][2]
+    (['pack'], ['100', '10.0%', '4', '5', '20 B', '25 B', '20.0×'], ('4', '3.20/3.30'))
     """
-    stages = [(row["step"], _layers(row["details"].get("stage"))) for row in report.rows]
-    stages = [(step, layers) for step, layers in stages if layers]
-    if not stages:
+    stages = [(row["step"], row["details"].get("stage")) for row in report.rows]
+    found = [(step, stage, _layers(stage)) for step, stage in stages if _layers(stage)]
+    if not found:
         return None
-    last = stages[-1][1]
-    rows = [(name, _cells(name, layer, [layers for _, layers in stages])) for name, layer in last.items()]
-    if len(last) > 1:
-        weights = sum(layer["weights"] for layer in last.values())
-        kept = sum(layer["kept"] * layer["weights"] for layer in last.values()) / max(1, weights)
-        sums = [sum(layer["bytes"] for layer in layers.values()) for _, layers in stages]
-        sizes = [format.size(size) for size in (FLOAT * weights, *sums)]
-        rows.append(
-            ("", [format.count(weights), f"{100 * kept:.1f}%", format.UNKNOWN, format.UNKNOWN, *sizes])
-        )
-    return Table([step for step, _ in stages], rows)
+    last = found[-1][2]
+    after = [layers for _, _, layers in found]
+    sums = [("all_layers", _sums(last, after))] if len(last) > 1 else []
+    if whole := _whole([stage for _, stage, _ in found]):
+        sums.append(("whole_file", whole))
+    return Table(
+        [step for step, _, _ in found],
+        [(name, _cells(name, layer, after)) for name, layer in last.items()],
+        sums,
+    )
 
 
-def _cells(name: str, layer: Mapping[str, Any], stages: list[dict[str, dict[str, Any]]]) -> list[str]:
+def _cells(name: str, layer: Mapping[str, Any], stages: list[dict[str, dict[str, Any]]]) -> list[Cell]:
+    floats = FLOAT * layer["weights"]
     bytes_ = [layers[name]["bytes"] if name in layers else None for layers in stages]
     return [
-        format.count(layer["weights"]),
-        f"{100 * layer['kept']:.1f}%",
-        str(layer["bits"]),
-        f"{layer['entropy']:.2f}" if layer["entropy"] else format.UNKNOWN,
-        format.size(FLOAT * layer["weights"]),
-        *(format.size(size) for size in bytes_),
+        (format.count(layer["weights"]), format.size(floats)),
+        (f"{100 * layer['kept']:.1f}%", ""),
+        (str(layer["bits"]), _achieved(layer["entropy"], layer["coded"])),
+        (str(layer["index_bits"] or format.UNKNOWN), _achieved(layer["index_entropy"], layer["index_coded"])),
+        *((format.size(size), "") for size in (*bytes_, layer["bytes_shared"])),
+        (format.times(floats / layer["bytes"]) if layer["bytes"] else format.UNKNOWN, ""),
+    ]
+
+
+def _achieved(entropy: float, coded: float) -> str:
+    return f"{entropy:.2f}/{coded:.2f}" if coded else ""
+
+
+def _sums(last: dict[str, dict[str, Any]], stages: list[dict[str, dict[str, Any]]]) -> list[Cell]:
+    weights = sum(layer["weights"] for layer in last.values())
+    kept = sum(layer["kept"] * layer["weights"] for layer in last.values()) / max(1, weights)
+    sums = [sum(layer["bytes"] for layer in layers.values()) for layers in stages]
+    shared = sum(layer["bytes_shared"] for layer in last.values())
+    return [
+        (format.count(weights), format.size(FLOAT * weights)),
+        (f"{100 * kept:.1f}%", ""),
+        NOTHING,
+        NOTHING,
+        *((format.size(size), "") for size in (*sums, shared)),
+        (format.times(FLOAT * weights / sums[-1]) if sums[-1] else format.UNKNOWN, ""),
+    ]
+
+
+def _whole(stages: list[Any]) -> list[Cell] | None:
+    """The files, with all that is in them, against the float32 tensors that the first one holds."""
+    sizes = [stage.get("bytes") for stage in stages]
+    if not all(_number(size) and size > 0 for size in sizes) or not _number(stages[0].get("ratio")):
+        return None
+    floats = sizes[0] * stages[0]["ratio"]
+    return [
+        (format.UNKNOWN, format.size(floats)),
+        NOTHING,
+        NOTHING,
+        NOTHING,
+        *((format.size(size), "") for size in sizes),
+        NOTHING,
+        (format.times(floats / sizes[-1]), ""),
     ]
 
 
 def _layers(stage: Any) -> dict[str, dict[str, Any]]:
     """The layers of a stage by name; what is no such thing is left out."""
     found = stage.get("layers") if isinstance(stage, dict) else None
-    keys = ("weights", "kept", "bits", "entropy", "bytes")
     return {
         str(layer["name"]): layer
         for layer in (found if isinstance(found, list) else [])
-        if isinstance(layer, dict) and "name" in layer and all(_number(layer.get(key)) for key in keys)
+        if isinstance(layer, dict) and "name" in layer and all(_number(layer.get(key)) for key in KEYS)
     }
 
 
@@ -83,11 +139,19 @@ def weights(report: Report) -> Markup:
     found = table(report)
     if found is None:
         return Markup("")
-    heads = [say(key) for key in ("layer", "weights", "weights_kept", "bits", "entropy", "as_float")]
+    heads = [say(key) for key in ("layer", "weights", "weights_kept", "bits", "index_bits")]
     heads += [say("after_step", step=step) for step in found.stages]
+    heads += [say("without_huffman"), say("ratio")]
     body = [
-        (name or say("all_layers"), [escape(cell) for cell in cells], None if name else "final")
-        for name, cells in found.rows
+        (
+            name,
+            [join(value, element("small", below)) if below else escape(value) for value, below in cells],
+            kind,
+        )
+        for name, cells, kind in [
+            *((name, cells, None) for name, cells in found.layers),
+            *((say(word), cells, "final") for word, cells in found.sums),
+        ]
     ]
     parts = [stacked(heads, body, label="h-weights")]
     figures = [_figure(entry, index) for index, entry in enumerate(_distributions(report))]

@@ -31,10 +31,7 @@ def cells(row: Row, original: Row, *, compared: bool, memory: bool) -> list[tupl
             format.metric_value(row["value"], metric),
             format.metric_change(row["value"], original["value"], metric),
         ),
-        (
-            format.count(row["parameters"]),
-            format.times(compare.ratio(original["parameters"], row["parameters"])),
-        ),
+        (format.count(row["parameters"]), parameters(row, original)),
         (format.size(row["bytes"]), format.times(compare.ratio(original["bytes"], row["bytes"]))),
         (format.count(row["macs"]), format.times(compare.ratio(original["macs"], row["macs"]))),
         (format.milliseconds(row["latency_ms"]), format.times(compare.speedup(reference, shipped))),
@@ -44,6 +41,19 @@ def cells(row: Row, original: Row, *, compared: bool, memory: bool) -> list[tupl
         used = row["memory_mb"]
         pairs.append((format.UNKNOWN if used is None else f"{format.significant(used)} MB", ""))
     return [(value, change if compared and change != format.UNKNOWN else "") for value, change in pairs]
+
+
+def parameters(row: Row, original: Row) -> str:
+    """How many fewer parameters there are, or how many of them are not zero.
+
+    >>> parameters({"parameters": 50, "nonzero": None}, {"parameters": 100})
+    '2.00×'
+    >>> parameters({"parameters": 100, "nonzero": 7}, {"parameters": 100})
+    '7 ≠ 0'
+    """
+    if row["nonzero"] is not None:
+        return f"{format.count(row['nonzero'])} ≠ 0"
+    return format.times(compare.ratio(original["parameters"], row["parameters"]))
 
 
 def float_lines(report: Report) -> list[str]:

@@ -111,18 +111,22 @@ WORDS: dict[str, tuple[str, str]] = {
     # weights by layer
     "weights_by_layer": ("Weights by layer", "各层权重"),
     "weights_lead": (
-        "Bytes are those of each layer in a packed file; kept, bits and entropy are of the last of these steps. The plots "
-        "show the weights that were not zero, and the values that they share.",
-        "字节数为各层在打包文件中的大小；保留比例、位数与熵取自其中最后一步。图中为非零权重的分布及其共享的取值。",
+        "Bytes are those of each layer in a packed file, and below its weights those as float32; kept, bits and the bytes without Huffman are of the last of these "
+        "steps. Below the bits of a code, and of an index that says where a weight is, stand the entropy and the bits that "
+        "the file has of each. The plots show the weights that were not zero, and the values that they share.",
+        "字节数为各层在打包文件中的大小，权重数下方为 float32 时的字节数；保留比例、位数与不用哈夫曼时的字节数取自其中最后一步。编码的位数和（指明权重位置的）索引的位数下方，"
+        "是各自的熵与文件中实际的位数。图中为非零权重的分布及其共享的取值。",
     ),
     "layer": ("Layer", "层"),
     "weights": ("Weights", "权重数"),
     "weights_kept": ("Kept", "保留"),
     "bits": ("Bits", "位数"),
-    "entropy": ("Entropy", "熵"),
-    "as_float": ("float32", "float32"),
+    "index_bits": ("Index bits", "索引位数"),
     "after_step": ("after {step}", "{step} 之后"),
+    "without_huffman": ("without Huffman", "不用哈夫曼"),
+    "ratio": ("Ratio", "压缩比"),
     "all_layers": ("all layers", "全部层"),
+    "whole_file": ("whole file", "整个文件"),
     "shared_values": ("{count} shared values", "{count} 个共享取值"),
     "shared_value": ("Value", "取值"),
     "timeline": ("Where the time went", "用时"),
