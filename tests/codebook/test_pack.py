@@ -10,7 +10,7 @@ from torch import nn
 import lianzhi as lz
 from lianzhi.codebook import coding, container, huffman
 from lianzhi.codebook.tensors import NAMES, from_bits, to_bits
-from lianzhi.errors import ArtifactError, RecipeError
+from lianzhi.errors import ArtifactError, DataError, RecipeError
 
 DTYPES = list(NAMES)
 SHAPES = [(), (0,), (1,), (7,), (3, 0, 2), (5, 9), (2, 3, 4, 5)]
@@ -148,12 +148,45 @@ def test_what_cannot_be_packed_is_said(tmp_path):
         lz.codebook.pack({"x": 3}, tmp_path / "a.lzc")
     with pytest.raises(ArtifactError, match="give example_inputs"):
         lz.codebook.pack(nn.Linear(2, 2), tmp_path / "a.lzc")
-    for options in ({"bits": 0}, {"bits": 17}, {"bits": True}, {"sparsity": 1.0}, {"other": "int8"}):
+    for value in (None, 3, [torch.ones(2)]):
+        with pytest.raises(ArtifactError, match="cannot be packed; give a module"):
+            lz.codebook.pack(value, tmp_path / "a.lzc")
+    for bits, sparsity in ((3, None), (None, 0.5)):
+        bad = {"a": torch.ones(3, 3), "b.weight": torch.full((3, 3), math.nan)}
+        with pytest.raises(DataError, match=r"'b\.weight': .* NaN"):
+            lz.codebook.pack(bad, tmp_path / "a.lzc", bits=bits, sparsity=sparsity)
+    for options in (
+        {"bits": 0},
+        {"bits": 17},
+        {"bits": True},
+        {"bits": {3: 3}},
+        {"sparsity": 1.0},
+        {"sparsity": "0.5"},
+        {"sparsity": False},
+        {"other": "int8"},
+    ):
         with pytest.raises(RecipeError, match=next(iter(options))):
             lz.codebook.pack({"x": torch.ones(2)}, tmp_path / "a.lzc", **options)
     with pytest.raises(RecipeError, match="did you mean 'weight'"):
         lz.codebook.pack({"weight": torch.ones(2, 2)}, tmp_path / "a.lzc", bits={"weigth": 4})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in NAMES if dtype.is_floating_point])
+def test_every_floating_type_is_pruned_and_shared(tmp_path, dtype):
+    state = {"weight": torch.randn(40, 30).to(dtype), "bias": torch.randn(40).to(dtype)}
+    lz.codebook.pack(state, tmp_path / "a.lzc", bits=2, sparsity=0.5, other="float16")
+    found = lz.codebook.unpack(tmp_path / "a.lzc")
+    assert {tensor.dtype for tensor in found.values()} == {dtype}
+    weight = found["weight"].float()
+    assert int((weight == 0).sum()) >= 600
+    assert len(weight.unique()) <= 4
+    assert same(found["bias"], state["bias"]) == (dtype.itemsize <= 2)
+
+
+def test_a_path_that_cannot_be(tmp_path):
+    with pytest.raises(ArtifactError, match="null byte"):
+        lz.codebook.pack({"x": torch.ones(2)}, "a\0b.lzc")
 
 
 def test_a_model_comes_back_as_a_module(tmp_path):

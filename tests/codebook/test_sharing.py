@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -187,6 +188,9 @@ def test_bits_by_name_and_groups_of_channels():
 def test_bad_calls_are_refused():
     with pytest.raises(RecipeError, match="bits: 0"):
         share_values(torch.ones(2, 2), 0)
+    for bits in (2.5, "3", None, [3], True, {"0.weight": 2.5}):
+        with pytest.raises(RecipeError, match="whole number"):
+            share(net(), bits)
     with pytest.raises(RecipeError, match="groups: 3"):
         share_values(torch.ones(2, 2), 2, groups=3)
     with pytest.raises(DataError, match="int64"):
@@ -202,6 +206,13 @@ def test_bad_calls_are_refused():
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
     with pytest.raises(GraphError, match="parametrizations"):
         share(model, {"0.parametrizations.weight.original1": 2})
+    for old in (nn.utils.spectral_norm, nn.utils.weight_norm):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = nn.Sequential(nn.Linear(2, 2), old(nn.Linear(2, 2)))
+        with pytest.raises(GraphError, match="the weight of '1' is computed by"):
+            share(model, 2)
+        assert share(model, {"0.weight": 2}) == {"0.weight": 2}
     shared = net()
     share(shared, 2)
     with pytest.raises(GraphError, match="already"):

@@ -14,7 +14,8 @@ import lianzhi as lz
 from lianzhi import pipeline
 from lianzhi import recipe as recipes
 from lianzhi.codebook.masks import weights_of
-from lianzhi.errors import RecipeError
+from lianzhi.codebook.sharing import share
+from lianzhi.errors import GraphError, RecipeError
 
 QUICK = lz.Measure(batches=(1,), repeats=1, threads=1)
 FAST = {"batch_size": 32, "epochs": 1, "save_every": None}
@@ -186,6 +187,34 @@ def test_biases_in_float16_are_measured_as_they_are_packed(task, tmp_path):
 def test_what_cannot_work_is_said_before_anything_is_written(task, tmp_path, steps, message):
     with pytest.raises(RecipeError, match=message):
         compress(task, steps, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (
+            lambda: nn.utils.parametrizations.weight_norm(nn.Linear(200, 32)),
+            "'5.parametrizations.weight' has par",
+        ),
+        (lambda: nn.utils.spectral_norm(nn.Linear(200, 32)), "is computed by SpectralNorm"),
+    ],
+)
+def test_weights_that_cannot_be_shared_are_said_before_anything_is_written(task, tmp_path, layer, message):
+    model = small()
+    model[5] = layer()
+    steps = [lz.Train(**FAST), lz.ShareWeights(bits=4)]
+    options = {"target": "pytorch", "output": tmp_path / "out", "measure": QUICK, "progress": False}
+    with pytest.raises(GraphError, match=message):
+        lz.compress(model.eval(), task, steps, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_shared_already_is_refused(task, tmp_path):
+    model = small().eval()
+    share(model, 3)
+    with pytest.raises(GraphError, match="bake it first"):
+        lz.compress(model, task, [lz.Train(**FAST)], target="pytorch", output=tmp_path / "out", measure=QUICK)
     assert not (tmp_path / "out").exists()
 
 

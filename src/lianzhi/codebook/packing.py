@@ -20,7 +20,7 @@ from lianzhi.codebook.masks import magnitude_mask
 from lianzhi.codebook.report import Layer, PackReport
 from lianzhi.codebook.sharing import bake, is_shared, share_values
 from lianzhi.codebook.tensors import NAMES, to_bits
-from lianzhi.errors import ArtifactError, RecipeError
+from lianzhi.errors import ArtifactError, DataError, RecipeError
 
 PathLike = str | os.PathLike[str]
 Source: TypeAlias = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
@@ -58,7 +58,7 @@ def pack(
     `lianzhi.load`. `progress` shows a bar, or is called with a tensor's name, the weights done, and those of all.
 
     Raises `ArtifactError` for tensors that cannot be stored and files that cannot be written, `RecipeError` for options
-    that make no sense; the file appears whole or not at all.
+    that make no sense, `DataError` for weights that are NaN where they are to be pruned or shared; the file appears whole or not at all.
     """
     _check(bits, sparsity, other)
     with _opened(model, example_inputs) as (state, architecture), _shown(progress) as report:
@@ -123,16 +123,22 @@ class _Change:
         if not tensor.is_floating_point():
             return tensor
         if _is_weight(tensor) and (name in self.bits or self.sparsity is not None):
-            return self._shared(tensor, self.bits.get(name))
-        return self._rounded(name, tensor) if self.other == "float16" else tensor
+            try:
+                return self._shared(tensor, self.bits.get(name))
+            except DataError as error:
+                raise DataError(f"'{name}': {error}") from None
+        # what has 16 bits or fewer would not become smaller
+        return self._rounded(name, tensor) if self.other == "float16" and tensor.itemsize > 2 else tensor
 
     def _shared(self, tensor: Tensor, bits: int | None) -> Tensor:
         value = tensor.detach()
+        if value.itemsize == 1:  # PyTorch computes nothing with 8 bits
+            value = value.float()
         if self.sparsity is not None:
             value = torch.where(magnitude_mask(value, self.sparsity), value, torch.zeros_like(value))
         if bits is not None:
             value = share_values(value, bits)
-        return value
+        return value.to(tensor.dtype)
 
     def _rounded(self, name: str, tensor: Tensor) -> Tensor:
         rounded = tensor.detach().half().to(tensor.dtype)
@@ -146,7 +152,10 @@ def _check(bits: Bits | None, sparsity: float | None, other: str) -> None:
     for value in given:
         if type(value) is not int or not 1 <= value <= 16:
             raise RecipeError(f"bits={value!r}: give a whole number from 1 to 16")
-    if sparsity is not None and not 0 <= sparsity < 1:
+    if isinstance(bits, Mapping) and not all(isinstance(pattern, str) for pattern in bits):
+        raise RecipeError(f"bits={dict(bits)!r}: the keys are patterns of names, as text")
+    known = isinstance(sparsity, (int, float)) and not isinstance(sparsity, bool)
+    if sparsity is not None and not (known and 0 <= sparsity < 1):
         raise RecipeError(
             f"sparsity={sparsity!r}: give the share of weights that become zero, at least 0, below 1"
         )
@@ -176,6 +185,10 @@ def _opened(model: Source, example_inputs: Any) -> Iterator[tuple[Mapping[str, T
             if not isinstance(name, str) or not isinstance(tensor, Tensor):
                 raise ArtifactError(f"{name!r:.80} is a {type(tensor).__name__}; give tensors by name")
         yield model, None
+    elif not isinstance(model, (str, os.PathLike)):
+        raise ArtifactError(
+            f"a {type(model).__name__} cannot be packed; give a module, a state dict, an artifact folder or a file"
+        )
     elif Path(model).is_dir():
         yield artifact.stored(Path(model))
     else:

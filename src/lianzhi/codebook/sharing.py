@@ -7,11 +7,13 @@ gives the ordinary model back, whose weights are values of the codebooks to the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from lianzhi.codebook.kmeans import assign, cluster
 from lianzhi.codebook.lookup import lookup, rows_by_code
@@ -74,8 +76,8 @@ def _centroids(tensor: Tensor, bits: int, *, init: str, groups: int, seed: int) 
     """The centroids of each group."""
     if not tensor.is_floating_point():
         raise DataError(f"sharing: the weights are {tensor.dtype}; only floating ones are shared")
-    if not 1 <= bits <= MOST_BITS:
-        raise RecipeError(f"bits: {bits}; give 1 to {MOST_BITS} bits a code")
+    if type(bits) is not int or not 1 <= bits <= MOST_BITS:
+        raise RecipeError(f"bits: {bits!r}; give a whole number from 1 to {MOST_BITS}")
     rows = tensor.shape[0] if tensor.dim() else 1
     if not 1 <= groups <= max(1, rows):
         raise RecipeError(
@@ -150,32 +152,13 @@ def share(
     that are not named stay as they are. Make the optimizer afterwards.
 
     Raises `RecipeError` for bits outside of 1 to 16, `GraphError` for a name that is no such parameter, a model that is shared
-    already, and a recurrent layer, whose weights PyTorch's kernels read in a block.
+    already, and what `homes_of` refuses.
     """
     weights = weights_of(model)
-    if is_shared(model):
-        raise GraphError("share: the weights of the model are shared already; bake it first")
+    if not isinstance(bits, (int, Mapping)):
+        raise RecipeError(f"bits: {bits!r}; give a whole number, or one for each weight by name")
     wanted = dict.fromkeys(weights, bits) if isinstance(bits, int) else dict(bits)
-    unknown = [name for name in wanted if name not in weights]
-    if unknown or not wanted:
-        raise GraphError(
-            f"share: {', '.join(unknown) or 'nothing'} of the model is a floating parameter with two or more dimensions; "
-            f"known: {', '.join(list(weights)[:8]) or 'none'}"
-        )
-    places = {id(weights[name]): name for name in wanted}
-    homes: dict[str, list[tuple[nn.Module, str]]] = {name: [] for name in wanted}
-    for module_name, module in model.named_modules():
-        for own, parameter in module.named_parameters(recurse=False):
-            if id(parameter) in places:
-                if isinstance(module, nn.RNNBase):
-                    raise GraphError(
-                        f"share: '{module_name}' is a recurrent layer, whose weights are kept in a block; leave it out"
-                    )
-                if isinstance(module, parametrize.ParametrizationList) or parametrize.is_parametrized(module):
-                    raise GraphError(
-                        f"share: '{module_name}' has parametrizations; remove them first, or leave it out"
-                    )
-                homes[places[id(parameter)]].append((module, own))
+    homes = homes_of(model, wanted)
     shared = {
         name: codebook(weights[name], number, init=init, groups=min(groups, len(weights[name])), seed=seed)
         for name, number in wanted.items()
@@ -186,6 +169,50 @@ def share(
     for module, order in orders.items():
         module.parametrizations.order = order
     return {name: int(number) for name, number in wanted.items()}
+
+
+def homes_of(model: nn.Module, names: Collection[str]) -> dict[str, list[tuple[nn.Module, str]]]:
+    """The modules that hold each weight, and its name there: several of a tied one.
+
+    Raises `GraphError` for what cannot be shared: a name that is no weight of the model, a model whose weights are shared, a
+    recurrent layer, whose weights PyTorch's kernels read in a block, and weights that are computed of other parameters.
+
+    >>> net = nn.Sequential(nn.Linear(2, 2))
+    >>> homes_of(net, ["0.weight"])
+    {'0.weight': [(Linear(in_features=2, out_features=2, bias=True), 'weight')]}
+    """
+    weights = weights_of(model)
+    if is_shared(model):
+        raise GraphError("share: the weights of the model are shared already; bake it first")
+    unknown = [str(name) for name in names if name not in weights]
+    if unknown or not names:
+        raise GraphError(
+            f"share: {', '.join(unknown) or 'nothing'} of the model is a floating parameter with two or more dimensions; "
+            f"known: {', '.join(list(weights)[:8]) or 'none'}"
+        )
+    places = {id(weights[name]): name for name in names}
+    homes: dict[str, list[tuple[nn.Module, str]]] = {name: [] for name in names}
+    for module_name, module in model.named_modules():
+        for own, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in places:
+                _require_plain(module_name, module)
+                homes[places[id(parameter)]].append((module, own))
+    return homes
+
+
+def _require_plain(name: str, module: nn.Module) -> None:
+    where, leave = f"'{name}'" if name else "the model", "leave it out: give 'bits' by name, without it"
+    if isinstance(module, nn.RNNBase):
+        raise GraphError(f"share: {where} is a recurrent layer, whose weights are kept in a block; {leave}")
+    if isinstance(module, parametrize.ParametrizationList) or parametrize.is_parametrized(module):
+        raise GraphError(f"share: {where} has parametrizations; remove them first, or {leave}")
+    computed = [
+        hook for hook in module._forward_pre_hooks.values() if isinstance(hook, (WeightNorm, SpectralNorm))
+    ]
+    if computed:
+        raise GraphError(
+            f"share: the weight of {where} is computed by {type(computed[0]).__name__}; remove it first, or {leave}"
+        )
 
 
 def _attach(homes: list[tuple[nn.Module, str]], book: Codebook) -> None:

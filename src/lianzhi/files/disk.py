@@ -103,6 +103,8 @@ def member(folder: PathLike, name: Any) -> Path:
 def writing(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path to write to; it becomes `path` when the block ends without an error."""
     target = Path(path)
+    if "\0" in str(target):
+        raise ArtifactError(f"{str(target)!r} is not a path: embedded null byte")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.writing")
     try:
         yield temporary

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from lianzhi import artifact, deploy, distill, graph, quantize, train
 from lianzhi.codebook.bits import bits_by_name
 from lianzhi.codebook.masks import weights_of
+from lianzhi.codebook.sharing import homes_of, is_shared
 from lianzhi.config import Config
 from lianzhi.distill.methods.teacher import teacher_logits
 from lianzhi.errors import (
@@ -43,6 +44,8 @@ def check(run: Run, model: nn.Module) -> None:
     _check_precision(run)
     _check_labels(run.task)
     graph.check_values(model)
+    if is_shared(model):
+        raise GraphError("the weights of the model are shared; bake it first (lianzhi.codebook.sharing.bake)")
     _check_shapes(run, model)
     artifact.check_savable(model, run.task.example_inputs)
     _check_batch(run, model)
@@ -259,7 +262,7 @@ def _check_share(run: Run, model: nn.Module, step: ShareWeights) -> None:
                 f"'{kind_of(later)}' after it would change the weights, and they would share no values any more; only "
                 f"'pack' and 'quantize' (ptq) go behind it"
             )
-    bits_by_name(weights_of(model), step.bits)
+    homes_of(model, bits_by_name(weights_of(model), step.bits))
     if step.max_drop is not None:
         validation_metric(run.task)
     if step.distill and step.epochs:
