@@ -90,6 +90,26 @@ def test_commands_take_a_packed_file(folder, tmp_path, capsys):
         assert torch.equal(lz.load(tmp_path / "pytorch")(x), lz.load(folder)(x))
 
 
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+def test_an_export_with_codes(folder, tmp_path, capsys, target):
+    file = tmp_path / "m.lzc"
+    assert main(["pack", str(folder), "-o", str(file), "--bits", "4", "-q"]) == 0
+    capsys.readouterr()
+    sizes = {}
+    for name, flags in (("dense", []), ("codes", ["--codes"])):
+        code, found = run(capsys, "export", file, "--target", target, "-o", tmp_path / name, *flags)
+        assert code == 0, found
+        assert found["loaded"]
+        assert found["precision"] == "f32"
+        sizes[name] = (tmp_path / name / "model.onnx").stat().st_size
+    assert any("a codebook and codes" in note for note in found["notes"])
+    assert sizes["codes"] * 3 < sizes["dense"]
+    x = torch.randn(2, 3, 32, 32)
+    session = lz.deploy.load(tmp_path / "codes" / "model.onnx", runtime=target, precision="f32")
+    with torch.no_grad():
+        assert torch.allclose(session(x), lz.load(file)(x), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -108,6 +128,14 @@ def test_commands_take_a_packed_file(folder, tmp_path, capsys):
         (["inspect", "{tmp}/bare.lzc"], "holds tensors only"),
         (["measure", "{tmp}/bare.lzc"], "holds tensors only"),
         (["export", "{tmp}/bare.lzc", "--target", "onnxruntime", "-o", "{tmp}/e"], "holds tensors only"),
+        (
+            ["export", "{folder}", "--target", "pytorch", "-o", "{tmp}/e", "--codes"],
+            "--codes is of ONNX files",
+        ),
+        (
+            ["export", "{folder}", "--target", "onnxruntime", "-o", "{tmp}/e", "--codes"],
+            "share its weights first",
+        ),
         (["evaluate", "{folder}/m.lzc", "--runtime", "onnxruntime"], "lianzhi export"),
         (["measure", "{folder}/m.lzc", "--runtime", "onnxruntime"], "lianzhi export"),
     ],

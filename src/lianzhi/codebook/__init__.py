@@ -1,8 +1,18 @@
 """Deep Compression (1510.00149): masks of removed weights, weights that share values, and files that are that small."""
 
 from lianzhi.codebook.loading import example_inputs, load
-from lianzhi.codebook.onnx import export_onnx
+from lianzhi.codebook.onnx import export_onnx, write_codes
 from lianzhi.codebook.packing import pack, read, unpack
 from lianzhi.codebook.report import Layer, PackReport
 
-__all__ = ["Layer", "PackReport", "example_inputs", "export_onnx", "load", "pack", "read", "unpack"]
+__all__ = [
+    "Layer",
+    "PackReport",
+    "example_inputs",
+    "export_onnx",
+    "load",
+    "pack",
+    "read",
+    "unpack",
+    "write_codes",
+]

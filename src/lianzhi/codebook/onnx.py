@@ -43,9 +43,17 @@ def export_onnx(
         return deploy.export_onnx(model, example_inputs, path, dynamic_batch=dynamic_batch)
     with tempfile.TemporaryDirectory(prefix="lianzhi-") as place:
         dense = Path(place) / "model.onnx"
-        proto = read_onnx(deploy.export_onnx(model, example_inputs, dense, dynamic_batch=dynamic_batch))
-    look_up(proto.graph)
-    return deploy.write_onnx(proto, path)
+        deploy.export_onnx(model, example_inputs, dense, dynamic_batch=dynamic_batch)
+        write_codes(dense, path)
+    return Path(path)
+
+
+def write_codes(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> int:
+    """Write the ONNX file `source` as `path`, with its float32 weights of few distinct values as codes; return how many were."""
+    proto = read_onnx(source)
+    count = look_up(proto.graph)
+    deploy.write_onnx(proto, path)
+    return count
 
 
 def look_up(graph: Any) -> int:

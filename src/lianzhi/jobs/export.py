@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lianzhi import artifact, deploy, files
+from lianzhi import artifact, codebook, deploy, files
 from lianzhi.errors import ArtifactError, RecipeError
 from lianzhi.jobs.artifacts import Saved
 
@@ -22,15 +22,20 @@ def export(
     *,
     target: str,
     output: str | Path,
+    codes: bool = False,
     force: bool = False,
     options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the files of a target into the folder `output`, whole or not at all; return what was done.
 
     An artifact without an ONNX file is exported from its module. The target loads what was written, if it is
-    installed here. `options` are the target's own (`compute_capability` of tensorrt). Raises `ArtifactError` for a model that is none, and `TargetError` where the target cannot take it.
+    installed here. With `codes` weights of few distinct values become a codebook and codes. `options` are the target's own (`compute_capability` of tensorrt). Raises
+    `ArtifactError` for a model that is none, `TargetError` where the target cannot take it, and `RecipeError` for `codes`
+    where there are none.
     """
     runtime: deploy.Runtime = deploy.registry.get(target).build
+    if codes and target == "pytorch":
+        raise RecipeError("--codes is of ONNX files, and pytorch loads the weights themselves; leave it out")
     saved = Saved(model)
     if not force:
         files.require_empty(output)
@@ -43,7 +48,7 @@ def export(
             artifact.load(folder)
             result: dict[str, Any] = {"files": names, "precision": "f32", "loaded": True, "notes": []}
         else:
-            result = _from_onnx(saved, runtime, folder, options or {})
+            result = _from_onnx(saved, runtime, folder, options or {}, codes=codes)
         result = {"model": str(model), "target": target, **result, "bytes": _bytes(folder)}
         files.write_json(folder / REPORT, result)
     return {**result, "path": str(output)}
@@ -69,7 +74,7 @@ def _weights(saved: Saved, folder: Path) -> list[str]:
 
 
 def _from_onnx(
-    saved: Saved, runtime: deploy.Runtime, folder: Path, options: dict[str, Any]
+    saved: Saved, runtime: deploy.Runtime, folder: Path, options: dict[str, Any], *, codes: bool
 ) -> dict[str, Any]:
     decision = saved.decision
     with tempfile.TemporaryDirectory(prefix="lianzhi-") as place:
@@ -81,6 +86,15 @@ def _from_onnx(
             notes.append(f"the {what} holds no ONNX file; it was exported from its module")
         elif source.suffix != ".onnx":
             raise ArtifactError(f"{source}: not an artifact folder, nor an .onnx or .lzc file")
+        if codes:
+            source, dense = Path(place) / "codes.onnx", source
+            count = codebook.write_codes(dense, source)
+            if not count:
+                raise RecipeError(
+                    f"--codes: no float32 weight of {saved.path} has few distinct values; share its weights first "
+                    f"(lianzhi pack --bits), or leave it out"
+                )
+            notes.append(f"{count} weights are a codebook and codes; the rest is dense")
         result = runtime.export(source, folder, **options)
     made_for = decision["runtime"] if decision else None
     if made_for not in (None, runtime.name) and result["precision"] in ("int8", "int4", "mixed"):
