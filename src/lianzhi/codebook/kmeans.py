@@ -19,7 +19,7 @@ from torch import Tensor
 from lianzhi.codebook.optimal import optimal
 from lianzhi.errors import DataError, RecipeError, did_you_mean
 
-BLOCK = 1024  # values between two stored prefix sums
+BLOCK = 64  # values between two stored prefix sums: a sum reads fewer than that, and they take a quarter of a byte a value
 PART = 2**22  # values that are converted at a time
 EXACT = 4096  # distinct values, or bins of a histogram, among which the best clusters are computed
 SAMPLE = 2**15  # values among which k-means++ draws
