@@ -165,6 +165,33 @@ def test_bits_under_an_accuracy_budget(task, tmp_path):
     assert sum(found.values()) < 18
 
 
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.LSTM(36, 16, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.out(self.rnn(x.reshape(x.shape[0], 12, 36))[0][:, -1])
+
+
+def test_layers_that_are_not_shared(task, tmp_path):
+    model, options = Recurrent().eval(), {"target": "pytorch", "measure": QUICK, "progress": False}
+    with pytest.raises(GraphError, match=r"'rnn' is a recurrent layer.*'ignore' of share_weights"):
+        lz.compress(model, task, [lz.ShareWeights(bits=3)], output=tmp_path / "out", **options)
+    with pytest.raises(RecipeError, match="'nope' matches no layer"):
+        lz.compress(model, task, [lz.ShareWeights(ignore="nope")], output=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+    steps = [
+        lz.Prune(granularity="weight", ratio=0.5),
+        lz.ShareWeights(bits=3, max_drop=0.5, ignore="rnn", **FAST),
+    ]
+    result = lz.compress(model, task, [*steps, lz.Pack()], output=tmp_path / "out", **options)
+    assert set(result.report.rows[2]["details"]["bits"]) == {"out.weight"}
+    assert len(result.model.out.weight.unique()) <= 8
+    packed = lz.load(result.path / "model.lzc")
+    assert torch.equal(packed(task.example_inputs), result.model(task.example_inputs))
+
+
 def test_biases_in_float16_are_measured_as_they_are_packed(task, tmp_path):
     result = compress(task, [lz.ShareWeights(bits=4, epochs=0), lz.Pack(other="float16")], tmp_path / "out")
     packed = lz.codebook.unpack(result.path / "model.lzc")

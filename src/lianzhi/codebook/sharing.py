@@ -201,7 +201,10 @@ def homes_of(model: nn.Module, names: Collection[str]) -> dict[str, list[tuple[n
 
 
 def _require_plain(name: str, module: nn.Module) -> None:
-    where, leave = f"'{name}'" if name else "the model", "leave it out: give 'bits' by name, without it"
+    where, leave = (
+        f"'{name}'" if name else "the model",
+        "leave it out (by 'ignore' of share_weights, or 'bits' by name)",
+    )
     if isinstance(module, nn.RNNBase):
         raise GraphError(f"share: {where} is a recurrent layer, whose weights are kept in a block; {leave}")
     if isinstance(module, parametrize.ParametrizationList) or parametrize.is_parametrized(module):

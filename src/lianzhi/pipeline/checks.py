@@ -10,7 +10,6 @@ from torch.utils import _pytree as pytree
 
 from lianzhi import artifact, deploy, distill, graph, quantize, train
 from lianzhi.codebook.bits import bits_by_name
-from lianzhi.codebook.masks import weights_of
 from lianzhi.codebook.sharing import homes_of, is_shared
 from lianzhi.config import Config
 from lianzhi.distill.methods.teacher import teacher_logits
@@ -142,7 +141,7 @@ def _check_prune(run: Run, model: nn.Module, step: Prune) -> None:
     depend on the scores. So does an even ratio for sensitivities, and any ratio for a latency.
     """
     if step.removes_weights:
-        weights.prunable(model, step.ignore)
+        weights.compressible(model, step.ignore)
         if step.scope == "sensitivity" and step.ratio is not None:
             evaluator(run.task)
         if isinstance(step.refine, Distill):
@@ -262,7 +261,7 @@ def _check_share(run: Run, model: nn.Module, step: ShareWeights) -> None:
                 f"'{kind_of(later)}' after it would change the weights, and they would share no values any more; only "
                 f"'pack' and 'quantize' (ptq) go behind it"
             )
-    homes_of(model, bits_by_name(weights_of(model), step.bits))
+    homes_of(model, bits_by_name(weights.compressible(model, step.ignore), step.bits))
     if step.max_drop is not None:
         validation_metric(run.task)
     if step.distill and step.epochs:

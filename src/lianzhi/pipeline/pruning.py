@@ -83,7 +83,7 @@ def _proved(plan: prune.Plan | prune.DepthPlan) -> float:
 def replay(run: Run, state: State, step: Prune, folder: Path) -> None:
     """Give the model the structure that a finished step left it with; its weights are read afterwards."""
     if step.removes_weights:
-        state.sparse |= set(weights.prunable(state.model, step.ignore))
+        state.sparse |= set(weights.compressible(state.model, step.ignore))
         return
     for index in range(step.iterations):
         plan, _ = _parse(_text(_file(folder, step, index)), state.model, run.task)

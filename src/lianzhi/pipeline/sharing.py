@@ -22,6 +22,7 @@ from lianzhi.pipeline.batches import validation_metric
 from lianzhi.pipeline.stages import distributions, stage
 from lianzhi.pipeline.state import Run, State
 from lianzhi.pipeline.training import teacher_of
+from lianzhi.pipeline.weights import compressible
 from lianzhi.pipeline.working import working
 from lianzhi.recipe import ShareWeights
 
@@ -30,7 +31,7 @@ Details = dict[str, Any]
 
 def run_share(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: bool) -> Details:
     """Share the weights, train the shared values, and keep them if that helped."""
-    dense = {name: weight.detach().clone() for name, weight in weights_of(state.model).items()}
+    dense = {name: weight.detach().clone() for name, weight in compressible(state.model, step.ignore).items()}
     with working(run, "share weights: k-means"):
         bits = _bits(run, state, step, folder, resume=resume)
         share(state.model, bits, init=step.init, groups=step.groups, seed=run.recipe.seed)
@@ -47,7 +48,7 @@ def _weights(state: State, names: Iterable[str]) -> dict[str, Tensor]:
 
 def _bits(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: bool) -> dict[str, int]:
     """The bits of each weight: as asked, or searched, once."""
-    weights = weights_of(state.model)
+    weights = compressible(state.model, step.ignore)
     if step.max_drop is None or not isinstance(step.bits, int):
         return bits_by_name(weights, step.bits)
     file, found = folder / "bits.json", None

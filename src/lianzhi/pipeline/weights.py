@@ -30,8 +30,8 @@ Details = dict[str, Any]
 Scope = str | Mapping[str, float]
 
 
-def prunable(model: nn.Module, ignore: tuple[str, ...]) -> dict[str, nn.Parameter]:
-    """The weights that the step prunes.
+def compressible(model: nn.Module, ignore: tuple[str, ...]) -> dict[str, nn.Parameter]:
+    """The weights that a step prunes or shares.
 
     Raises `RecipeError` for a pattern that fits nothing, and where nothing is left.
     """
@@ -39,14 +39,14 @@ def prunable(model: nn.Module, ignore: tuple[str, ...]) -> dict[str, nn.Paramete
     found = {name: weight for name, weight in weights_of(model).items() if not ignored.touches([name])}
     if not found:
         raise RecipeError(
-            "the model has no weights of two or more dimensions to prune, beside those of 'ignore'"
+            "the model has no weights of two or more dimensions to prune or to share, beside those of 'ignore'"
         )
     return found
 
 
 def run_prune(run: Run, state: State, step: Prune, folder: Path, *, resume: bool) -> Details:
     """Remove weights, re-estimate BatchNorm and refine if asked."""
-    weights = prunable(state.model, step.ignore)
+    weights = compressible(state.model, step.ignore)
     with working(run, "prune: which weights"):
         scope = _scope(run, state.model, step, weights, folder, resume=resume)
     if step.gradual is not None:
@@ -115,7 +115,7 @@ def _gradually(run: Run, state: State, step: Prune, scope: Scope, folder: Path, 
     assert isinstance(step.refine, train.TrainOptions)
     last = step.model_copy(update={"refine": step.refine.model_copy(update={"keep": "last"})})
     _, total = updates(run.task, step.refine)
-    names = list(prunable(state.model, step.ignore))
+    names = list(compressible(state.model, step.ignore))
     gradual = Gradual(
         state.model,
         names,

@@ -33,6 +33,9 @@ class ShareWeights(TrainOptions):
         ge=0,
         description="fewer bits, layer by layer, until the validation metric falls by more",
     )
+    ignore: tuple[str, ...] = Field(
+        default=(), description="patterns of names of layers that stay as they are"
+    )
     init: Literal["linear", "density", "random", "kmeans++", "optimal"] = "linear"
     groups: int = Field(default=1, ge=1, description="codebooks a layer: one for each run of output channels")
 
@@ -56,6 +59,11 @@ class ShareWeights(TrainOptions):
         if isinstance(values, dict) and values.get("lr") is None:
             values = {**values, "lr": LEARNING_RATES.get(str(values.get("optimizer", "adam")), 1e-4)}
         return values
+
+    @field_validator("ignore", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("bits")
     @classmethod
