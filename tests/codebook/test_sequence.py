@@ -58,6 +58,34 @@ def test_all_bytes_are_within_three_percent_of_the_entropy(alphabet):
     assert coded.entropy <= 8 * len(coded.data) <= 1.03 * coded.entropy
 
 
+@pytest.mark.parametrize("shares", [(0.45, 0.1, 0.45), (0.9, 0.1), (0.4, 0.3, 0.15, 0.1, 0.03, 0.01, 0.01)])
+@pytest.mark.parametrize("count", [100_000, 100_001, 100_003])
+def test_few_symbols_are_coded_in_pairs(shares, count):
+    """A code of whole bits would be up to a bit above the entropy."""
+    symbols = np.random.default_rng(0).choice(len(shares), count, p=shares).astype(np.uint8)
+    coded = sequence.write(symbols, len(shares))
+    assert coded.data[0] == sequence.PAIRS
+    assert 8 * len(coded.data) <= 1.05 * coded.entropy
+    alone = sequence._alone(symbols, len(shares))
+    assert len(coded.data) < len(alone.data)
+    assert np.array_equal(sequence.read(octets.Octets(coded.data), count, len(shares)), symbols)
+
+
+def test_pairs_that_are_none_are_refused():
+    symbols = drawn(1001, 3, 2).astype(np.uint8)
+    data = sequence.write(symbols, 3).data
+    assert data[0] == sequence.PAIRS
+    for count, alphabet in ((996, 3), (1100, 3), (1001, 1), (1001, 17), (1 << 40, 3)):
+        with pytest.raises(ArtifactError):
+            sequence.read(octets.Octets(data), count, alphabet)
+    with pytest.raises(ArtifactError):
+        sequence.read(octets.Octets(bytes([sequence.PAIRS]) * 100), 1001, 2)
+    one = bytes([sequence.PAIRS, sequence.SINGLE, 5])  # the pair (1, 2), five times
+    assert sequence.read(octets.Octets(one), 4, 3).tolist() == [1, 2, 1, 2]
+    with pytest.raises(ArtifactError, match="follows after the last"):
+        sequence.read(octets.Octets(one), 3, 3)
+
+
 def test_wrong_streams_are_refused():
     symbols = drawn(5000, 20, 1).astype(np.uint8)
     data = bytearray(sequence.write(symbols, 20).data)

@@ -1,7 +1,9 @@
 """A sequence of symbols in bytes: Huffman-coded in interleaved streams, or in equally many bits each.
 
+A code has whole bits, which of few symbols is far from the entropy: such a sequence may be one of pairs, and pairs of pairs.
+
 ====================  ==============================================================================
-byte                  the form: 0 equal bits, 1 Huffman, 2 one symbol only
+byte                  the form: 0 equal bits, 1 Huffman, 2 one symbol only, 3 pairs
 form 0                `width` bits a symbol, as many as the largest needs
 form 1: byte          the base-2 logarithm of the number of streams S
 byte, byte            the shortest code's length; the bits w of each entry of the following table
@@ -10,6 +12,8 @@ number, byte          the smallest stream's bytes; the bits v of each of the fol
 sizes                 for each stream, in v bits: its bytes - the smallest's
 streams               one after the other
 form 2: number        the symbol
+form 3                a sequence of the symbols a k + b for two neighbours a and b of an alphabet of k, 2 to 16, whose
+                      alphabet is k²; after an odd number the last b is 0
 ====================  ==============================================================================
 
 How many symbols there are, and how many the alphabet has, the reader has to know.
@@ -26,7 +30,9 @@ from lianzhi.codebook.lockstep import Symbols
 from lianzhi.codebook.octets import Octets, bits, whole
 from lianzhi.errors import ArtifactError
 
-EQUAL, HUFFMAN, SINGLE = 0, 1, 2
+EQUAL, HUFFMAN, SINGLE, PAIRS = 0, 1, 2, 3
+PAIRED = 16  # symbols of the largest alphabet that is coded in pairs
+LEAST = 512  # a shorter sequence is not
 MOST_STREAMS = 13  # as a power of two
 BITS_A_STREAM = 3000  # a stream of its own costs some 12 bits: less than half a percent
 
@@ -36,7 +42,7 @@ class Coded:
     """A sequence's bytes, and how long it had to be at least."""
 
     data: bytes
-    entropy: float  # bits
+    entropy: float  # bits, of single symbols
 
 
 def write(symbols: Symbols, alphabet: int) -> Coded:
@@ -45,6 +51,14 @@ def write(symbols: Symbols, alphabet: int) -> Coded:
     >>> write(np.array([3, 3, 3], np.uint8), 4).data.hex()
     '0203'
     """
+    alone = _alone(symbols, alphabet)
+    if not 2 <= alphabet <= PAIRED or len(symbols) < LEAST or alone.data[0] == SINGLE:
+        return alone
+    pairs = bytes([PAIRS]) + write(_paired(symbols, alphabet), alphabet**2).data
+    return alone if len(alone.data) <= len(pairs) else Coded(pairs, alone.entropy)
+
+
+def _alone(symbols: Symbols, alphabet: int) -> Coded:
     counts = _counts(symbols, alphabet)
     if np.count_nonzero(counts) == 1:
         return Coded(bytes([SINGLE]) + whole(int(symbols[0])), 0.0)
@@ -81,6 +95,10 @@ def read(source: Octets, count: int, alphabet: int) -> Symbols:
         if symbol >= alphabet:
             raise ArtifactError(f"the symbol {symbol:,} is none of {alphabet:,}")
         return np.full(count, symbol, kind)
+    if form == PAIRS:
+        if not 2 <= alphabet <= PAIRED:
+            raise ArtifactError(f"pairs of {alphabet:,} symbols")
+        return _apart(read(source, -(-count // 2), alphabet**2), count, alphabet)
     if count > 8 * source.left:
         raise ArtifactError(f"{count:,} symbols cannot be in {source.left:,} bytes")
     if form == EQUAL:
@@ -91,6 +109,26 @@ def read(source: Octets, count: int, alphabet: int) -> Symbols:
     if form != HUFFMAN:
         raise ArtifactError(f"there is no form {form} of a sequence")
     return _read_huffman(source, count, alphabet)
+
+
+def _paired(symbols: Symbols, alphabet: int) -> Symbols:
+    """Two neighbours as one.
+
+    >>> _paired(np.array([1, 2, 1], np.uint8), 3)
+    array([5, 3], dtype=uint8)
+    """
+    pairs = symbols[::2].astype(np.uint8) * np.uint8(alphabet)
+    pairs[: len(symbols) // 2] += symbols[1::2].astype(np.uint8)
+    return pairs
+
+
+def _apart(pairs: Symbols, count: int, alphabet: int) -> Symbols:
+    """What `_paired` took."""
+    table = np.stack(np.divmod(np.arange(alphabet**2), alphabet), 1).astype(np.uint8)
+    symbols = table[pairs].reshape(-1)
+    if symbols[count:].any():
+        raise ArtifactError("a symbol follows after the last")
+    return symbols[:count]
 
 
 def _read_huffman(source: Octets, count: int, alphabet: int) -> Symbols:
