@@ -26,7 +26,7 @@ from records import Records
 from torch import nn
 
 import lianzhi as lz
-from lianzhi import deploy, distill, quantize, train
+from lianzhi import deploy, distill, files, quantize, train
 from lianzhi.distill.methods.teacher import logits_of
 from lianzhi.recipe.qat import QAT
 
@@ -140,6 +140,7 @@ def main() -> None:
     if given.weights != "int8":
         label += f", {given.weights}"
     records, work = Records("quantization_qat"), WORK / given.model
+    files.make_folder(work)
     if f"{label} | float" not in records:
         labels = torch.cat([labels for _, labels in case.evaluation])
         found = predictions(deploy.load(case.model, runtime="pytorch"), case)
