@@ -39,6 +39,20 @@ def test_the_worked_example(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", ["deep_compression.md", "zh/deep_compression.md"])
+def test_the_first_example(page, tmp_path, monkeypatch):
+    first = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), re.M | re.S)[0]
+    monkeypatch.chdir(tmp_path)
+    x = torch.randn(1, 1, 32, 32)
+    model = lz.model("lenet5_classic", num_classes=10, in_channels=1, image_size=32).eval()
+    names = {"model": model, "x": x}
+    exec(compile(first, page, "exec"), names)
+    assert all(torch.equal(names["weights"][name], value) for name, value in model.state_dict().items())
+    assert names["model"] is not model
+    assert torch.equal(names["model"](x), model(x))
+    assert Path("small.lzc").stat().st_size * 10 < Path("model.lzc").stat().st_size
+
+
+@pytest.mark.parametrize("page", ["deep_compression.md", "zh/deep_compression.md"])
 def test_pruning_and_sharing_on_the_page(page):
     """Its examples run, its recipe is valid, and its tables are complete."""
     text = (DOCS / page).read_text()
