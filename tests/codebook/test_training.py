@@ -160,7 +160,12 @@ def test_removed_weights_come_back_when_they_would_grow():
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1.0, 0.5]]))
     gradual = Gradual(
-        layer, ["weight"], lambda weights, share: masks_for(weights, 0.5, "layer"), updates=10, every=1
+        layer,
+        ["weight"],
+        lambda weights, share: masks_for(weights, 0.5, "layer"),
+        updates=10,
+        every=1,
+        feedback=True,
     )
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     seen = []

