@@ -49,7 +49,17 @@ def export_onnx(
 
 
 def write_codes(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> int:
-    """Write the ONNX file `source` as `path`, with its float32 weights of few distinct values as codes; return how many were."""
+    """Write an ONNX file as another, with its float32 weights of few distinct values as codes; return how many were.
+
+    >>> import torch
+    >>> layer, folder = nn.Linear(64, 64), tempfile.mkdtemp()
+    >>> _ = layer.weight.data.copy_(layer.weight.sign())
+    >>> dense = deploy.export_onnx(layer.eval(), torch.zeros(1, 64), folder + "/dense.onnx")
+    >>> write_codes(dense, folder + "/codes.onnx")
+    1
+
+    Raises `TargetError` for a file that is no ONNX file, `ArtifactError` for one that cannot be written.
+    """
     proto = read_onnx(source)
     count = look_up(proto.graph)
     deploy.write_onnx(proto, path)
