@@ -232,7 +232,10 @@ def test_a_file_is_exported_or_the_reason_is_said(source, artifact, tmp_path, ca
         ([source, "--target", "pytorch", "-o", tmp_path / "p"], "cannot be exported for pytorch"),
         ([source, "--target", "tensorflow", "-o", tmp_path / "p"], "unknown target"),
         ([source, "--target", "openvino", "-o", tmp_path / "out"], "not empty"),
-        ([artifact / "labels.txt", "--target", "openvino", "-o", tmp_path / "p"], "nor an .onnx file"),
+        (
+            [artifact / "labels.txt", "--target", "openvino", "-o", tmp_path / "p"],
+            "nor an .onnx or .lzc file",
+        ),
         ([artifact, "--target", "openvino", "-o", artifact, "--force"], "the model itself lies there"),
     ):
         assert message in run_json(capsys, "export", *arguments, code=2)["error"]

@@ -170,6 +170,15 @@ def test_accuracy_control_may_return_a_table(tmp_path):
     assert {step["layer"] for step in report["control"]["steps"]} == {"words", "query", "out"}
 
 
+def test_a_table_alone_is_worth_a_file(tmp_path):
+    source = foreign.tokens(tmp_path / "float.onnx", words=2100)
+    batches = [{"ids": foreign.rng.integers(0, 2100, (2, 5))}]
+    report, output = quantized(source, batches, tmp_path, ignore=["query", "out"])
+    assert [row["name"] for row in report["layers"]] == ["words"]
+    assert output.stat().st_size < 0.5 * source.stat().st_size
+    assert 30 < sqnr(run(source, batches[0]), run(output, batches[0])) < 100
+
+
 def test_tables_that_stay_float_are_named(tmp_path):
     source = foreign.tokens(tmp_path / "float.onnx", words=2100)
     batches = [{"ids": foreign.rng.integers(0, 2100, (2, length))} for length in (5, 9)]

@@ -29,9 +29,10 @@ def quantized(model):
     return quantize(model, tokens(1, 9), batches, target="onnxruntime", reduce_range=True)
 
 
-def test_every_linear_layer_is_quantized(model, quantized):
-    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    assert {row["name"] for row in quantized.report["layers"]} == set(linear)
+def test_every_linear_layer_and_table_is_quantized(model, quantized):
+    kinds = (torch.nn.Linear, torch.nn.Embedding)
+    named = [name for name, module in model.named_modules() if isinstance(module, kinds)]
+    assert {row["name"] for row in quantized.report["layers"]} == set(named)
     assert quantized.report["output_sqnr_db"] > 20
 
 

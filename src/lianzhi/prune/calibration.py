@@ -13,8 +13,10 @@ from lianzhi.errors import DataError, RecipeError
 def read(calibration: Iterable[Any], example_inputs: Any) -> Iterator[tuple[int, Any, Any]]:
     """Yield (index, inputs, labels); labels are None where a batch has none.
 
+    >>> import torch
     >>> [labels for _, _, labels in read([(torch.zeros(2, 3), torch.ones(2))], torch.zeros(1, 3))]
     [tensor([1., 1.])]
+    >>> import torch
     >>> [labels for _, _, labels in read([torch.zeros(2, 3)], torch.zeros(1, 3))]
     [None]
 

@@ -212,7 +212,7 @@ class Job:
         rules, skipped = rules_for(self.target), skipper(ops, self.ignore, returned)
         floating = Net(model)
         placement = place(floating, rules, skipped)
-        if not placement.weights:
+        if not placement.weights and not placement.tables:
             return None
         self.check_weights(floating, placement)
         layers = {node.output[0] for node in placement.weights}
