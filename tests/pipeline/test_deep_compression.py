@@ -96,7 +96,10 @@ def test_gradually_without_feedback(task, tmp_path):
     assert not torch.equal(*found)
 
 
-@pytest.mark.parametrize("scope", ["global", "layer", "erk", "sensitivity"])
+@pytest.mark.parametrize(
+    "scope",
+    ["global", "sensitivity", *(pytest.param(name, marks=pytest.mark.slow) for name in ("layer", "erk"))],
+)
 def test_every_way_to_spread_a_ratio(task, tmp_path, scope):
     result = compress(task, [lz.Prune(granularity="weight", ratio=0.6, scope=scope)], tmp_path / "out")
     assert share_of_zeros(result.model) == pytest.approx(0.6, abs=0.001)
@@ -116,6 +119,7 @@ def test_zeros_hold_in_every_later_step(task, tmp_path):
         assert "kept" not in row["details"] or row["details"]["kept"] == pytest.approx(0.5, abs=0.001)
 
 
+@pytest.mark.slow
 def test_quality_and_ignored_layers(task, tmp_path):
     step = lz.Prune(granularity="weight", quality=1.0, ignore="7")
     result = compress(task, [step], tmp_path / "out")
@@ -301,6 +305,7 @@ steps:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_file(tmp_path):
     """Each process lives for some renames more than the last one: through every step, and the publishing."""
     recipe = tmp_path / "recipe.yaml"

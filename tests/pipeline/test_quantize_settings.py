@@ -52,13 +52,18 @@ ALONE = {"activations": "float"}
     [
         ("openvino", {"weights": "int8", **ALONE}, "int8-weights", {3}),
         ("onnxruntime", {"weights": "int4", **ALONE}, "int4-weights", {22}),
-        ("openvino", {"weights": "int4", **ALONE, "group_size": 64}, "int4-weights", {22}),
         ("onnxruntime", {"layers": {"head": "float", "wide": "int4"}, **ALONE}, "mixed-weights", {3, 22, 1}),
-        ("onnxruntime", {"weights": "float16", **ALONE}, "f16-weights", {10}),
-        ("openvino", {"weights": "bfloat16", **ALONE}, "bf16-weights", {16}),
-        ("onnxruntime", {"weights": "int4"}, "int4", {22}),
         ("openvino", {"layers": {"wide": "int4"}}, "mixed", {3, 22}),
-        ("onnxruntime", {"layers": {"wide": "float"}, "ignore": "head"}, "int8", {3, 1}),
+        *(
+            pytest.param(*values, marks=pytest.mark.slow)
+            for values in (
+                ("openvino", {"weights": "int4", **ALONE, "group_size": 64}, "int4-weights", {22}),
+                ("onnxruntime", {"weights": "float16", **ALONE}, "f16-weights", {10}),
+                ("openvino", {"weights": "bfloat16", **ALONE}, "bf16-weights", {16}),
+                ("onnxruntime", {"weights": "int4"}, "int4", {22}),
+                ("onnxruntime", {"layers": {"wide": "float"}, "ignore": "head"}, "int8", {3, 1}),
+            )
+        ),
     ],
 )
 def test_what_is_stored_is_what_the_report_says(task, tmp_path, target, step, precision, kinds):
@@ -236,6 +241,7 @@ def test_a_cache_for_tensorrt(task, tmp_path):
     assert result.report.decision["runtime"] == "tensorrt"
 
 
+@pytest.mark.slow
 def test_an_older_table_does_not_stay_in_the_folder(task, tmp_path):
     compressed(task, tmp_path / "out", precision="int8")
     assert (tmp_path / "out" / "calibration.json").is_file()
@@ -267,6 +273,7 @@ def test_layers_that_are_faster_in_float_stay_float(task, tmp_path, monkeypatch)
     assert again.report.rows == result.report.rows
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_does_not_time_again(task, tmp_path, monkeypatch):
     from lianzhi.pipeline import finish
 
