@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from lianzhi.deploy.runtime import Runtime, available_threads, path_name, registry
 from lianzhi.deploy.session import Session
 from lianzhi.errors import TargetError
+from lianzhi.graph import device_of
 
 
 @contextlib.contextmanager
@@ -47,9 +48,8 @@ class PyTorchSession(Session):
     ) -> None:
         name = "torch.compile" if compiled else "pytorch"
         super().__init__(runtime=name, precision="f32", threads=threads, inputs=(), outputs=())
-        home = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
-        if device is None and home.type != "cpu":
-            device = str(home)
+        if device is None and device_of(module).type != "cpu":
+            device = str(device_of(module))
         self.module = module if device is None else module.to(device)
         self.function: Any = torch.compile(self.module) if compiled else self.module
         self.device = device

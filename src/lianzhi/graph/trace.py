@@ -97,8 +97,8 @@ def capture(
     >>> [node.target.__name__ for node in graph.nodes if node.op == "call_function"]
     ['linear.default', 'relu.default']
 
-    Inputs are taken to where the model is. With `dynamic_batch` the first dimension of every input is free; where a model fixes it, it is traced
-    with the batch of the example inputs. With `dynamic_length`, for inputs of tokens of shape (batch, tokens), the
+    Inputs are taken to where the model is. With `dynamic_batch` the first dimension of every input is free; where a
+    model fixes it, it is traced with the batch of the example inputs. With `dynamic_length`, for inputs of tokens of shape (batch, tokens), the
     second dimension is free too. Raises `GraphError` that names the line of the model's code which
     cannot be captured, or a model that fixes the length.
     """

@@ -88,8 +88,8 @@ def build(
     print(report)        # built by TensorRT-RTX 1.7.1.116 for SM 8.9, not executed: …
     ```
 
-    The default is 8.9; classic TensorRT builds for the GPU that is here, and for no other. `shapes` gives for an input with free dimensions its least, usual and largest shape; by default batches of 1 to
-    64 and lengths of 1 to 512. Raises `TargetError` with the parser's own words for a file that it refuses, and
+    The default is 8.9; classic TensorRT builds for the GPU that is here, and for no other. `shapes` gives for an input
+    with free dimensions its least, usual and largest shape; by default batches of 1 to 64 and lengths of 1 to 512. Raises `TargetError` with the parser's own words for a file that it refuses, and
     for a compute capability that the library does not build for. Nothing is written then.
     """
     library = open_library()

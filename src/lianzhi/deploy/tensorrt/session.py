@@ -32,7 +32,7 @@ class TensorRtSession(Session):
         self.engine = library.module.Runtime(self.logger).deserialize_cuda_engine(plan)
         self.context: Any = None if self.engine is None else self.engine.create_execution_context()
         if self.context is None:
-            reason = next(iter(self.logger.lines), "it gives no reason")
+            reason = next(reversed(self.logger.lines), "it gives no reason")
             raise TargetError(f"{library} cannot run the engine on {torch.cuda.get_device_name()}: {reason}")
         self.stream = torch.cuda.Stream()
         names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
@@ -62,7 +62,7 @@ class TensorRtSession(Session):
                 results.append(torch.empty(shape, dtype=self.types[name], device="cuda"))
                 self.context.set_tensor_address(name, results[-1].data_ptr())
             if not self.context.execute_async_v3(self.stream.cuda_stream):
-                reason = next(iter(self.logger.lines), "it gives no reason")
+                reason = next(reversed(self.logger.lines), "it gives no reason")
                 raise TargetError(f"TensorRT cannot run the engine: {reason}")
             found = [
                 value.float().cpu() if value.dtype == torch.bfloat16 else value.cpu() for value in results
