@@ -102,7 +102,6 @@ def time_calls(call: Callable[[], Any], repeats: int) -> list[float]:
         done += 1
     times: list[float] = []
     enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         begin = time.perf_counter()

@@ -8,7 +8,9 @@ and hides the model's own attributes from a step.)
 
 from __future__ import annotations
 
+import atexit
 import os
+import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 BUCKET = 8_000_000
+LAST_TENSORS = 0.2  # seconds; milliseconds do, on a busy machine too
 LONGEST_WAIT = timedelta(days=7)  # while the leader measures; when a process ends, `torchrun` ends the others
 
 
@@ -36,6 +39,8 @@ def process() -> tuple[int, int]:
 def start_processes(device: str = "cpu") -> tuple[int, int]:
     """Join the group that `torchrun` started, if it did; return (rank, number of processes).
 
+    The group is left when the process ends.
+
     >>> start_processes()
     (0, 1)
     """
@@ -43,7 +48,19 @@ def start_processes(device: str = "cpu") -> tuple[int, int]:
         from accelerate import PartialState
 
         PartialState(cpu=torch.device(device).type == "cpu", timeout=LONGEST_WAIT)
+        atexit.register(leave_processes)
     return process()
+
+
+def leave_processes() -> None:
+    """Leave the group, if there is one; waits for no other process.
+
+    A thread of gloo that drops the tensors of the last sum needs the interpreter for it, and ends the process
+    by SIGABRT when the interpreter is going away: it gets the time here.
+    """
+    if process()[1] > 1:
+        torch.distributed.destroy_process_group()
+        time.sleep(LAST_TENSORS)
 
 
 def barrier() -> None:
