@@ -30,7 +30,11 @@ from lianzhi import deploy, distill, files, quantize, train
 from lianzhi.distill.methods.teacher import logits_of
 from lianzhi.recipe.qat import QAT
 
-METHODS: dict[str, dict[str, Any]] = {"qat": {}, "qat, a tenth of the channels": {"channels": 0.1}}
+METHODS: dict[str, dict[str, Any]] = {
+    "qat": {},
+    "qat, a tenth of the channels": {"channels": 0.1},
+    "qat, the float model's outputs alone": {"alpha": 1.0},
+}
 TRAINING: dict[str, dict[str, Any]] = {"bert6": {"optimizer": "adamw", "batch_size": 32}}
 
 
@@ -129,6 +133,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--epochs", type=float, default=1)
+    parser.add_argument("--lr", type=float, help="peak learning rate; default: the recipe's")
     parser.add_argument("--dense-epochs", type=float, default=1)
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
@@ -150,20 +155,21 @@ def main() -> None:
     if f"{label} | ptq | " not in records:
         result = deployed(calibrated, case, work / "ptq.onnx")
         records.add(f"{label} | ptq | ", {**result, "seconds": calibrated.report["seconds"]})
+    rate = f"rate {given.lr:g} | " if given.lr else ""
     for seed in given.seeds:
         for method in given.methods:
-            key = f"{label} | {method} | {given.epochs:g} epochs | seed {seed}"
+            key = f"{label} | {method} | {given.epochs:g} epochs | {rate}seed {seed}"
             if key in records:
                 continue
-            options = QAT(
-                epochs=given.epochs, save_every=60, **TRAINING.get(given.model, {}), **METHODS[method]
-            )
+            chosen = {**TRAINING.get(given.model, {}), **METHODS[method], "lr": given.lr}
+            options = QAT(epochs=given.epochs, save_every=60, **chosen)
             folder = work / key.rpartition("|")[0].strip().replace(" ", "-").replace(",", "") / f"seed-{seed}"
             quantized, seconds = trained(
                 calibrated, case.model, case.task, options, seed, folder, given.device
             )
             result = {**deployed(quantized, case, folder / "model.onnx"), "device": given.device}
-            records.add(key, {**result, "epochs": given.epochs, "seed": seed, "seconds": round(seconds, 1)})
+            how = {"epochs": given.epochs, "rate": options.lr, "seed": seed, "seconds": round(seconds, 1)}
+            records.add(key, {**result, **how})
             print(table(records, label, given.epochs), flush=True)
     print(table(records, label, given.epochs))
     print(verdict(records, label, given.epochs, case))
