@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from lianzhi.tasks.metrics import Metric
 from lianzhi.tasks.options import Count
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.tasks.token_split import TokenSplit
-from lianzhi.tasks.tokens import Tokens, tokenize
+from lianzhi.tasks.tokens import tokenize
 
 SHARE = 0.1
 MOST_VALIDATION, MOST_CALIBRATION = 2000, 1024
@@ -60,8 +60,7 @@ class TextPart:
 
     def keys(self) -> list[str]:
         """The texts without what does not tell them apart: case and white space."""
-        seconds = self.pairs if self.pairs is not None else [""] * len(self.texts)
-        return [f"{normal(one)}\0{normal(two)}" for one, two in zip(self.texts, seconds, strict=True)]
+        return keys_of(self.texts, self.pairs)
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,16 @@ def normal(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+def keys_of(texts: Sequence[str], pairs: Sequence[str] | None) -> list[str]:
+    """Texts, or pairs of them, for comparison.
+
+    >>> keys_of(["A  film"], None) == keys_of(["a film "], [""])
+    True
+    """
+    seconds = pairs if pairs is not None else [""] * len(texts)
+    return [f"{normal(one)}\0{normal(two)}" for one, two in zip(texts, seconds, strict=True)]
+
+
 def assemble_text(parts: dict[str, TextPart], facts: TextFacts, options: TextOptions) -> Task:
     """Make the task of parts ``train`` and ``test``, of which the second is only reported.
 
@@ -95,7 +104,7 @@ def assemble_text(parts: dict[str, TextPart], facts: TextFacts, options: TextOpt
             f"package:NAME/folder, or its name on the hub"
         )
     for part in parts.values():
-        _check(part, len(facts.labels))
+        check(part, len(facts.labels))
     preprocess = TextPreprocess.open(
         options.tokenizer, max_length=options.max_length, segments=options.segments
     )
@@ -107,7 +116,7 @@ def assemble_text(parts: dict[str, TextPart], facts: TextFacts, options: TextOpt
         rows = limited(selected, part.labels[selected], options.limit, options.split_seed)
         bucket = options.bucket and name == "train"
         splits[name] = TokenSplit(tokens[source], rows, part.labels[rows], preprocess, bucket=bucket)
-    notes += [note for name, part in tokens.items() if (note := _cut_note(name, part, options.max_length))]
+    notes += cut_notes(splits)
     reported = splits.get("test") or next(iter(splits.values()))
     return Task(
         *(splits.get(split) for split in ("train", "validation", "calibration", "test")),
@@ -121,8 +130,8 @@ def assemble_text(parts: dict[str, TextPart], facts: TextFacts, options: TextOpt
     )
 
 
-def _check(part: TextPart, classes: int) -> None:
-    """Every text has words, every label is one of the classes."""
+def check(part: TextPart, classes: int) -> None:
+    """Raise `DataError` for the first text without words, and for the first label that is none of the classes."""
     if not len(part.texts):
         raise DataError(f"{part.where}: no texts; an empty part cannot be used")
     for row, text in enumerate(part.texts):
@@ -173,8 +182,14 @@ def _count(given: int | float | None, total: int, most: int) -> int | float:
     return min(max(1, round(SHARE * total)), most) if given is None else given
 
 
-def _cut_note(name: str, tokens: Tokens, max_length: int) -> str | None:
-    count = int(tokens.cut.sum())
-    if not count:
-        return None
-    return f"{count:,} of {len(tokens):,} texts of {name} are longer than {max_length} tokens and were cut"
+def cut_notes(splits: Mapping[str, TokenSplit]) -> list[str]:
+    """How many texts of each part are longer than a model gets them; a part bears the name of its first split."""
+    parts: dict[int, tuple[str, TokenSplit]] = {}
+    for name, split in splits.items():
+        parts.setdefault(id(split.tokens), (name, split))
+    return [
+        f"{split.tokens.cut.sum():,} of {len(split.tokens):,} texts of {name} are longer than "
+        f"{split.preprocess.max_length} tokens and were cut"
+        for name, split in parts.values()
+        if split.tokens.cut.any()
+    ]

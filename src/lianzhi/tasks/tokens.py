@@ -20,8 +20,13 @@ AT_ONCE = 8192
 
 @dataclass(frozen=True)
 class Tokens:
-    """Row `i` is ``ids[starts[i]:starts[i + 1]]``; `second` is where a pair's second text begins in it, else 0."""
+    """Row `i` is ``ids[starts[i]:starts[i + 1]]``; `second` is where a pair's second text begins in it, else 0.
 
+    `texts`, and `pairs` where there are two a row, are what was tokenized.
+    """
+
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
     ids: NDArray[Any]
     starts: NDArray[np.int64]
     second: NDArray[np.int32]
@@ -62,7 +67,7 @@ def tokenize(texts: Sequence[str], pairs: Sequence[str] | None, preprocess: Text
     if facts.shape != (len(texts), 3) or int(facts[:, 0].sum()) != len(ids):  # a cache of something else
         ids, facts = made()
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(facts[:, 0], dtype=np.int64)])
-    return Tokens(ids, starts, facts[:, 1].astype(np.int32), facts[:, 2].astype(bool), key)
+    return Tokens(texts, pairs, ids, starts, facts[:, 1].astype(np.int32), facts[:, 2].astype(bool), key)
 
 
 def _encode(
