@@ -1,5 +1,6 @@
 """One capture of a model: ops, shapes, MACs, channel groups."""
 
+from lianzhi.graph.blocks import first_tensor, like_blocks
 from lianzhi.graph.fingerprint import fingerprint
 from lianzhi.graph.finite import check_values
 from lianzhi.graph.groups import Group, Groups, channel_groups
@@ -21,9 +22,11 @@ __all__ = [
     "check_values",
     "device_of",
     "fingerprint",
+    "first_tensor",
     "get_tensor",
     "in_eval",
     "layers",
+    "like_blocks",
     "macs",
     "moved",
     "node_macs",

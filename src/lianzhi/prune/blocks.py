@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lianzhi.graph import in_eval, split_inputs
+from lianzhi.graph import first_tensor, in_eval, like_blocks, split_inputs
 
 
 class Skip(nn.Module):
@@ -26,14 +26,7 @@ class Skip(nn.Module):
 
 def find_blocks(model: nn.Module, example_inputs: Any) -> dict[str, tuple[Tensor, Tensor]]:
     """Blocks that could be the identity, with what went in and came out; the outermost where they are nested."""
-    candidates = [
-        f"{path}.{index}" if path else index
-        for path, parent in model.named_modules()
-        if isinstance(parent, (nn.ModuleList, nn.Sequential))
-        for index, child in parent.named_children()
-        if sum(type(other) is type(child) for other in parent.children()) > 1
-        and next(child.parameters(), None) is not None
-    ]
+    candidates = [name for names in like_blocks(model).values() for name in names]
     seen = _watch(model, example_inputs, candidates)
     found: dict[str, tuple[Tensor, Tensor]] = {}
     for name in candidates:
@@ -61,7 +54,7 @@ def _watch(
     for name in names:
 
         def record(_: nn.Module, args: Any, kwargs: Any, out: Any, name: str = name) -> None:
-            first, last = _first((args, kwargs)), _first(out)
+            first, last = first_tensor((args, kwargs)), first_tensor(out)
             if first is not None and last is not None:
                 seen.setdefault(name, []).append((first, last, args, kwargs))
 
@@ -83,12 +76,8 @@ def _is_residual(block: nn.Module, first: Tensor, args: Any, kwargs: Any) -> boo
                 parameter.zero_()
         other = first + torch.randn(first.shape, generator=torch.Generator().manual_seed(0)).to(first)
         swapped = pytree.tree_map(lambda leaf: other if leaf is first else leaf, (args, kwargs))
-        one, two = (_first(silent(*a, **k)) for a, k in ((args, kwargs), swapped))
+        one, two = (first_tensor(silent(*a, **k)) for a, k in ((args, kwargs), swapped))
     return one is not None and two is not None and not torch.allclose(one, two)
-
-
-def _first(value: Any) -> Tensor | None:
-    return next((leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)), None)
 
 
 def outputs(model: nn.Module, example_inputs: Any) -> list[Tensor]:
@@ -113,7 +102,7 @@ def bypassed_output(model: nn.Module, removed: Sequence[str], example_inputs: An
     """What the model computes when these blocks hand on what they are given."""
 
     def bypass(_: nn.Module, args: Any, kwargs: Any, out: Any) -> Any:
-        value = _first((args, kwargs))
+        value = first_tensor((args, kwargs))
         return (value, *out[1:]) if isinstance(out, tuple) else value
 
     hooks = [model.get_submodule(name).register_forward_hook(bypass, with_kwargs=True) for name in removed]
