@@ -172,6 +172,11 @@ def test_the_name_means_the_function():
     assert callable(losses.kd)
     entry = losses.registry.get("kd")
     assert entry.build is losses.kd
-    assert entry.config().to_dict() == {"temperature": 4.0, "alpha": 0.9, "teacher_temperature": None}
+    assert entry.config().to_dict() == {
+        "temperature": 4.0,
+        "alpha": 0.9,
+        "teacher_temperature": None,
+        "standardize": False,
+    }
     with pytest.raises(RecipeError, match="temperature"):
         entry.config(temperature=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lianzhi.errors import DataError
 
@@ -48,6 +49,23 @@ def valid(
 def wide(values: Tensor) -> Tensor:
     """Half precision as float32; float32 and float64 as they are."""
     return values if values.dtype in (torch.float32, torch.float64) else values.float()
+
+
+def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """log softmax(logits / T) over the last axis, in float32 or wider; an impossible class is very small, not -inf.
+
+    The logits of a class that a model rules out are -inf, and 0 · (-inf - -inf) would be NaN where it must be 0.
+
+    >>> log_probabilities(torch.tensor([0.0, float("-inf")])).exp().tolist()
+    [1.0, 0.0]
+    """
+    found = functional.log_softmax(wide(logits) / temperature, dim=-1)
+    return found.clamp_min(torch.finfo(found.dtype).min)
+
+
+def squared_difference(student: Tensor, teacher: Tensor) -> Tensor:
+    """The squared difference of outputs (samples, width), the mean over the width: (samples,)."""
+    return (wide(student) - wide(teacher)).square().mean(-1)
 
 
 def mean_or_zero(values: Tensor) -> Tensor:
