@@ -16,6 +16,7 @@ from lianzhi.deploy.exporter import parse_functions_once
 from lianzhi.deploy.simplify import pool_globally
 from lianzhi.errors import ArtifactError, GraphError
 from lianzhi.graph import Graph, are_tokens, capture, moved, on_cpu
+from lianzhi.graph.any_length import any_length
 from lianzhi.graph.trace import quiet
 
 OPSET = 18
@@ -79,7 +80,7 @@ def _optimized(module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]
     It fails on a tensor that is cut into parts along a free dimension; such a file is correct as it is, and the
     runtime simplifies it again.
     """
-    with quiet(), torch.no_grad():
+    with quiet(), torch.no_grad(), any_length():
         program: Any = torch.onnx.export(module, args, dynamo=True, optimize=False, verbose=False, **options)
         try:
             program.optimize()

@@ -24,6 +24,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from lianzhi.errors import GraphError
+from lianzhi.graph.any_length import any_length
 from lianzhi.graph.mode import in_eval
 from lianzhi.graph.module import TracedModule, adopt, get_tensor, put_constant
 from lianzhi.graph.place import device_of, moved
@@ -214,7 +215,7 @@ def _export(model: nn.Module, args: Any, kwargs: Any, *, free: int) -> Any:
 
     shapes = _by_name(model, mark(args), mark(kwargs)) if free else None
     try:
-        with quiet(), torch.no_grad(), _open_attention():
+        with quiet(), torch.no_grad(), _open_attention(), any_length():
             return torch.export.export(model, args, kwargs or None, dynamic_shapes=shapes, strict=False)
     except Exception as error:
         raise GraphError(_explain(model, error)) from error

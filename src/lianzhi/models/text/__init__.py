@@ -2,7 +2,7 @@
 
 import importlib
 
-FAMILIES = ("huggingface",)
+FAMILIES = ("bilstm", "huggingface")
 
 
 def load() -> None:
