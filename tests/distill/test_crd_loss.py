@@ -114,3 +114,5 @@ def test_shapes_that_do_not_go_together_are_named(shapes, mask, message):
 def test_wrong_options_are_named():
     with pytest.raises(RecipeError, match="temperature"):
         losses.registry.get("crd").config(temperature=0)
+    with pytest.raises(RecipeError, match="temperature"):
+        losses.crd(*[torch.zeros(1, 2)] * 3, temperature=-1.0)

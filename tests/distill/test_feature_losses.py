@@ -303,3 +303,6 @@ def test_stages_go_in_pairs():
 def test_wrong_options_are_named(name, options, message):
     with pytest.raises(RecipeError, match=message):
         losses.registry.get(name).config(**options)
+    maps = torch.zeros(1, 1, 2, 2)
+    with pytest.raises(RecipeError, match=message):
+        losses.registry.get(name).build(maps, maps, **options)

@@ -45,8 +45,10 @@ def attention_transfer(student: Tensor, teacher: Tensor, *, p: float = 2.0) -> T
     are all zero has a map of zeros. No gradient goes to the teacher.
 
     Raises:
+        RecipeError: p is not above 0.
         DataError: the features are no maps, or not of the same samples.
     """
+    p = AttentionTransferOptions(p=p).p
     student, teacher = maps(student, teacher)
     return mean_or_zero((_attention(student, p) - _attention(teacher, p)).square())
 

@@ -61,8 +61,10 @@ def crd(
     for K. Gradients go to the anchors only: the method takes each network as the anchor once.
 
     Raises:
+        RecipeError: the temperature is not above 0.
         DataError: the shapes do not go together.
     """
+    temperature = CRDOptions(temperature=temperature).temperature
     _require_shapes(anchors, positives, negatives, mask)
     anchors, positives, negatives = wide(anchors), wide(positives.detach()), wide(negatives.detach())
     count = negatives.shape[-2]

@@ -54,15 +54,17 @@ def review_kd(
     gradient goes to the teacher.
 
     Raises:
+        RecipeError: a level is below 1.
         DataError: the shapes differ, or the numbers of stages.
     """
+    options = ReviewKDOptions(levels=tuple(levels))
     ours = [student] if isinstance(student, Tensor) else list(student)
     theirs = [teacher] if isinstance(teacher, Tensor) else list(teacher)
     if len(ours) != len(theirs) or not ours:
         raise DataError(
             f"{len(ours)} stages of the student and {len(theirs)} of the teacher; they go in pairs"
         )
-    losses = [_stage(*same(one, other), levels) for one, other in zip(ours, theirs, strict=True)]
+    losses = [_stage(*same(one, other), options.levels) for one, other in zip(ours, theirs, strict=True)]
     return sum(losses[1:], losses[0])
 
 

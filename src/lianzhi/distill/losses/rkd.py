@@ -47,15 +47,17 @@ def rkd(student: Tensor, teacher: Tensor, *, distance: float = 25.0, angle: floa
     relations: 0.
 
     Raises:
+        RecipeError: a weight is negative.
         DataError: the features are not of the same samples.
     """
+    options = RKDOptions(distance=distance, angle=angle)
     student, teacher = vectors(student, teacher)
     lines, wanted = _lines(student), _lines(teacher)
     loss = student.sum() * 0
-    if distance:
-        loss = loss + distance * _huber(_distances(lines), _distances(wanted))
-    if angle:
-        loss = loss + angle * _huber(_angles(lines), _angles(wanted))
+    if options.distance:
+        loss = loss + options.distance * _huber(_distances(lines), _distances(wanted))
+    if options.angle:
+        loss = loss + options.angle * _huber(_angles(lines), _angles(wanted))
     return loss
 
 

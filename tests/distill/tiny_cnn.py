@@ -1,0 +1,44 @@
+"""Small CNNs of several widths, and images that they can tell apart."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Block(nn.Module):
+    """A convolution with BatchNorm; its ReLU is not a module."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x)).relu()
+
+
+class TinyCNN(nn.Module):
+    """Stages of blocks, each but the first of half the size: images (batch, 3, size, size) to logits."""
+
+    def __init__(self, *widths: int, blocks: int = 1, classes: int = 4, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        channels, stages = 3, []
+        for number, width in enumerate(widths):
+            rest = [Block(width, width, 1) for _ in range(blocks - 1)]
+            stages.append(nn.Sequential(Block(channels, width, 1 + (number > 0)), *rest))
+            channels = width
+        self.stages = nn.Sequential(*stages)
+        self.linear = nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.stages(x).mean((2, 3)))
+
+
+def images(samples: int = 96, classes: int = 4, size: int = 8, seed: int = 5) -> tuple[Tensor, Tensor]:
+    """Noise on a pattern a class."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(samples) % classes
+    patterns = torch.randn(classes, 3, size, size, generator=generator)
+    return patterns[labels] + 0.5 * torch.randn(samples, 3, size, size, generator=generator), labels
