@@ -19,6 +19,7 @@ def test_names():
     assert registry.names() == [
         "cifar10",
         "cifar100",
+        "corpus",
         "fashion_mnist",
         "image_folder",
         "imagenet",

@@ -61,8 +61,10 @@ def evaluate(
             batches, task.steps(split, batch_size), progress and rank == 0, f"evaluate {split}"
         ):
             if len(batch.ids):
-                outputs.append(_on_cpu(run(batch.inputs)))
-                labels.append(_on_cpu(batch.labels))
+                found, wanted = _on_cpu(run(batch.inputs)), _on_cpu(batch.labels)
+                found, wanted = task.condense(found, wanted)
+                outputs.append(found)
+                labels.append(wanted)
                 ids.append(batch.ids)
     parts = _gather((outputs, labels, ids), world)
     outputs, labels, ids = ([item for part in parts for item in part[index]] for index in range(3))

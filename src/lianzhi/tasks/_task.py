@@ -39,6 +39,9 @@ class Task:
     ``f(outputs, labels) -> float``, where more is better; the first one decides (default: top-1). Outputs are
     what the model returns; the defaults read a dict's entry ``logits``. `example_inputs` is a batch of one that
     latency and MACs are measured with (default: the first sample).
+
+    Metrics read the outputs and labels of a whole split. Where those of two batches cannot be joined (tokens of
+    texts of several lengths), ``condense(outputs, labels)`` makes of a batch's what can, one row a sample.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Task:
         *,
         loss: Callable[[Any, Any], Tensor] | None = None,
         metrics: dict[str, Metric] | None = None,
+        condense: Callable[[Any, Any], tuple[Any, Any]] | None = None,
         name: str = "custom",
         labels: Sequence[str] | None = None,
         num_classes: int | None = None,
@@ -80,6 +84,7 @@ class Task:
             raise DataError(
                 f"task '{name}': 'metrics' is empty; give at least one, or leave it out for top-1"
             )
+        self.condense = condense or _as_they_are
         self.metric = next(iter(self.metrics))
         self.example_inputs: Inputs = (
             next(iter(self.splits.values())).example() if example_inputs is None else example_inputs
@@ -169,3 +174,7 @@ class Task:
         if name not in self.splits:
             raise DataError(f"task '{self.name}' has no split '{name}'{did_you_mean(name, self.splits)}")
         return self.splits[name]
+
+
+def _as_they_are(outputs: Any, labels: Any) -> tuple[Any, Any]:
+    return outputs, labels

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from lianzhi.tasks import hashing
 from lianzhi.tasks.batch import Batch, Inputs, share
+from lianzhi.tasks.order import batches_of
 from lianzhi.tasks.split import Split
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.tasks.tokens import Tokens
-
-POOL = 50  # batches that are sorted by length together
 
 
 class TokenSplit(Split):
@@ -42,27 +41,12 @@ class TokenSplit(Split):
     def batches(
         self, batch_size: int, *, epoch: int | None, seed: int, augment: bool, rank: int, world: int
     ) -> Iterator[Batch]:
-        for everyone in self._order(batch_size, epoch, seed):
+        lengths = self.tokens.lengths[self.rows] if self.bucket else None
+        for everyone in batches_of(self.size, batch_size, epoch, seed, lengths=lengths):
             ids = everyone[share(len(everyone), rank, world)]
             yield Batch(
                 self._inputs(ids), torch.from_numpy(self.labels[ids]), torch.from_numpy(ids), len(everyone)
             )
-
-    def _order(self, batch_size: int, epoch: int | None, seed: int) -> list[NDArray[np.int64]]:
-        """The ids of each batch, a function of (seed, epoch) alone."""
-        order = np.arange(self.size)
-        if epoch is not None:
-            order = hashing.permutation(hashing.key(seed, epoch, "order"), self.size)
-        if epoch is None or not self.bucket:
-            return [order[start : start + batch_size] for start in range(0, self.size, batch_size)]
-        lengths = self.tokens.lengths[self.rows]
-        batches: list[NDArray[np.int64]] = []
-        for start in range(0, self.size, batch_size * POOL):
-            pool = order[start : start + batch_size * POOL]
-            pool = pool[np.argsort(lengths[pool], kind="stable")]
-            batches += [pool[place : place + batch_size] for place in range(0, len(pool), batch_size)]
-        shuffled = hashing.permutation(hashing.key(seed, epoch, "batches"), len(batches))
-        return [batches[number] for number in shuffled]
 
     def _inputs(self, ids: NDArray[np.int64]) -> Inputs:
         rows = self.rows[ids]

@@ -21,7 +21,9 @@ def validate(model: nn.Module, task: Task, *, batch_size: int, device: torch.dev
     for batch in task.batches("validation", batch_size, rank=rank, world=world):
         if len(batch.ids):
             outputs = call(model, move(batch.inputs, device))
-            parts.append((batch.ids, move(outputs, torch.device("cpu")), batch.labels))
+            labels = move(batch.labels, device)
+            outputs, labels = move(task.condense(outputs, labels), torch.device("cpu"))
+            parts.append((batch.ids, outputs, labels))
     everything = [part for share in gathered(parts) for part in share]
     order = torch.cat([ids for ids, _, _ in everything]).argsort(stable=True)
     outputs = join([outputs for _, outputs, _ in everything], order)
