@@ -91,6 +91,15 @@ class TextPreprocess:
         made.enable_truncation(self.max_length)
         return made
 
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The tokenizer's tokens in the order of their ids; an id that has none is an empty text."""
+        places = self.tokenizer.get_vocab(with_added_tokens=True)
+        names = [""] * (max(places.values(), default=-1) + 1)
+        for token, place in places.items():
+            names[place] = token
+        return tuple(names)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; the tokenizer itself is in `members`."""
         return {

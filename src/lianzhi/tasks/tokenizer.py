@@ -35,20 +35,30 @@ class TokenizerFiles:
         return {FILE: self.text, **self.beside}
 
 
+def library() -> Any:
+    """The library `tokenizers`.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    try:
+        import tokenizers
+    except ImportError:
+        raise DataError(
+            "text needs tokenizers, which is not installed; run: pip install 'lianzhi[text]'"
+        ) from None
+    return tokenizers
+
+
 def parse(text: str, where: str) -> Any:
     """The `tokenizers.Tokenizer` of a ``tokenizer.json``, without padding or truncation of its own.
 
     Raises:
         DataError: the library is not installed, or the text is damaged.
     """
+    made = library().Tokenizer
     try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise DataError(
-            "text needs tokenizers, which is not installed; run: pip install 'lianzhi[text]'"
-        ) from None
-    try:
-        tokenizer = Tokenizer.from_str(text)
+        tokenizer = made.from_str(text)
     except BaseException as error:  # the library's panics are no Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
             raise
