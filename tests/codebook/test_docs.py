@@ -58,7 +58,7 @@ def test_pruning_and_sharing_on_the_page(page):
     text = (DOCS / page).read_text()
     found = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     names: dict[str, object] = {}
-    for block in found[-2:]:
+    for block in found[-3:]:
         exec(compile(block, page, "exec"), names)
     (steps,) = re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)
     kinds = [type(parse_step(step, "page")) for step in files.parse_yaml(steps, page)["steps"]]
@@ -72,5 +72,5 @@ def test_pruning_and_sharing_on_the_page(page):
     assert {*SCOPES, "sensitivity", *INITS} <= rows
     assert all(
         f"`{option}" in text
-        for option in ("quality", "gradual", "every", "feedback", "max_drop", "groups", "bits")
+        for option in ("quality", "gradual", "every", "feedback", "max_drop", "groups", "bits", "moving")
     )

@@ -161,6 +161,30 @@ def test_zeros_hold_in_quantization_aware_training(task, tmp_path):
     assert share_of_zeros(result.model) == pytest.approx(0.7, abs=0.001)
 
 
+def test_weights_move_between_values_and_then_the_values_train(task, tmp_path):
+    found = {}
+    for name, moving in (("fixed", None), ("moving", {"epochs": 2, "batch_size": 32, "lr": 0.02})):
+        steps = [
+            lz.Prune(granularity="weight", ratio=0.5),
+            lz.ShareWeights(bits=3, ignore="7", moving=moving, keep="last", **FAST),
+        ]
+        result = compress(task, steps, tmp_path / name)
+        found[name] = weights_of(result.model)
+        details = result.report.rows[-1]["details"]
+        assert ("moving" in details) == (moving is not None)
+        assert share_of_zeros(result.model) == pytest.approx(0.5, abs=0.001), (
+            "ignored layers keep their zeros"
+        )
+        assert all(len(found[name][layer].unique()) <= 8 for layer in ("0.weight", "5.weight"))
+        assert len(found[name]["7.weight"].unique()) > 8
+    assert len(details["moving"]["epochs"]) == 2
+    assert not torch.equal(*(_ranks(weights["5.weight"]) for weights in found.values())), "codes have changed"
+
+
+def _ranks(shared: torch.Tensor) -> torch.Tensor:
+    return shared.unique(return_inverse=True)[1]
+
+
 def test_bits_under_an_accuracy_budget(task, tmp_path):
     steps = [lz.Train(**FAST, lr=0.05), lz.ShareWeights(bits=6, max_drop=0.1, epochs=0)]
     found = compress(task, steps, tmp_path / "out").report.rows[-1]["details"]["bits"]
@@ -300,7 +324,7 @@ steps:
   - train: {epochs: 1, batch_size: 64, lr: 0.05}
   - prune: {granularity: weight, ratio: 0.7, gradual: 0.6, every: 1, refine: {distill: {epochs: 2, batch_size: 64, lr: 0.02}}}
   - prune: {granularity: weight, ratio: 0.8, scope: sensitivity, iterations: 2, refine: {train: {epochs: 1, batch_size: 64, lr: 0.02}}}
-  - share_weights: {bits: 6, max_drop: 0.2, epochs: 2, batch_size: 64}
+  - share_weights: {bits: 6, max_drop: 0.2, moving: {epochs: 1, batch_size: 64}, epochs: 2, batch_size: 64}
   - pack: {}
 """
 

@@ -84,6 +84,16 @@ def assign(values: Tensor, centroids: Tensor) -> Tensor:
     return torch.bucketize(values.float(), boundaries(centroids.double()), right=True)
 
 
+def iterate(values: Tensor, centroids: Tensor) -> Tensor:
+    """One iteration of Lloyd's: each centroid (sorted, float32) becomes the mean of the values nearest to it, if it has any.
+
+    >>> iterate(torch.tensor([0.0, 1.0, 5.0]), torch.tensor([1.0, 2.0, 4.0]))
+    tensor([0.5000, 2.0000, 5.0000])
+    """
+    data, before = Sorted(values), centroids.double()
+    return data.slices(before).means(before).float().sort().values if len(data) else centroids.clone()
+
+
 def boundaries(centroids: Tensor) -> Tensor:
     """The smallest float32 numbers that are nearer to the next centroid, for each but the last.
 

@@ -1,13 +1,15 @@
 """Weight sharing (1510.00149, section 3): the weights of a layer take few values, and training moves those values.
 
 `share_values` is the function: k-means on what is not zero. `share` puts it into a model: what an optimizer sees of a layer is
-its codebook, so that a centroid's gradient is the sum of its weights' and all state of the optimizer is a centroid's. `bake`
-gives the ordinary model back, whose weights are values of the codebooks to the bit.
+its codebook, so that a centroid's gradient is the sum of its weights' and all state of the optimizer is a centroid's; or, first,
+the weights, which move from value to value (see `moving`). `bake` gives the ordinary model back, whose weights are values of the
+codebooks to the bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from lianzhi.codebook.kmeans import assign, cluster
 from lianzhi.codebook.lookup import lookup, rows_by_code
 from lianzhi.codebook.masks import weights_of
+from lianzhi.codebook.moving import Moving, runs
 from lianzhi.errors import DataError, GraphError, RecipeError
 
 MOST_BITS = 16
@@ -41,7 +44,7 @@ def share_values(
     """
     tables = _centroids(tensor, bits, init=init, groups=groups, seed=seed)
     shared = tensor.detach().clone(memory_format=torch.contiguous_format)
-    for part, centroids in zip(_groups(shared, groups), tables, strict=True):
+    for part, centroids in zip(runs(shared, groups), tables, strict=True):
         if not len(centroids):
             continue
         values = centroids.to(tensor.dtype)
@@ -63,7 +66,7 @@ def codebook(
     codes = torch.empty(tensor.shape, dtype=torch.int32, device=tensor.device)
     before = 0
     for part, target, centroids in zip(
-        _groups(tensor.detach(), groups), _groups(codes, groups), found, strict=True
+        runs(tensor.detach(), groups), runs(codes, groups), found, strict=True
     ):
         pieces = zip(part.reshape(-1).split(PART), target.view(-1).split(PART), strict=True)
         for piece, place in pieces:
@@ -83,12 +86,8 @@ def _centroids(tensor: Tensor, bits: int, *, init: str, groups: int, seed: int) 
         raise RecipeError(
             f"groups: {groups} for a tensor of shape {tuple(tensor.shape)}; give 1 to {max(1, rows)}"
         )
-    parts = (part.reshape(-1) for part in _groups(tensor.detach(), groups))
+    parts = (part.reshape(-1) for part in runs(tensor.detach(), groups))
     return [cluster(_filled(part), 2**bits - 1, init=init, seed=seed) for part in parts]
-
-
-def _groups(tensor: Tensor, groups: int) -> Sequence[Tensor]:
-    return tensor.tensor_split(groups) if groups > 1 else [tensor]
 
 
 def _filled(flat: Tensor) -> Tensor:
@@ -137,6 +136,7 @@ def share(
     init: str = "linear",
     groups: int = 1,
     seed: int = 0,
+    moving: bool = False,
 ) -> dict[str, int]:
     """Share the weights of a model in place: its optimizer sees codebooks from now on. Returns the bits of each weight.
 
@@ -151,6 +151,12 @@ def share(
     `bits` is a number for all floating parameters with two or more dimensions, or one for each parameter by name; those
     that are not named stay as they are. Make the optimizer afterwards.
 
+    With `moving` the optimizer sees the weights, each of which counts as the value nearest to it; give `moving.follow` to the
+    training loop as `after_step`. Then `bake`, and `share` again to train the values.
+
+    >>> share(net, 2, moving=True), [tuple(parameter.shape) for parameter in net.parameters()][1]
+    ({'0.weight': 2, '2.weight': 2}, (4, 8))
+
     Raises `RecipeError` for bits outside of 1 to 16, `GraphError` for a name that is no such parameter, a model that is shared
     already, and what `homes_of` refuses.
     """
@@ -159,16 +165,25 @@ def share(
         raise RecipeError(f"bits: {bits!r}; give a whole number, or one for each weight by name")
     wanted = dict.fromkeys(weights, bits) if isinstance(bits, int) else dict(bits)
     homes = homes_of(model, wanted)
+    make = _moving if moving else _fixed
     shared = {
-        name: codebook(weights[name], number, init=init, groups=min(groups, len(weights[name])), seed=seed)
+        name: make(weights[name], number, init=init, groups=min(groups, len(weights[name])), seed=seed)
         for name, number in wanted.items()
     }
     orders = {module: list(module._parameters) for places in homes.values() for module, _ in places}
-    for name, (centroids, codes) in shared.items():
-        _attach(homes[name], Codebook(centroids, codes))
+    for name, book in shared.items():
+        _attach(homes[name], book)
     for module, order in orders.items():
         module.parametrizations.order = order
     return {name: int(number) for name, number in wanted.items()}
+
+
+def _fixed(weight: Tensor, bits: int, **how: Any) -> Codebook:
+    return Codebook(*codebook(weight, bits, **how))
+
+
+def _moving(weight: Tensor, bits: int, **how: Any) -> Moving:
+    return Moving(weight, _centroids(weight, bits, **how))
 
 
 def homes_of(model: nn.Module, names: Collection[str]) -> dict[str, list[tuple[nn.Module, str]]]:
@@ -218,7 +233,7 @@ def _require_plain(name: str, module: nn.Module) -> None:
         )
 
 
-def _attach(homes: list[tuple[nn.Module, str]], book: Codebook) -> None:
+def _attach(homes: list[tuple[nn.Module, str]], book: Codebook | Moving) -> None:
     """Let all places of one weight read the same codebook."""
     first: nn.Parameter | None = None
     for module, name in homes:
@@ -232,7 +247,7 @@ def _attach(homes: list[tuple[nn.Module, str]], book: Codebook) -> None:
 
 def is_shared(model: nn.Module) -> bool:
     """Whether a model's weights are looked up in codebooks."""
-    return any(isinstance(module, Codebook) for module in model.modules())
+    return any(isinstance(module, (Codebook, Moving)) for module in model.modules())
 
 
 @torch.no_grad()
@@ -241,14 +256,14 @@ def bake(model: nn.Module) -> nn.Module:
     made: dict[int, nn.Parameter] = {}
     for module in [module for module in model.modules() if parametrize.is_parametrized(module)]:
         listed = module.parametrizations
-        if not isinstance(next(iter(listed.values()))[0], Codebook):
+        if not isinstance(next(iter(listed.values()))[0], (Codebook, Moving)):
             continue
         for name in listed:
-            centroids = listed[name].original
-            if id(centroids) not in made:
+            trained = listed[name].original
+            if id(trained) not in made:
                 weight = getattr(module, name).clone()
-                made[id(centroids)] = nn.Parameter(weight, requires_grad=centroids.requires_grad)
-            module._parameters[name] = made[id(centroids)]
+                made[id(trained)] = nn.Parameter(weight, requires_grad=trained.requires_grad)
+            module._parameters[name] = made[id(trained)]
         del module._modules["parametrizations"]
         # not by remove_parametrizations, which takes the weight from the class that copies of the module have too
         module.__class__ = type(module).__bases__[0]

@@ -79,23 +79,30 @@ def dry_run(job: Job) -> DryRun:
     cache: dict[str, float] = {}
     steps = []
     for step in job.recipe.steps:
-        seconds, times = 0.0, 1
-        trained: Any = step
-        if isinstance(step, Prune):
-            trained, times = step.refine, 1 if step.gradual is not None else step.iterations - 1
-        if isinstance(trained, TrainOptions):
+        seconds = 0.0
+        for trained, times in _trainings(step):
             key = f"{trained.batch_size} {trained.precision} {trained.memory_format} {trained.augment}"
             if key not in cache:
                 cache[key] = _seconds_a_step(job, trained)
             count = job.task.steps("train", trained.batch_size) * trained.epochs
             count = min(count, trained.max_steps * trained.accumulate) if trained.max_steps else count
-            seconds = times * count * cache[key] * (TEACHER if _has_teacher(trained) else 1.0)
+            seconds += times * count * cache[key] * (TEACHER if _has_teacher(trained, step) else 1.0)
         steps.append({"kind": kind_of(step), "options": step.to_dict(), "seconds": seconds})
     return DryRun(model, job.task.description(), steps, job.recipe.target)
 
 
-def _has_teacher(step: TrainOptions) -> bool:
-    return isinstance(step, Distill) or (isinstance(step, ShareWeights) and step.distill)
+def _trainings(step: Any) -> list[tuple[TrainOptions, int]]:
+    """What a step trains, and how often."""
+    if isinstance(step, ShareWeights):
+        return [(options, 1) for options in step.trainings]
+    trained, times = step, 1
+    if isinstance(step, Prune):
+        trained, times = step.refine, 1 if step.gradual is not None else step.iterations - 1
+    return [(trained, times)] if isinstance(trained, TrainOptions) else []
+
+
+def _has_teacher(trained: TrainOptions, step: Any) -> bool:
+    return isinstance(trained, Distill) or (isinstance(step, ShareWeights) and step.distill)
 
 
 def _seconds_a_step(job: Job, options: TrainOptions) -> float:

@@ -264,7 +264,7 @@ def _check_share(run: Run, model: nn.Module, step: ShareWeights) -> None:
     homes_of(model, bits_by_name(weights.compressible(model, step.ignore), step.bits))
     if step.max_drop is not None:
         validation_metric(run.task)
-    if step.distill and step.epochs:
+    if step.distill and step.trainings:
         _check_teacher(run, model, step.teacher)
 
 

@@ -1,4 +1,4 @@
-"""The step `share_weights`: codebooks by k-means, then training of what is in them.
+"""The step `share_weights`: codebooks by k-means, training of weights that move between values, then of the values.
 
 The bits that a search found are a file in the step's folder: a run that goes on does not search again. The model is an
 ordinary one again when the step is done; its weights take the codebooks' values to the bit.
@@ -17,11 +17,12 @@ from torch import Tensor
 from lianzhi import distill, files, train
 from lianzhi.codebook.bits import bits_by_name, search_bits
 from lianzhi.codebook.masks import weights_of
+from lianzhi.codebook.moving import follow
 from lianzhi.codebook.sharing import bake, share
 from lianzhi.pipeline.batches import validation_metric
 from lianzhi.pipeline.stages import distributions, stage
 from lianzhi.pipeline.state import Run, State
-from lianzhi.pipeline.training import teacher_of
+from lianzhi.pipeline.training import AfterStep, masks_of, teacher_of
 from lianzhi.pipeline.weights import compressible
 from lianzhi.pipeline.working import working
 from lianzhi.recipe import ShareWeights
@@ -32,10 +33,18 @@ Details = dict[str, Any]
 def run_share(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: bool) -> Details:
     """Share the weights, train the shared values, and keep them if that helped."""
     dense = {name: weight.detach().clone() for name, weight in compressible(state.model, step.ignore).items()}
+    how: Details = {"init": step.init, "groups": step.groups, "seed": run.recipe.seed}
     with working(run, "share weights: k-means"):
         bits = _bits(run, state, step, folder, resume=resume)
-        share(state.model, bits, init=step.init, groups=step.groups, seed=run.recipe.seed)
-    history = _train(run, state, step, folder, resume=resume) if step.epochs else {}
+        share(state.model, bits, **how, moving=step.moving is not None)
+    history: Details = {}
+    if step.moving is not None:
+        moved = _fit(run, state, step, step.moving, folder / "moving", resume=resume, after_step=follow)
+        bake(state.model)
+        history["moving"] = moved.to_dict()
+        share(state.model, bits, **how)  # few values are left, and each is its own centroid
+    if step.epochs:
+        history |= _train(run, state, step, folder, resume=resume)
     bake(state.model)
     shown = distributions({name: dense[name] for name in bits}, _weights(state, bits))
     return {"bits": bits, **history, **stage(run, state.model, folder), "distributions": shown}
@@ -72,18 +81,7 @@ def _bits(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: b
 def _train(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: bool) -> Details:
     """Train the shared values. What k-means gave is kept where no epoch was better."""
     before = copy.deepcopy(state.model)
-    history = train.fit(
-        state.model,
-        run.task,
-        step,
-        step=_step(run, state, step),
-        seed=run.recipe.seed,
-        directory=folder / "train",
-        resume=resume,
-        progress=run.progress and run.leads,
-        title="share_weights",
-        device=run.recipe.device,
-    )
+    history = _fit(run, state, step, step, folder / "train", resume=resume)
     record = history.to_dict()
     if step.keep != "best" or history.best_value is None:
         return {"history": record}
@@ -95,6 +93,43 @@ def _train(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: 
         )
         state.model.load_state_dict(before.state_dict())
     return {"history": record}
+
+
+def _fit(
+    run: Run,
+    state: State,
+    step: ShareWeights,
+    options: train.TrainOptions,
+    folder: Path,
+    *,
+    resume: bool,
+    after_step: AfterStep | None = None,
+) -> train.History:
+    """Train what is shared; the zeros of weights that are not shared hold, too."""
+    masks = masks_of(state, state.model)
+
+    def after(model: torch.nn.Module) -> None:
+        if after_step is not None:
+            after_step(model)
+        if masks is not None:
+            masks.apply_(model)
+
+    history = train.fit(
+        state.model,
+        run.task,
+        options,
+        step=_step(run, state, step),
+        seed=run.recipe.seed,
+        directory=folder,
+        resume=resume,
+        progress=run.progress and run.leads,
+        title="share_weights" if options is step else "share_weights (moving)",
+        device=run.recipe.device,
+        after_step=after,
+    )
+    if masks is not None:
+        masks.release()
+    return history
 
 
 def _step(run: Run, state: State, step: ShareWeights) -> train.Step:

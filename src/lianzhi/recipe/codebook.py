@@ -11,6 +11,27 @@ from lianzhi.train.options import TrainOptions
 
 # a centroid's gradient is the sum of its weights', so that sgd takes much smaller steps than on weights
 LEARNING_RATES = {"sgd": 1e-4, "adam": 1e-4, "adamw": 1e-4, "rmsprop": 1e-4, "lamb": 1e-3}
+# of weights; large steps throw them from value to value
+MOVING_RATES = {"sgd": 1e-3, "adam": 1e-4, "adamw": 1e-4, "rmsprop": 1e-4, "lamb": 1e-3}
+
+
+class Moving(TrainOptions):
+    """How weights are trained that are shared already, and still move from value to value: gently.
+
+    >>> Moving(epochs=10).lr, Moving(optimizer="adam").lr
+    (0.001, 0.0001)
+    """
+
+    epochs: float = Field(default=1, gt=0, le=1e6)
+    lr: float = Field(default=1e-3, gt=0, description="peak learning rate; the default is the optimizer's")
+    weight_decay: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_learning_rate(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("lr") is None:
+            values = {**values, "lr": MOVING_RATES.get(str(values.get("optimizer", "sgd")), 1e-3)}
+        return values
 
 
 class ShareWeights(TrainOptions):
@@ -22,6 +43,12 @@ class ShareWeights(TrainOptions):
     Traceback (most recent call last):
         ...
     lianzhi.errors.RecipeError: ShareWeights: option 'bits': 20 bits; give 1 to 16
+
+    With `moving`, weights are trained first, each with the value nearest to it in its place, and change values. Both
+    learn from one teacher:
+
+    >>> ShareWeights(bits=3, moving={"epochs": 20}, epochs=5).moving.optimizer
+    'sgd'
     """
 
     kind: ClassVar[str] = "share_weights"
@@ -38,6 +65,11 @@ class ShareWeights(TrainOptions):
     )
     init: Literal["linear", "density", "random", "kmeans++", "optimal"] = "linear"
     groups: int = Field(default=1, ge=1, description="codebooks a layer: one for each run of output channels")
+
+    moving: Moving | None = Field(
+        default=None,
+        description="training before the values', in which weights still move from value to value; null: none",
+    )
 
     epochs: float = Field(default=1, ge=0, le=1e6, description="of training the shared values; 0: none")
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "lamb"] = "adam"
@@ -81,6 +113,11 @@ class ShareWeights(TrainOptions):
         if self.max_drop is not None and isinstance(self.bits, dict):
             raise ValueError("with 'max_drop' the bits are searched, from one number 'bits' down")
         return self
+
+    @property
+    def trainings(self) -> list[TrainOptions]:
+        """What trains, in this order: the weights, if they move, then the values."""
+        return [*([self.moving] if self.moving else []), *([self] if self.epochs else [])]
 
 
 class Pack(Config):

@@ -1,0 +1,95 @@
+"""Weights that move while they are shared: the model computes with the value nearest to each, and each trains on.
+
+Training the centroids alone (1510.00149) leaves every weight with the cluster that k-means put it into before the model had
+learnt to live with few values. Here the gradient of a shared value goes straight through to the weight behind it
+(BinaryConnect, 1511.00363), so that weights change clusters, and after each update a centroid becomes the mean of its weights
+(an iteration of k-means). With w the weights and c the centroids:
+
+    forward: w' = c[argmin_j |w - c_j|], 0 stays 0        backward: dL/dw = dL/dw'        then: c_j = mean of its w
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lianzhi.codebook.kmeans import assign, iterate
+
+
+class Moving(nn.Module):
+    """The parametrization of a weight that moves: from the weight to the nearest value. Zeros stay zero, and get no gradient.
+
+    >>> moving = Moving(torch.tensor([[0.0, 1.2, 1.9]]), [torch.tensor([1.0, 2.0])])
+    >>> moving(torch.tensor([[0.3, 1.2, 1.9]]))
+    tensor([[0., 1., 2.]])
+
+    `tables` are the centroids of each run of output channels; they are buffers, so that checkpoints hold them.
+    """
+
+    filled: Tensor
+
+    def __init__(self, weight: Tensor, tables: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.register_buffer("filled", weight.detach() != 0)
+        self.groups = len(tables)
+        for index, centroids in enumerate(tables):
+            self.register_buffer(f"centroids_{index}", centroids.detach().float().clone())
+
+    def forward(self, weight: Tensor) -> Tensor:
+        shared: Tensor = _Straight.apply(weight, self.filled, *self._tables())
+        return shared
+
+    @torch.no_grad()
+    def follow(self, weight: Tensor) -> None:
+        """Move each centroid to the mean of the weights that are nearest to it."""
+        parts = zip(self._tables(), runs(weight, self.groups), runs(self.filled, self.groups), strict=True)
+        for centroids, part, filled in parts:
+            if len(centroids):
+                centroids.copy_(iterate(part[filled].float(), centroids))
+
+    def _tables(self) -> list[Tensor]:
+        return [self.get_buffer(f"centroids_{index}") for index in range(self.groups)]
+
+
+class _Straight(torch.autograd.Function):
+    """The nearest centroids; the gradient of what is not zero goes through as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, filled: Tensor, *tables: Tensor) -> Tensor:
+        ctx.save_for_backward(filled)
+        shared = torch.empty_like(weight)  # laid out as the weight is
+        for part, place, centroids in zip(
+            runs(weight, len(tables)), runs(shared, len(tables)), tables, strict=True
+        ):
+            if len(centroids):
+                place.copy_(centroids.to(weight.dtype)[assign(part.contiguous(), centroids)])
+        return shared.masked_fill_(~filled, 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (filled,) = ctx.saved_tensors
+        return gradients[0].masked_fill(~filled, 0.0), *(None for _ in ctx.needs_input_grad[1:])
+
+
+def follow(model: nn.Module) -> None:
+    """One iteration of k-means in all codebooks of a model whose weights move: for the training loop's `after_step`.
+
+    >>> net = nn.Linear(2, 1, bias=False)
+    >>> nn.utils.parametrize.register_parametrization(
+    ...     net, "weight", Moving(net.weight, [torch.tensor([-1.0, 1.0])]), unsafe=True
+    ... ).parametrizations.weight.original.data.copy_(torch.tensor([[-0.5, 0.75]]))
+    tensor([[-0.5000,  0.7500]])
+    >>> follow(net); net.weight.detach()
+    tensor([[-0.5000,  0.7500]])
+    """
+    for module in model.modules():
+        if isinstance(module, nn.utils.parametrize.ParametrizationList) and isinstance(module[0], Moving):
+            module[0].follow(module.original)
+
+
+def runs(tensor: Tensor, groups: int) -> Sequence[Tensor]:
+    """The runs of output channels, the first dimension, that have a codebook each; views."""
+    return tensor.tensor_split(groups) if groups > 1 else [tensor]
