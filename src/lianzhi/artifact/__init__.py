@@ -13,7 +13,7 @@ from lianzhi.artifact.layout import (
     is_plain,
 )
 from lianzhi.artifact.predict_script import write_predict
-from lianzhi.artifact.reading import example_inputs, inputs_of, load, rebuild, stored
+from lianzhi.artifact.reading import example_inputs, inputs_of, labels_of, load, rebuild, stored
 from lianzhi.artifact.savable import check_savable
 from lianzhi.artifact.writing import save
 
@@ -30,6 +30,7 @@ __all__ = [
     "checked_labels",
     "example_inputs",
     "inputs_of",
+    "labels_of",
     "is_plain",
     "load",
     "rebuild",

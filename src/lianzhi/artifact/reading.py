@@ -20,7 +20,14 @@ from torch import Tensor, nn
 from lianzhi import files
 from lianzhi.artifact import skeleton
 from lianzhi.artifact.dry_run import dry_run, make_inputs
-from lianzhi.artifact.layout import PLACED, check_architecture, check_folder, read_architecture
+from lianzhi.artifact.layout import (
+    LABELS,
+    PLACED,
+    check_architecture,
+    check_folder,
+    is_plain,
+    read_architecture,
+)
 from lianzhi.errors import ArtifactError, RecipeError, TargetError
 from lianzhi.files import TensorInfo
 from lianzhi.graph.deserialize import register_tensors
@@ -28,6 +35,7 @@ from lianzhi.graph.serialize import from_json
 
 PathLike = str | os.PathLike[str]
 MOST_NODES = 50_000  # the largest models in use have some 10,000
+MOST_LABELS = 1 << 23  # bytes
 
 
 def load(path: PathLike) -> nn.Module:
@@ -156,6 +164,23 @@ def _checked_ties(ties: Any, table: dict[str, Any]) -> dict[str, str]:
         if alias in table or not isinstance(name, str) or name not in table:
             raise ArtifactError(f"the tie of {alias!r:.80} to {name!r:.80} does not fit the weights")
     return ties
+
+
+def labels_of(path: PathLike) -> list[str]:
+    """The names of an artifact's classes; none if it has no such file.
+
+    Raises:
+        ArtifactError: a name holds control characters, which could change what a terminal shows.
+    """
+    file = files.member(path, LABELS)
+    names = files.read_text(file, MOST_LABELS).splitlines() if file.exists() else []
+    for line, name in enumerate(names, 1):
+        if not is_plain(name):
+            raise ArtifactError(
+                f"{file}: line {line} holds control characters, which could change what a terminal shows; "
+                f"restore it"
+            )
+    return names
 
 
 def example_inputs(path: PathLike) -> Any:

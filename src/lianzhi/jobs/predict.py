@@ -18,7 +18,6 @@ from lianzhi.tasks import Preprocess, TextPreprocess
 from lianzhi.tasks.outputs import logits_of
 
 MOST_BYTES = 1 << 28
-MOST_LABELS = 1 << 23
 
 
 def predict(
@@ -48,7 +47,7 @@ def predict(
         device=checked_device(device),
     )
     make = _maker(saved, preprocess)
-    labels = _labels(files.member(saved.folder, "labels.txt"))
+    labels = artifact.labels_of(saved.folder)
     results = []
     for name in tracked(inputs, "predict", shown=progress and len(inputs) > 1):
         logits = logits_of(session(make(name)))
@@ -89,18 +88,6 @@ def _sentence(text: str) -> str:
     if not text.strip():
         raise DataError("a sentence is empty; give words, in quotes")
     return text
-
-
-def _labels(file: Path) -> list[str]:
-    """The names of the classes; none if there is no such file. Outputs beyond them are called by their number."""
-    names = files.read_text(file, MOST_LABELS).splitlines() if file.exists() else []
-    for line, name in enumerate(names, 1):
-        if not artifact.is_plain(name):
-            raise ArtifactError(
-                f"{file}: line {line} holds control characters, which could change what a terminal shows; "
-                f"restore it"
-            )
-    return names
 
 
 def read_image(name: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,8 +12,7 @@ from torch import nn
 
 from lianzhi.deploy.pytorch import call
 from lianzhi.errors import DataError
-
-PLAIN_SECONDS = 20.0  # between the lines of a log
+from lianzhi.measure.shown import shown
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def evaluate(
     outputs, labels, ids = [], [], []
     with _predictor(predict) as run, torch.inference_mode():
         batches = task.batches(split, batch_size, rank=rank, world=world)
-        for batch in _shown(
+        for batch in shown(
             batches, task.steps(split, batch_size), progress and rank == 0, f"evaluate {split}"
         ):
             if len(batch.ids):
@@ -145,22 +143,3 @@ def _joined(parts: list[Any]) -> Any:
             if isinstance(first[key], torch.Tensor)
         }
     return tuple(_joined([part[index] for part in parts]) for index in range(len(first)))
-
-
-def _shown(batches: Iterator[Any], steps: int, progress: bool, title: str) -> Iterator[Any]:
-    if not progress:
-        yield from batches
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    if console.is_terminal:
-        yield from track(batches, total=steps, description=title, console=console, transient=True)
-        return
-    last = time.monotonic()
-    for done, batch in enumerate(batches):
-        if time.monotonic() - last > PLAIN_SECONDS:
-            last = time.monotonic()
-            console.print(f"{title} {done}/{steps} batches", markup=False, highlight=False, soft_wrap=True)
-        yield batch

@@ -6,6 +6,7 @@
 from lianzhi.models import cnn as _cnn
 from lianzhi.models import text as _text
 from lianzhi.models.catalog import check_saved, describe, input_shape, model, registry, remarks
+from lianzhi.models.renew import renew
 from lianzhi.models.weights import load_weights, read_weights
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "read_weights",
     "registry",
     "remarks",
+    "renew",
 ]
 
 _cnn.load()

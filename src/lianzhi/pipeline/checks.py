@@ -25,10 +25,11 @@ from lianzhi.errors import (
 from lianzhi.pipeline import weights
 from lianzhi.pipeline.batches import evaluator, require_calibration, validation_metric
 from lianzhi.pipeline.choose import runtimes
+from lianzhi.pipeline.distilling import check_distill, reads_otherwise
 from lianzhi.pipeline.pruning import latency_target, make_plan
 from lianzhi.pipeline.quantizing import quantization_targets, reads_samples, settings
 from lianzhi.pipeline.rows import batch_of
-from lianzhi.pipeline.state import ORIGINAL, Run
+from lianzhi.pipeline.state import ORIGINAL, Run, State
 from lianzhi.pipeline.training import penalty_of
 from lianzhi.precisions import FLOAT_PRECISIONS, PRECISIONS
 from lianzhi.prune import depth, latency, scoring
@@ -54,7 +55,8 @@ def check(run: Run, model: nn.Module) -> None:
     for position, step in enumerate(steps):
         if type(step) in CHECKS:
             try:
-                CHECKS[type(step)](run, model, step)
+                found = CHECKS[type(step)](run, model, step)
+                run, model = found or (run, model)
             except LianzhiError as error:
                 raise type(error)(f"steps.{position} ({kind_of(step)}): {error}") from None
 
@@ -145,7 +147,7 @@ def _check_prune(run: Run, model: nn.Module, step: Prune) -> None:
         if step.scope == "sensitivity" and step.ratio is not None:
             evaluator(run.task)
         if isinstance(step.refine, Distill):
-            _check_distill(run, model, step.refine)
+            _check_refine(run, model, step.refine)
         return
     changes: dict[str, Any] = {}
     if step.removes_layers:
@@ -164,24 +166,33 @@ def _check_prune(run: Run, model: nn.Module, step: Prune) -> None:
         changes |= {"scope": "layer", "max_layer_ratio": min(step.max_layer_ratio, step.ratios[-1])}
     make_plan(run, model, step, **changes)
     if isinstance(step.refine, Distill):
-        _check_distill(run, model, step.refine)
+        _check_refine(run, model, step.refine)
 
 
 def _check_sparsify(run: Run, model: nn.Module, step: Sparsify) -> None:
     penalty_of(step, model, run.task)
 
 
-def _check_distill(run: Run, model: nn.Module, step: Distill) -> None:
-    distill.methods.registry.get(step.method)
+def _check_distill(run: Run, model: nn.Module, step: Distill) -> tuple[Run, nn.Module]:
+    """The run and the model as they are after it: the student is checked by the steps that follow."""
     _check_teacher(run, model, step.teacher)
+    return check_distill(run, model, step)
+
+
+def _check_refine(run: Run, model: nn.Module, step: Distill) -> None:
+    if step.student is not None:
+        raise RecipeError("refine: the student is the model that is pruned; leave 'student' out")
+    _check_distill(run, model, step)
 
 
 def _check_teacher(run: Run, model: nn.Module, name: str) -> None:
     if name == ORIGINAL:
         return
-    teacher, inputs = artifact.load(name), run.task.example_inputs
+    teacher = artifact.load(name)
+    read = reads_otherwise(run.task, State(model=model, teacher=model), name) or run.task
     try:
-        theirs, ours = (tuple(teacher_logits(one, inputs).shape) for one in (teacher, model))
+        theirs = tuple(teacher_logits(teacher, read.example_inputs).shape)
+        ours = tuple(teacher_logits(model, run.task.example_inputs).shape)
     except (RuntimeError, TypeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RecipeError(
@@ -192,6 +203,13 @@ def _check_teacher(run: Run, model: nn.Module, name: str) -> None:
         raise RecipeError(
             f"the teacher {name} gives {theirs[-1]} outputs, and the model {ours[-1]}; give a teacher of the "
             f"same classes"
+        )
+    labels = artifact.labels_of(name)
+    if labels and run.task.labels and labels != run.task.labels:
+        place = next(n for n, (one, two) in enumerate(zip(labels, run.task.labels, strict=True)) if one != two)
+        raise RecipeError(
+            f"the teacher {name} calls class {place} '{labels[place]}', and the task '{run.task.labels[place]}'; give a "
+            f"teacher of the same classes in the same order"
         )
 
 
@@ -275,7 +293,7 @@ def _check_pack(run: Run, model: nn.Module, step: Pack) -> None:
         raise RecipeError(f"other: {step.other} would round the scales of int8 as well; leave it out")
 
 
-CHECKS: dict[type[Config], Callable[[Run, nn.Module, Any], None]] = {
+CHECKS: dict[type[Config], Callable[[Run, nn.Module, Any], tuple[Run, nn.Module] | None]] = {
     Prune: _check_prune,
     Sparsify: _check_sparsify,
     Distill: _check_distill,

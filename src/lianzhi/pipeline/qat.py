@@ -126,11 +126,9 @@ def _step(run: Run, state: State, options: QAT) -> train.Step:
     """The task's loss, and by default the float model's outputs."""
     if not options.distill:
         return train.default_step(run.task, options)
-    method = distill.methods.registry.get("kd")
-    step: train.Step = method.build(
+    return distill.methods.kd.make_step(
         state.model, temperature=options.temperature, alpha=options.alpha, loss=run.task.loss
     )
-    return step
 
 
 def _frozen_norms(

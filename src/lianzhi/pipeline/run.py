@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lianzhi.graph import device_of, fingerprint
 from lianzhi.pipeline import finish
 from lianzhi.pipeline.checks import check
 from lianzhi.pipeline.choose import candidates, choose
+from lianzhi.pipeline.distilling import replay_distill
 from lianzhi.pipeline.pruning import replay
 from lianzhi.pipeline.quantizing import requantize
 from lianzhi.pipeline.result import Result
@@ -32,7 +34,7 @@ from lianzhi.pipeline.state import NOTES, ORIGINAL, Run, State
 from lianzhi.pipeline.steps import RUNNERS
 from lianzhi.pipeline.store import DONE, Store
 from lianzhi.pipeline.training import learns_from
-from lianzhi.recipe import Measure, Pack, Prune, Quantize, Recipe, Train, kind_of
+from lianzhi.recipe import Distill, Measure, Pack, Prune, Quantize, Recipe, Train, kind_of
 from lianzhi.tasks import Task
 
 
@@ -153,12 +155,17 @@ def _carry_out(run: Run, model: nn.Module, student: nn.Module, *, resumed: bool)
         rows.append({**row, NOTES: list(state.notes)})
         _save(run, "original", rows[-1])
     for position in range(index, len(run.recipe.steps)):
-        rows.append(_step(run, state, meter, position, resumed=resumed and position == index))
+        rows.append(_step(_read(run, state), state, meter, position, resumed=resumed and position == index))
     if run.leads:
         again = meter.again(run, model, run.store.work / "original" / FLOAT)
         rows = retimed(rows, again, run.recipe.measure.choose_batch, run.recipe.target)
     train.barrier()
-    return finish.finish(run, state, rows)
+    return finish.finish(_read(run, state), state, rows)
+
+
+def _read(run: Run, state: State) -> Run:
+    """The run with the data as the model reads it now."""
+    return run if state.task is None else replace(run, task=state.task)
 
 
 def _step(run: Run, state: State, meter: FloatMeter, position: int, *, resumed: bool) -> dict[str, Any]:
@@ -173,6 +180,7 @@ def _step(run: Run, state: State, meter: FloatMeter, position: int, *, resumed: 
         details = {**details, **requantize(run, state)}
         state.note(f"quantized again after '{kind_of(step)}', which changed the float weights")
     seconds = time.perf_counter() - start
+    run = _read(run, state)
     row = _row(run, state, meter, kind_of(step), seconds, details, folder)
     if state.quantized or position == len(run.recipe.steps) - 1:
         row = train.from_leader(_deployed_row(run, state, row, folder))
@@ -275,12 +283,14 @@ def _restore(run: Run, state: State) -> tuple[list[dict[str, Any]], int]:
             return rows, position
         _keep_teacher(run, state, position)
         if isinstance(step, Prune):
-            replay(run, state, step, run.store.step(position))
+            replay(_read(run, state), state, step, run.store.step(position))
+        if isinstance(step, Distill):
+            replay_distill(_read(run, state), state, step)
         if isinstance(step, Quantize):
             state.quantize = step
         run.store.load_state(f"step-{position}/state", state.model)
         state.notes = list(row.get(NOTES, ()))
         rows.append(row)
     if state.quantize is not None:
-        requantize(run, state)
+        requantize(_read(run, state), state)
     return rows, len(run.recipe.steps)

@@ -136,9 +136,9 @@ def _step(run: Run, state: State, step: ShareWeights) -> train.Step:
     """The task's loss, and by default a teacher's outputs."""
     if not step.distill:
         return train.default_step(run.task, step)
-    teacher: torch.nn.Module = teacher_of(state, step.teacher)
-    method = distill.methods.registry.get("kd")
-    made: train.Step = method.build(
-        teacher, temperature=step.temperature, alpha=step.alpha, loss=run.task.loss
+    return distill.methods.kd.make_step(
+        teacher_of(state, step.teacher),
+        temperature=step.temperature,
+        alpha=step.alpha,
+        loss=run.task.loss,
     )
-    return made

@@ -11,6 +11,7 @@ from lianzhi.pipeline.store import Store
 from lianzhi.quantize import QuantizedModel
 from lianzhi.recipe import Quantize, Recipe
 from lianzhi.tasks import Task
+from lianzhi.tasks.text_preprocess import TextPreprocess
 
 NOTES = "notes"  # of a saved row: the remarks of the run so far; no part of the report's row
 ORIGINAL = "original"  # the teacher of a distill step that names no other
@@ -44,6 +45,8 @@ class State:
     layers: dict[str, tuple[int, int]] = field(default_factory=dict)
     sparse: set[str] = field(default_factory=set)  # weights whose zeros stay zero in steps that train
     notes: list[str] = field(default_factory=list)
+    task: Task | None = None  # the data as the model reads it, where a step gave it other tokens
+    reads: TextPreprocess | None = None  # then: how the original model reads it
 
     def note(self, text: str) -> None:
         """Keep a remark for the report, once."""

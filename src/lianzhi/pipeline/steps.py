@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from lianzhi.config import Config
+from lianzhi.pipeline.distilling import run_distill
 from lianzhi.pipeline.packing import run_pack
 from lianzhi.pipeline.pruning import run_prune
 from lianzhi.pipeline.quantizing import run_quantize
 from lianzhi.pipeline.sharing import run_share
-from lianzhi.pipeline.training import run_distill, run_sparsify, run_train
+from lianzhi.pipeline.training import run_sparsify, run_train
 from lianzhi.recipe import Distill, Pack, Prune, Quantize, ShareWeights, Sparsify, Train
 
 RUNNERS: dict[type[Config], Callable[..., dict[str, Any]]] = {

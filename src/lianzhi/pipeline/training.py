@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lianzhi import artifact, distill, prune, train
+from lianzhi import artifact, prune, train
 from lianzhi.codebook.masks import Masks, held
 from lianzhi.errors import RecipeError
 from lianzhi.pipeline.state import ORIGINAL, Run, State
@@ -25,7 +25,7 @@ def run_train(
     run: Run, state: State, step: Train, folder: Path, *, resume: bool, after_step: AfterStep | None = None
 ) -> Details:
     """Train on the task's own loss. `after_step` sees to the zeros of weights, in place of what holds them."""
-    return _fit(run, state, step, folder, resume=resume, title="train", after_step=after_step)
+    return fit(run, state, step, folder, resume=resume, title="train", after_step=after_step)
 
 
 def run_sparsify(run: Run, state: State, step: Sparsify, folder: Path, *, resume: bool) -> Details:
@@ -43,7 +43,7 @@ def run_sparsify(run: Run, state: State, step: Sparsify, folder: Path, *, resume
             },
         }
 
-    return _fit(run, state, step, folder, resume=resume, title=f"sparsify ({step.method})", step=penalised)
+    return fit(run, state, step, folder, resume=resume, title=f"sparsify ({step.method})", step=penalised)
 
 
 def penalty_of(step: Sparsify, model: torch.nn.Module, task: Task) -> Callable[[], Tensor]:
@@ -60,18 +60,6 @@ def penalty_of(step: Sparsify, model: torch.nn.Module, task: Task) -> Callable[[
             "and prune by a criterion on weights (criterion: l1)"
         )
     return lambda: prune.bn_l1(scales, step.coefficient)
-
-
-def run_distill(
-    run: Run, state: State, step: Distill, folder: Path, *, resume: bool, after_step: AfterStep | None = None
-) -> Details:
-    """Train with a teacher. `after_step` sees to the zeros of weights, in place of what holds them."""
-    method = distill.methods.registry.get(step.method)
-    make_step = method.build(
-        teacher_of(state, step.teacher), temperature=step.temperature, alpha=step.alpha, loss=run.task.loss
-    )
-    title = f"distill ({step.method})"
-    return _fit(run, state, step, folder, resume=resume, title=title, step=make_step, after_step=after_step)
 
 
 def learns_from(step: Any) -> str | None:
@@ -91,7 +79,7 @@ def masks_of(state: State, model: torch.nn.Module) -> Masks | None:
     return held(model, state.sparse) if state.sparse else None
 
 
-def _fit(
+def fit(
     run: Run,
     state: State,
     options: TrainOptions,
@@ -102,6 +90,7 @@ def _fit(
     step: Any = None,
     after_step: AfterStep | None = None,
 ) -> Details:
+    """Train the model of a state; where its weights were pruned, `after_step` or masks keep their zeros."""
     masks = masks_of(state, state.model) if after_step is None else None
     history = train.fit(
         state.model,

@@ -20,7 +20,8 @@ from lianzhi.errors import RecipeError
 from lianzhi.pipeline.batches import evaluator, training_inputs
 from lianzhi.pipeline.stages import stage
 from lianzhi.pipeline.state import Run, State
-from lianzhi.pipeline.training import run_distill, run_train
+from lianzhi.pipeline.distilling import run_distill
+from lianzhi.pipeline.training import run_train
 from lianzhi.pipeline.working import working
 from lianzhi.prune.ignoring import Ignored
 from lianzhi.recipe import Distill, Prune

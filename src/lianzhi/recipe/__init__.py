@@ -7,6 +7,7 @@ anything runs; a key that nobody reads is an error with a suggestion.
 from lianzhi.recipe.codebook import Pack, ShareWeights
 from lianzhi.recipe.raw import expand, override
 from lianzhi.recipe.reading import load, parse
+from lianzhi.recipe.specs import ModelSpec, StudentSpec, TaskSpec
 from lianzhi.recipe.steps import (
     BUDGETS,
     STEPS,
@@ -18,7 +19,7 @@ from lianzhi.recipe.steps import (
     kind_of,
     parse_step,
 )
-from lianzhi.recipe.whole import Measure, ModelSpec, Recipe, TaskSpec
+from lianzhi.recipe.whole import Measure, Recipe
 
 __all__ = [
     "BUDGETS",
@@ -32,6 +33,7 @@ __all__ = [
     "Recipe",
     "ShareWeights",
     "Sparsify",
+    "StudentSpec",
     "TaskSpec",
     "Train",
     "expand",

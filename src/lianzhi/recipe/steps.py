@@ -9,6 +9,7 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 from lianzhi.config import Config
 from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.recipe.codebook import Pack, ShareWeights
+from lianzhi.recipe.distill import Distill
 from lianzhi.recipe.qat import QAT, collect
 from lianzhi.train.options import TrainOptions
 
@@ -35,16 +36,6 @@ class Sparsify(TrainOptions):
     kind: ClassVar[str] = "sparsify"
     method: Literal["bn_l1", "group_lasso"] = "bn_l1"
     coefficient: float = Field(default=1e-4, ge=0)
-
-
-class Distill(TrainOptions):
-    """Train with a teacher: the model as it was before it was first compressed, or another artifact's folder."""
-
-    kind: ClassVar[str] = "distill"
-    method: str = "kd"
-    temperature: float = Field(default=4.0, gt=0)
-    alpha: float = Field(default=0.9, ge=0, le=1)
-    teacher: str = "original"
 
 
 class Prune(Config):

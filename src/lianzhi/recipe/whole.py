@@ -2,74 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from lianzhi.config import Config
+from lianzhi.recipe.specs import ModelSpec, TaskSpec
 from lianzhi.recipe.steps import STEPS, kind_of, parse_step
-
-
-def _forward_extras(noun: str, allowed: Sequence[str]) -> Any:
-    """Collect keys beside `allowed` into `options` (a zoo model's or a task's own configuration)."""
-
-    def collect(values: Any) -> Any:
-        if isinstance(values, str):
-            values = {"name": values}
-        if not isinstance(values, dict):
-            return values
-        given = values.get("options")
-        if given is not None and not isinstance(given, dict):
-            raise ValueError(f"'options' is a mapping of names and values, got {given!r:.60}")
-        options = dict(given or {})
-        for key in allowed:
-            if key in options:
-                raise ValueError(
-                    f"'{key}' is no option of the {noun}'s own: it stands beside 'options' (in a command: --{key})"
-                )
-        options.update({key: value for key, value in values.items() if key not in (*allowed, "options")})
-        return {**{key: values[key] for key in allowed if key in values}, "options": options}
-
-    return collect
-
-
-class ModelSpec(Config):
-    """Which model: a zoo name, an artifact folder, or a function in a Python file of one's own."""
-
-    name: str | None = None
-    artifact: str | None = None
-    file: str | None = None
-    weights: str | None = None
-    num_classes: int | None = Field(default=None, ge=1)
-    options: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _collect(cls, values: Any) -> Any:
-        return _forward_extras("model", ("name", "artifact", "file", "weights", "num_classes"))(values)
-
-    @model_validator(mode="after")
-    def _one_source(self) -> ModelSpec:
-        if self.artifact is not None and (self.name or self.file or self.weights or self.options):
-            raise ValueError("an artifact brings its own architecture and weights: give 'artifact' alone")
-        if self.name is None and self.artifact is None:
-            raise ValueError("give 'name' (a zoo model, or with 'file' a function in it) or 'artifact'")
-        return self
-
-
-class TaskSpec(Config):
-    """Which task: its name, where its data is, and the options of its reader."""
-
-    name: str
-    data: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _collect(cls, values: Any) -> Any:
-        return _forward_extras("task", ("name", "data"))(values)
 
 
 class Measure(Config):

@@ -112,6 +112,10 @@ class Task:
         """How many (global) batches one pass over a split has."""
         return self._split(split).steps(batch_size)
 
+    def fixed(self, split: str, *, augment: bool = False) -> bool:
+        """Whether a split's samples, known by their ids, are the same in every epoch."""
+        return self._split(split).fixed(augment)
+
     @property
     def reported(self) -> str:
         """The split whose numbers are reported: the test split if there is one."""

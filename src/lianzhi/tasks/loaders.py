@@ -54,6 +54,9 @@ class LoaderSplit(Split):
     def example(self) -> Inputs:
         return cut(self._first_inputs, slice(0, 1))
 
+    def fixed(self, augment: bool) -> bool:
+        return False  # it may shuffle or augment; ids are positions
+
     def digest(self) -> str:
         labels = self._first_labels
         values = labels.detach().cpu().contiguous().view(-1).numpy().tobytes()

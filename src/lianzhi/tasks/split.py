@@ -42,6 +42,10 @@ class Split(ABC):
     def digest(self) -> str:
         """A short text that changes when the data changes."""
 
+    def fixed(self, augment: bool) -> bool:
+        """Whether a sample, known by its id, is the same in every epoch."""
+        return True
+
 
 class StoredSplit(Split):
     """Chosen rows of a store; a sample's id is its place in the split."""
@@ -91,3 +95,6 @@ class StoredSplit(Split):
     def digest(self) -> str:
         chosen = hashing.digest(self.rows.tobytes(), self.labels.tobytes())
         return f"{self.store.digest()}:{chosen}:{self.preprocess}:{self.augmentation}"
+
+    def fixed(self, augment: bool) -> bool:
+        return not augment or self.augmentation is None

@@ -58,7 +58,8 @@ def fit(
 
     `directory` holds the last and the best checkpoint; with `resume`, training goes on from there. `evaluate`
     gives the value by which the best epoch is chosen (default: the task's first metric on its validation
-    split, if it has one; without either the last epoch counts). `after_step` runs after each update.
+    split, if it has one; without either the last epoch counts). `after_step` runs after each update. A step that
+    has a method `at` is told before each update its number, from 0, and how many there are.
 
     Raises:
         TrainingError: the loss became NaN or infinite; the last good checkpoint is kept.
@@ -125,6 +126,7 @@ class Loop:
     ) -> None:
         self.model, self.task, self.options, self.step = model, task, options, step
         self.seed, self.device = seed, device
+        self.at: Callable[[int, int], None] | None = getattr(step, "at", None)
         self.rank, self.world = process()
         self.epoch_steps, self.total = updates(task, options)
         self.history = History()
@@ -211,6 +213,8 @@ class Loop:
         """One optimizer step on one or several batches. Say whether to stop."""
         number = self.history.steps
         self._seed_step(number)
+        if self.at is not None:
+            self.at(number, self.total)
         self.optimizer.zero_grad(set_to_none=True)
         samples = sum(batch.total for batch in group)
         sums: dict[str, Any] = {"loss": 0.0}

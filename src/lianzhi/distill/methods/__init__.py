@@ -1,6 +1,9 @@
-"""Distillation methods: from a teacher to the step that the training loop runs, one a file."""
+"""Distillation methods: from a teacher and a student to the stages that the training loop carries out, one a file."""
 
 from lianzhi.distill.methods import kd
 from lianzhi.distill.methods.catalog import registry
+from lianzhi.distill.methods.learner import Learner
+from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
+from lianzhi.distill.methods.teacher import Logits
 
-__all__ = ["kd", "registry"]
+__all__ = ["Learner", "Lessons", "Logits", "Setting", "Stage", "kd", "registry"]

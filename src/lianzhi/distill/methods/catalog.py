@@ -1,4 +1,4 @@
-"""The distillation methods by name. An entry builds ``step(model, batch) -> {"loss", "terms"}`` from a teacher."""
+"""The distillation methods by name. An entry builds, from a `Setting` and its options, the `Lessons` that are trained."""
 
 from lianzhi.registry import Registry
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -12,14 +12,11 @@ from lianzhi.config import Config
 from lianzhi.distill.losses.kd import hard_loss, soft_loss
 from lianzhi.distill.losses.parts import require_same_shape, valid
 from lianzhi.distill.methods.catalog import registry
-from lianzhi.distill.methods.teacher import logits_of, placed, teacher_logits
+from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
+from lianzhi.distill.methods.teacher import Logits, logits_of
 from lianzhi.errors import RecipeError
-from lianzhi.train.default_step import call
-
-if TYPE_CHECKING:
-    from lianzhi.tasks import Batch
-
-Step = Callable[[nn.Module, "Batch"], dict[str, Any]]
+from lianzhi.tasks import Batch
+from lianzhi.train.default_step import Step, call
 
 
 class KDMethodOptions(Config):
@@ -35,8 +32,15 @@ class KDMethodOptions(Config):
     paper="https://arxiv.org/abs/1503.02531",
     config=KDMethodOptions,
 )
+def build(setting: Setting, options: KDMethodOptions) -> Lessons:
+    """One stage. See `make_step`."""
+    assert setting.source is not None
+    step = make_step(setting.source, loss=setting.task.loss, **options.to_dict())
+    return Lessons([Stage("kd", step)])
+
+
 def make_step(
-    teacher: nn.Module,
+    teacher: nn.Module | Logits,
     *,
     temperature: float = 4.0,
     alpha: float = 0.9,
@@ -53,7 +57,7 @@ def make_step(
 
     `loss(outputs, labels)` is the task's own, the mean over samples; cross entropy by default (mean squared error
     for one output). The teacher runs in eval mode and without gradients, is no part of the student, and keeps its
-    modes; one that is in eval mode already costs no switching. Terms are logged without and with their weight.
+    modes; one that is in eval mode already costs no switching. `Logits` may know its outputs already. Terms are logged without and with their weight.
 
     Raises:
         RecipeError: temperature or alpha is out of range.
@@ -62,16 +66,15 @@ def make_step(
     if teacher is None:
         raise RecipeError("kd needs a teacher: a trained model with the same classes as the student")
     options = KDMethodOptions(temperature=temperature, alpha=alpha)
-    runner = teacher
+    source = teacher if isinstance(teacher, Logits) else Logits(teacher)
+    teacher = source.teacher
 
     def step(model: nn.Module, batch: Batch) -> dict[str, Any]:
-        nonlocal runner
         if model is teacher:
             raise RecipeError("teacher and student are the same model; give a copy of it as the teacher")
         outputs = call(model, batch.inputs)
         student = logits_of(outputs, "student")
-        runner = placed(runner, student.device)
-        wanted = teacher_logits(runner, batch.inputs)
+        wanted = source(batch, student.device)
         require_same_shape(student, wanted)
         samples, targets, labels = valid(student, wanted, None if loss else batch.labels, None)
         soft = soft_loss(samples, targets, options.temperature)

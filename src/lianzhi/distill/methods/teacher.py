@@ -1,10 +1,10 @@
-"""A teacher's outputs: in eval mode, without gradients, and left as it was found."""
+"""A teacher's outputs: in eval mode, without gradients, and left as it was found; computed, or kept by sample."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,41 @@ from torch import Tensor, nn
 from lianzhi.errors import DataError
 from lianzhi.graph import in_eval
 from lianzhi.train.default_step import call
+
+if TYPE_CHECKING:
+    from lianzhi.distill.teacher_cache import Kept
+    from lianzhi.tasks import Batch
+
+
+class Logits:
+    """The teacher's logits of a batch.
+
+    >>> from lianzhi.tasks import Batch
+    >>> source = Logits(nn.Linear(4, 3))
+    >>> source(Batch(torch.ones(2, 4), torch.tensor([0, 2]), torch.arange(2), 2), torch.device("cpu")).shape
+    torch.Size([2, 3])
+
+    With `keep`, which reads or makes what is kept, `prepare` gets them all at once, and no batch runs the teacher.
+    """
+
+    def __init__(self, teacher: nn.Module, keep: Callable[[], Kept] | None = None) -> None:
+        self.teacher, self.keep = teacher, keep
+        self.kept: Kept | None = None
+        self.passes = 0
+
+    def prepare(self) -> None:
+        """Read or compute what is kept, if anything is to be."""
+        if self.keep is not None and self.kept is None:
+            self.kept = self.keep()
+
+    def __call__(self, batch: Batch, device: torch.device) -> Tensor:
+        """Logits (samples, classes) on the device."""
+        self.prepare()
+        if self.kept is not None:
+            return self.kept.logits(batch.ids).to(device)
+        self.teacher = placed(self.teacher, device)
+        self.passes += 1
+        return teacher_logits(self.teacher, batch.inputs)
 
 
 def placed(teacher: nn.Module, device: torch.device) -> nn.Module:

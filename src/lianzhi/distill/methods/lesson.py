@@ -1,0 +1,82 @@
+"""What a distillation method is given, and what it makes: stages that the training loop carries out one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lianzhi.distill.methods.teacher import Logits, placed
+from lianzhi.graph import in_eval
+from lianzhi.tasks import Batch, Task
+from lianzhi.train.default_step import Step
+from lianzhi.train.options import TrainOptions
+
+
+@dataclass
+class Setting:
+    """A teacher, a student, and the data that the student learns on.
+
+    `student` is trained in place. The teacher never is; use it through `logits` and `running`. `training` are the
+    recipe's options of training, before a stage changes some.
+    """
+
+    teacher: nn.Module
+    student: nn.Module
+    task: Task
+    training: TrainOptions = field(default_factory=TrainOptions)
+    seed: int = 0
+    source: Logits | None = None
+    _placed: nn.Module | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.source is None:
+            self.source = Logits(self.teacher)
+
+    def logits(self, batch: Batch, device: torch.device) -> Tensor:
+        """The teacher's logits of a batch, (samples, classes): computed, or read where they are kept."""
+        assert self.source is not None
+        return self.source(batch, device)
+
+    @contextmanager
+    def running(self, device: torch.device) -> Iterator[nn.Module]:
+        """The teacher to be called: on the device, in eval mode, without gradients, and left as it was found."""
+        self._placed = placed(self._placed or self.teacher, device)
+        with in_eval(self._placed), torch.no_grad():
+            yield self._placed
+
+
+@dataclass
+class Stage:
+    """One training: a step, and in what it differs from the recipe's options.
+
+    `model` is what is trained (default: the student; with parts beside it a `Learner`). `task` is other data than
+    the setting's, or makes it when the stage begins. `options` replace the recipe's options of training, and are
+    replaced by the recipe's ``stages``. Without `choose` no metric says which epoch is best, and the last is kept.
+    `prepare` runs once before the stage begins, in every process.
+    """
+
+    name: str
+    step: Step
+    model: nn.Module | None = None
+    task: Task | Callable[[], Task] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    choose: bool = True
+    after_step: Callable[[nn.Module], None] | None = None
+    prepare: Callable[[], None] | None = None
+
+
+@dataclass
+class Lessons:
+    """The stages of a method. `finish` gives the model that is left, whose structure it knows before any training.
+
+    `task` is the data as that model reads it, where it has other tokens than the teacher.
+    """
+
+    stages: list[Stage]
+    finish: Callable[[], nn.Module] | None = None
+    task: Task | None = None

@@ -1,0 +1,178 @@
+"""A teacher's logits of every sample, computed once: by sample id, in half precision, all of them or the largest k.
+
+The file is known by a fingerprint of the teacher's weights, of the data with its preprocessing, and of what is
+kept; one that was made by another teacher or for other data is refused. It goes only with inputs that are the
+same in every epoch: an augmented image is another one each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lianzhi import files
+from lianzhi.distill.methods.teacher import placed, teacher_logits
+from lianzhi.errors import ArtifactError, DataError, RecipeError
+from lianzhi.graph import fingerprint
+from lianzhi.measure.shown import shown
+from lianzhi.tasks import Task
+from lianzhi.train.processes import from_leader, gathered, process
+from lianzhi.train.validation import move
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Logits of samples 0 … N - 1: (N, classes), or the largest (N, k) with their classes and the mass of the others."""
+
+    values: Tensor
+    indices: Tensor | None
+    rest: Tensor | None
+    classes: int
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """Logits (samples, classes) in float32; classes that were not kept share what is left of the probability.
+
+        >>> whole = torch.tensor([[4.0, 1.0, 1.0, -2.0], [0.0, 0.0, 0.0, 0.0]])
+        >>> kept_of(whole, top_k=2).logits(torch.tensor([1])).tolist()
+        [[0.0, 0.0, 0.0, 0.0]]
+        """
+        values = self.values[ids].float()
+        if self.indices is None or self.rest is None:
+            return values
+        each = self.rest[ids].float() - math.log(self.classes - values.shape[1])
+        full = each[:, None].expand(len(ids), self.classes).clone()
+        return full.scatter_(1, self.indices[ids].long(), values)
+
+
+def kept_of(logits: Tensor, *, top_k: int | None = None) -> Kept:
+    """What is kept of logits (N, classes), in float16.
+
+    Raises:
+        DataError: a logit is not finite, or too large for float16.
+    """
+    if not bool(logits.half().isfinite().all()):
+        raise DataError("the teacher's logits are not finite, or above 65,504; do without the cache")
+    classes = logits.shape[1]
+    if top_k is None or top_k >= classes:
+        return Kept(logits.half(), None, None, classes)
+    values, indices = logits.float().topk(top_k, dim=1)
+    others = logits.float().scatter(1, indices, -math.inf).logsumexp(1)
+    return Kept(values.half(), indices.to(torch.int32), others, classes)
+
+
+def kept(
+    teacher: nn.Module,
+    task: Task,
+    folder: Path,
+    *,
+    named: bool = True,
+    split: str = "train",
+    augment: bool = False,
+    batch_size: int = 128,
+    top_k: int | None = None,
+    device: torch.device | None = None,
+    progress: bool = True,
+) -> Kept:
+    """The logits of a split's samples: from the folder, else computed and written there.
+
+    `named`: the folder holds several, by fingerprint; else it is of this one teacher and data.
+
+    Raises:
+        RecipeError: the inputs are other ones in each epoch.
+        ArtifactError: the file is damaged, or of another teacher or other data.
+    """
+    if not task.fixed(split, augment=augment):
+        raise RecipeError(
+            "the cache keeps one output a sample, and the inputs are other ones in each epoch; set augment: false, "
+            "or cache: false"
+        )
+    mark = {
+        "format": FORMAT,
+        "teacher": fingerprint(teacher),
+        "task": task.fingerprint(),
+        "split": split,
+        "top_k": top_k,
+    }
+    name = hashlib.blake2b(json.dumps(mark, sort_keys=True).encode(), digest_size=12).hexdigest()
+    file = folder / (f"teacher-{name}.safetensors" if named else "teacher.safetensors")
+    found = from_leader(_read(file, mark, task.size(split)) if process()[0] == 0 else None)
+    if found is None:
+        logits = _computed(teacher, task, split, batch_size, device or torch.device("cpu"), progress)
+        found = kept_of(logits, top_k=top_k)
+        if process()[0] == 0:
+            _write(file, mark, found)
+    return found
+
+
+def _computed(
+    teacher: nn.Module, task: Task, split: str, batch_size: int, device: torch.device, progress: bool
+) -> Tensor:
+    """Logits of all samples in the order of their ids, each process its share of every batch."""
+    rank, world = process()
+    runner = placed(teacher, device)
+    total = task.steps(split, batch_size)
+    ids: list[Tensor] = []
+    rows: list[Tensor] = []
+    batches = task.batches(split, batch_size, rank=rank, world=world)
+    for batch in shown(batches, total, progress and rank == 0, "teacher"):
+        if len(batch.ids):
+            ids.append(batch.ids)
+            rows.append(teacher_logits(runner, move(batch.inputs, device)).float().cpu())
+    parts = gathered((torch.cat(ids), torch.cat(rows)) if ids else None)
+    parts = [part for part in parts if part is not None]
+    order = torch.cat([part[0] for part in parts])
+    values = torch.cat([part[1] for part in parts])
+    if values.ndim != 2:
+        raise DataError(f"the teacher's logits are {list(values.shape)}; the cache keeps (samples, classes)")
+    whole = torch.empty_like(values)
+    whole[order] = values
+    return whole
+
+
+def _write(file: Path, mark: dict[str, object], found: Kept) -> None:
+    files.make_folder(file.parent)
+    data = torch.frombuffer(
+        bytearray(json.dumps({**mark, "classes": found.classes}).encode()), dtype=torch.uint8
+    )
+    parts = {"values": found.values, "indices": found.indices, "rest": found.rest, "mark": data}
+    files.write_tensors(file, {name: part for name, part in parts.items() if part is not None})
+
+
+def _read(file: Path, mark: dict[str, object], size: int) -> Kept | None:
+    """What the file holds; None where there is none."""
+    if not file.is_file():
+        return None
+    tensors = files.read_tensors(file)
+    try:
+        said = json.loads(bytes(tensors["mark"].tolist()))
+        found = Kept(tensors["values"], tensors.get("indices"), tensors.get("rest"), said.pop("classes"))
+        _require_whole(found, size)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{file}: damaged ({error}); remove it, and it is made again") from None
+    different = [key for key, value in mark.items() if said.get(key) != value]
+    if different:
+        raise ArtifactError(
+            f"{file}: made by or for another {' and '.join(different)}; give another folder, or remove it"
+        )
+    return found
+
+
+def _require_whole(found: Kept, size: int) -> None:
+    wanted = found.values.shape
+    parts = [part for part in (found.indices, found.rest) if part is not None]
+    if len(wanted) != 2 or wanted[0] != size or any(len(part) != size for part in parts):
+        raise ValueError(f"it holds {list(wanted)} logits for {size} samples")
+    if len(parts) == 1 or (not parts and wanted[1] != found.classes) or wanted[1] > found.classes:
+        raise ValueError(f"it holds {wanted[1]} of {found.classes} classes")
+    if found.indices is not None and not bool(
+        ((found.indices >= 0) & (found.indices < found.classes)).all()
+    ):
+        raise ValueError("it names classes that there are not")

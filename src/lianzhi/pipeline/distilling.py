@@ -1,0 +1,212 @@
+"""The step `distill`: a method's stages, one after another, and the model that is left."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch
+from torch import nn
+
+from lianzhi import artifact, distill, train
+from lianzhi.config import Config
+from lianzhi.distill.methods import Lessons, Logits, Setting, Stage
+from lianzhi.distill.teacher_cache import Kept, kept
+from lianzhi.errors import RecipeError
+from lianzhi.pipeline.state import ORIGINAL, Run, State
+from lianzhi.pipeline.students import make_student
+from lianzhi.pipeline.training import AfterStep, masks_of, teacher_of
+from lianzhi.recipe import Distill
+from lianzhi.tasks import Task, cache
+from lianzhi.tasks.text_preprocess import TextPreprocess
+from lianzhi.tasks.texts import retokenized
+from lianzhi.train.loop import place
+from lianzhi.train.options import TrainOptions
+
+Details = dict[str, Any]
+TEACHERS = "teachers"  # in the cache folder
+SHARED = ("temperature", "alpha")  # options of a method that a recipe may write beside the others
+
+
+def run_distill(
+    run: Run, state: State, step: Distill, folder: Path, *, resume: bool, after_step: AfterStep | None = None
+) -> Details:
+    """Train with a teacher. `after_step` sees to the zeros of weights, in place of what holds them."""
+    lessons, setting = make_lessons(run, state, step, progress=True)
+    histories = {}
+    for stage in lessons.stages:
+        place_of = folder / ("train" if len(lessons.stages) == 1 else f"train-{stage.name}")
+        masks = None if after_step or setting.student is not state.model else masks_of(state, state.model)
+        holds = after_step or (masks.apply_ if masks is not None else None)
+        histories[stage.name] = _carry_out(run, step, setting, stage, place_of, resume=resume, holds=holds)
+        if masks is not None:
+            masks.release()
+    _take(state, setting, lessons)
+    last = histories[lessons.stages[-1].name]
+    return {"history": last} if len(histories) == 1 else {"history": last, "stages": histories}
+
+
+def replay_distill(run: Run, state: State, step: Distill) -> None:
+    """Give the state the student's structure, as a finished step left it."""
+    lessons, setting = make_lessons(run, state, step, progress=False)
+    _take(state, setting, lessons)
+
+
+def make_lessons(run: Run, state: State, step: Distill, *, progress: bool) -> tuple[Lessons, Setting]:
+    """What the method makes of teacher and student. Nothing is trained, and nothing computed that takes long."""
+    entry = distill.methods.registry.get(step.method)
+    teacher = teacher_of(state, step.teacher)
+    student = state.model if step.student is None else make_student(run, state.model, step.student)
+    keep, reads = None, reads_otherwise(run.task, state, step.teacher)
+    if step.cache or reads is not None:
+        keep = _keeper(run, step, teacher, reads or run.task, progress)
+    setting = Setting(
+        teacher=teacher,
+        student=student,
+        task=run.task,
+        training=step,
+        seed=run.recipe.seed,
+        source=Logits(teacher, keep),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.recipe.seed)
+        lessons: Lessons = entry.build(setting, options_of(step))
+    return lessons, setting
+
+
+def options_of(step: Distill) -> Config:
+    """The method's own options, `temperature` and `alpha` of the step among them."""
+    entry = distill.methods.registry.get(step.method)
+    assert entry.config is not None
+    values = dict(step.options)
+    for key in SHARED:
+        value = getattr(step, key)
+        if value is None:
+            continue
+        if key not in entry.config.model_fields:
+            raise RecipeError(f"method '{step.method}' has no '{key}'; leave it out")
+        if key in values:
+            raise RecipeError(f"'{key}' stands in the step and in its options; give it once")
+        values[key] = value
+    return entry.config(**values)
+
+
+def filled(step: Distill) -> dict[str, Any]:
+    """The step with every default of its method, for the recipe that is saved."""
+    return {**step.to_dict(), **dict.fromkeys(SHARED), "options": options_of(step).to_dict()}
+
+
+def reads_otherwise(task: Task, state: State, teacher: str) -> Task | None:
+    """The task as the teacher reads it, if it has another tokenizer than the student; else None."""
+    if not isinstance(task.preprocess, TextPreprocess):
+        return None
+    own = state.reads
+    if teacher != ORIGINAL:
+        own = TextPreprocess.load(Path(teacher)) if (Path(teacher) / "tokenizer").is_dir() else None
+    return None if own is None or own.digest() == task.preprocess.digest() else retokenized(task, own)
+
+
+def _keeper(run: Run, step: Distill, teacher: nn.Module, task: Task, progress: bool) -> Callable[[], Kept]:
+    named = not isinstance(step.cache, str)
+    folder = Path(step.cache) if isinstance(step.cache, str) else cache.folder() / TEACHERS
+    return lambda: kept(
+        teacher,
+        task,
+        folder,
+        named=named,
+        augment=step.augment,
+        batch_size=step.batch_size,
+        top_k=step.top_k,
+        device=place(run.recipe.device),
+        progress=progress and run.progress,
+    )
+
+
+def _carry_out(
+    run: Run,
+    step: Distill,
+    setting: Setting,
+    stage: Stage,
+    folder: Path,
+    *,
+    resume: bool,
+    holds: AfterStep | None,
+) -> Details:
+    task = stage.task() if callable(stage.task) and not isinstance(stage.task, Task) else stage.task
+    assert setting.source is not None
+    setting.source.prepare()
+    if stage.prepare is not None:
+        stage.prepare()
+
+    def after(model: nn.Module) -> None:
+        if stage.after_step is not None:
+            stage.after_step(model)
+        if holds is not None:
+            holds(setting.student)
+
+    history = train.fit(
+        stage.model or setting.student,
+        task or setting.task,
+        stage_options(step, stage),
+        step=stage.step,
+        seed=run.recipe.seed,
+        directory=folder,
+        resume=resume,
+        progress=run.progress and run.leads,
+        title=f"distill ({step.method})" if stage.name == step.method else f"{step.method}: {stage.name}",
+        device=run.recipe.device,
+        after_step=after if stage.after_step is not None or holds is not None else None,
+    )
+    return history.to_dict()
+
+
+def stage_options(step: Distill, stage: Stage) -> TrainOptions:
+    """The recipe's options of training, changed by the stage's, changed by what the recipe says of the stage."""
+    values = {key: getattr(step, key) for key in TrainOptions.model_fields}
+    values |= stage.options
+    if not stage.choose:
+        values["keep"] = "last"
+    return TrainOptions(**(values | step.stages.get(stage.name, {})))
+
+
+def _take(state: State, setting: Setting, lessons: Lessons) -> None:
+    """The student takes the model's place."""
+    left = setting.student if lessons.finish is None else lessons.finish()
+    if left is not state.model:
+        state.sparse = set()
+        state.layers = {}
+    state.model = left
+    if lessons.task is not None:
+        before = setting.task.preprocess
+        state.reads = state.reads or (before if isinstance(before, TextPreprocess) else None)
+        state.task = lessons.task
+
+
+def check_distill(run: Run, model: nn.Module, step: Distill) -> tuple[Run, nn.Module]:
+    """Refuse what cannot work; the run and the model as they will be after the step. Nothing is trained or written."""
+    state = State(model=copy.deepcopy(model), teacher=model)
+    if step.cache and not run.task.fixed("train", augment=step.augment):
+        raise RecipeError(
+            "cache: it keeps one output a sample, and the inputs are other ones in each epoch; set augment: false, or "
+            "cache: false"
+        )
+    lessons, setting = make_lessons(run, state, step, progress=False)
+    names = [stage.name for stage in lessons.stages]
+    unknown = [name for name in step.stages if name not in names]
+    if unknown:
+        raise RecipeError(
+            f"stages: method '{step.method}' has no stage '{unknown[0]}'; it has {', '.join(names)}"
+        )
+    for stage in lessons.stages:
+        stage_options(step, stage)
+    _take(state, setting, lessons)
+    after = run if state.task is None else replace(run, task=state.task)
+    if state.model is not setting.student or step.student is not None:
+        artifact.check_savable(state.model, after.task.example_inputs)
+    return after, state.model
+
+

@@ -1,0 +1,61 @@
+"""The student of a `distill` step: the model as it is now, some of its layers, or another one."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from lianzhi.distill.layer_map import LayerMap
+from lianzhi.distill.transformer import layers_of
+from lianzhi.errors import RecipeError
+from lianzhi.models import renew
+from lianzhi.pipeline.opening import open_model
+from lianzhi.pipeline.state import Run
+from lianzhi.prune.shorten import shortened
+from lianzhi.recipe import StudentSpec
+
+
+def make_student(run: Run, model: nn.Module, spec: StudentSpec) -> nn.Module:
+    """The student that a recipe names, made anew; `model` is left as it is.
+
+    Raises:
+        GraphError: the model has no stack of layers.
+        RecipeError: it has not so many.
+    """
+    if spec.layers is None and spec.init == "chosen":
+        classes = spec.num_classes or run.task.num_classes
+        takes = spec.artifact is None and spec.file is None
+        named = spec.model_copy(update={"num_classes": classes}) if takes else spec
+        return open_model(named, seed=run.recipe.seed)
+    student = copy.deepcopy(model)
+    if spec.layers is not None:
+        names = layers_of(student)
+        kept = chosen_layers(spec, len(names))
+        student = shortened(student, [name for number, name in enumerate(names, 1) if number not in kept])
+    if spec.init == "scratch":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.recipe.seed)
+            renew(student)
+    return student
+
+
+def chosen_layers(spec: StudentSpec, depth: int) -> list[int]:
+    """Which of `depth` layers stay, from 1.
+
+    >>> chosen_layers(StudentSpec(layers=4), 6), chosen_layers(StudentSpec(layers=2, init="first"), 6)
+    ([2, 3, 5, 6], [1, 2])
+    """
+    wanted = spec.layers
+    assert wanted is not None
+    numbers = list(wanted) if isinstance(wanted, tuple) else []
+    most = wanted if isinstance(wanted, int) else numbers[-1]
+    if most > depth:
+        raise RecipeError(f"student.layers: {wanted}, and the model has {depth} layers; give at most so many")
+    if numbers:
+        return numbers
+    assert isinstance(wanted, int)
+    if spec.init == "first":
+        return list(range(1, wanted + 1))
+    return [teacher for _, teacher in LayerMap.uniform(wanted, depth).pairs]
