@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import lianzhi as lz
 from lianzhi.distill import losses, methods
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.tasks import Batch
@@ -167,5 +168,12 @@ def test_outputs_without_logits_are_named():
 
 def test_the_registry_builds_it():
     entry = methods.registry.get("kd")
-    assert entry.build is methods.kd.make_step
+    task = lz.Task(train=[(torch.ones(2, 4), torch.tensor([0, 2]))], num_classes=3)
+    teacher, student = net(), net(seed=2).eval()
+    lessons = entry.build(methods.Setting(teacher, student, task), entry.config(temperature=2.0))
+    data = next(iter(task.batches("train", 2)))
+    found = lessons.stages[0].step(student, data)
+    expected = methods.kd.make_step(teacher, temperature=2.0)(student, data)
+    assert torch.equal(found["loss"], expected["loss"])
+    assert lessons.finish is None
     assert entry.config().to_dict() == {"temperature": 4.0, "alpha": 0.9}

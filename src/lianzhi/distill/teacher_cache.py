@@ -172,7 +172,5 @@ def _require_whole(found: Kept, size: int) -> None:
         raise ValueError(f"it holds {list(wanted)} logits for {size} samples")
     if len(parts) == 1 or (not parts and wanted[1] != found.classes) or wanted[1] > found.classes:
         raise ValueError(f"it holds {wanted[1]} of {found.classes} classes")
-    if found.indices is not None and not bool(
-        ((found.indices >= 0) & (found.indices < found.classes)).all()
-    ):
+    if found.indices is not None and not bool(((found.indices >= 0) & (found.indices < found.classes)).all()):
         raise ValueError("it names classes that there are not")

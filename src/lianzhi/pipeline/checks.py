@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lianzhi import artifact, deploy, distill, graph, quantize, train
+from lianzhi import artifact, deploy, graph, quantize, train
 from lianzhi.codebook.bits import bits_by_name
 from lianzhi.codebook.sharing import homes_of, is_shared
 from lianzhi.config import Config
@@ -206,7 +206,9 @@ def _check_teacher(run: Run, model: nn.Module, name: str) -> None:
         )
     labels = artifact.labels_of(name)
     if labels and run.task.labels and labels != run.task.labels:
-        place = next(n for n, (one, two) in enumerate(zip(labels, run.task.labels, strict=True)) if one != two)
+        place = next(
+            n for n, (one, two) in enumerate(zip(labels, run.task.labels, strict=True)) if one != two
+        )
         raise RecipeError(
             f"the teacher {name} calls class {place} '{labels[place]}', and the task '{run.task.labels[place]}'; give a "
             f"teacher of the same classes in the same order"

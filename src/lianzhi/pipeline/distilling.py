@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch
 from torch import nn
 
 from lianzhi import artifact, distill, train
 from lianzhi.config import Config
 from lianzhi.distill.methods import Lessons, Logits, Setting, Stage
+from lianzhi.distill.methods.teacher import teacher_logits
 from lianzhi.distill.teacher_cache import Kept, kept
 from lianzhi.errors import RecipeError
 from lianzhi.pipeline.state import ORIGINAL, Run, State
@@ -205,8 +205,23 @@ def check_distill(run: Run, model: nn.Module, step: Distill) -> tuple[Run, nn.Mo
         stage_options(step, stage)
     _take(state, setting, lessons)
     after = run if state.task is None else replace(run, task=state.task)
+    _check_outputs(after.task, state.model)
     if state.model is not setting.student or step.student is not None:
         artifact.check_savable(state.model, after.task.example_inputs)
     return after, state.model
 
 
+def _check_outputs(task: Task, student: nn.Module) -> None:
+    """The student takes the task's inputs, and gives its classes."""
+    try:
+        found = teacher_logits(student, task.example_inputs)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RecipeError(
+            f"the student does not run on the inputs of task '{task.name}' ({reason}); give one that takes them"
+        ) from None
+    if task.num_classes is not None and found.shape[-1] != task.num_classes:
+        raise RecipeError(
+            f"the student gives {found.shape[-1]} outputs, and the task '{task.name}' has {task.num_classes} classes; "
+            f"give it num_classes: {task.num_classes}"
+        )

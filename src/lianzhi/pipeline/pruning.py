@@ -17,8 +17,8 @@ from lianzhi import files, graph, prune, train
 from lianzhi.errors import ArtifactError, GraphError
 from lianzhi.pipeline import weights
 from lianzhi.pipeline.batches import calibration_batches, evaluator, training_inputs
-from lianzhi.pipeline.state import Run, State
 from lianzhi.pipeline.distilling import run_distill
+from lianzhi.pipeline.state import Run, State
 from lianzhi.pipeline.training import run_train
 from lianzhi.pipeline.working import working
 from lianzhi.recipe import Distill, Prune

@@ -18,9 +18,9 @@ from lianzhi.codebook.gradual import Gradual
 from lianzhi.codebook.masks import Masks, threshold_mask, weights_of
 from lianzhi.errors import RecipeError
 from lianzhi.pipeline.batches import evaluator, training_inputs
+from lianzhi.pipeline.distilling import run_distill
 from lianzhi.pipeline.stages import stage
 from lianzhi.pipeline.state import Run, State
-from lianzhi.pipeline.distilling import run_distill
 from lianzhi.pipeline.training import run_train
 from lianzhi.pipeline.working import working
 from lianzhi.prune.ignoring import Ignored
