@@ -11,8 +11,8 @@ from lianzhi import deploy, graph, measure
 from lianzhi.errors import RecipeError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.jobs.evaluate import checked_device
-from lianzhi.jobs.progress import tracked
 from lianzhi.pipeline.rows import batch_of
+from lianzhi.tasks.waiting import tracked
 
 
 def measure_model(

@@ -13,9 +13,9 @@ from lianzhi import artifact, deploy, files
 from lianzhi.errors import ArtifactError, DataError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.jobs.evaluate import checked_device
-from lianzhi.jobs.progress import tracked
 from lianzhi.tasks import Preprocess, TextPreprocess
 from lianzhi.tasks.outputs import logits_of
+from lianzhi.tasks.waiting import tracked
 
 MOST_BYTES = 1 << 28
 

@@ -1,9 +1,12 @@
-"""Say what is being waited for, where someone is watching."""
+"""Say what is being waited for, where someone is watching: a spinner, or a bar over things done one by one."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -17,3 +20,19 @@ def waiting(what: str) -> Iterator[None]:
         return
     with console.status(what):
         yield
+
+
+def tracked(items: Sequence[T], title: str, *, shown: bool) -> Iterator[T]:
+    """The items, under a bar on stderr if that is a terminal.
+
+    >>> list(tracked([1, 2], "count", shown=True))
+    [1, 2]
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    if not shown or not console.is_terminal:
+        yield from items
+        return
+    yield from track(items, description=title, console=console, transient=True)

@@ -108,7 +108,7 @@ def fill(model: nn.Module, folder: Path) -> tuple[str, ...]:
     Raises:
         ArtifactError: there is no safetensors file, it is damaged, or it is of another model.
     """
-    _require_safetensors(folder)
+    require_safetensors(folder)
     library = transformers()
     try:
         with explained(), torch.random.fork_rng(devices=[]):
@@ -165,7 +165,8 @@ def _check_body(model: nn.Module, folder: Path, fresh: list[str], other: dict[st
         )
 
 
-def _require_safetensors(folder: Path) -> None:
+def require_safetensors(folder: Path) -> None:
+    """Raise `ArtifactError` unless the folder has weights in safetensors."""
     if (folder / WEIGHTS).is_file() or (folder / f"{WEIGHTS}.index.json").is_file():
         return
     pickled = sorted(file.name for file in folder.glob("*.bin"))

@@ -1,0 +1,1 @@
+"""More texts to learn from, made from those of a task: the teacher labels what nobody did."""
