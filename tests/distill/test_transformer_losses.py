@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lianzhi.distill import losses
-from lianzhi.distill.losses.relations import relation, relation_heads
+from lianzhi.distill.losses.relations import most_heads, relation
 from lianzhi.errors import DataError, RecipeError
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
@@ -309,7 +309,7 @@ def test_relations_by_heads_and_side_by_side():
     [(384, 312, 24), (384, 384, 48), (384, 768, 48), (768, 1024, 32), (7, 13, 1), (16, 16, 16)],
 )
 def test_relation_heads(student, teacher, wanted):
-    assert relation_heads(student, teacher) == wanted
+    assert most_heads(student, teacher) == wanted
     tensors = [torch.randn(1, 2, width) for width in (student, teacher)]
     automatic = losses.minilm_v2(*[tensors[0]] * 3, *[tensors[1]] * 3)
     chosen = losses.minilm_v2(*[tensors[0]] * 3, *[tensors[1]] * 3, relation_heads=wanted)

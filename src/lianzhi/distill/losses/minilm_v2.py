@@ -15,7 +15,7 @@ from torch import Tensor
 from lianzhi.distill.losses.attention_kl import attention_kl
 from lianzhi.distill.losses.catalog import registry
 from lianzhi.distill.losses.positions import PositionOptions
-from lianzhi.distill.losses.relations import relation, relation_heads, side_by_side
+from lianzhi.distill.losses.relations import most_heads, relation, side_by_side
 
 
 class MiniLMv2Options(PositionOptions):
@@ -60,18 +60,31 @@ def minilm_v2(
     Raises:
         DataError: the tokens differ, the mask does not fit, or the relation heads do not divide a width.
     """
-    terms = []
-    for student, teacher in (
+    sides = (
         (student_queries, teacher_queries),
         (student_keys, teacher_keys),
         (student_values, teacher_values),
-    ):
-        heads = relation_heads or common_heads(student, teacher)
-        related = (relation(values, heads, mask=mask) for values in (student, teacher))
-        terms.append(attention_kl(*related, mask=mask, by_sample=by_sample))
+    )
+    terms = [
+        relation_kl(*pair, relation_heads=relation_heads, mask=mask, by_sample=by_sample) for pair in sides
+    ]
     return torch.stack(terms).sum()
+
+
+def relation_kl(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    relation_heads: int | None = None,
+    mask: Tensor | None = None,
+    by_sample: bool = False,
+) -> Tensor:
+    """The term of the queries, of the keys or of the values alone."""
+    heads = relation_heads or common_heads(student, teacher)
+    related = (relation(values, heads, mask=mask) for values in (student, teacher))
+    return attention_kl(*related, mask=mask, by_sample=by_sample)
 
 
 def common_heads(student: Tensor, teacher: Tensor) -> int:
     """The relation heads of two tensors of queries, keys or values."""
-    return relation_heads(side_by_side(student).shape[-1], side_by_side(teacher).shape[-1])
+    return most_heads(side_by_side(student).shape[-1], side_by_side(teacher).shape[-1])

@@ -49,10 +49,10 @@ def side_by_side(values: Tensor) -> Tensor:
     return values.transpose(1, 2).flatten(2) if values.ndim == 4 else values
 
 
-def relation_heads(student_width: int, teacher_width: int, most: int = MOST_HEADS) -> int:
+def most_heads(student_width: int, teacher_width: int, most: int = MOST_HEADS) -> int:
     """The largest number of heads, `most` at most, that divides both widths.
 
-    >>> relation_heads(384, 312), relation_heads(384, 768), relation_heads(7, 13)
+    >>> most_heads(384, 312), most_heads(384, 768), most_heads(7, 13)
     (24, 48, 1)
     """
     return max(heads for heads in range(1, most + 1) if student_width % heads == 0 == teacher_width % heads)
