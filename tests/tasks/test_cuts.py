@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lianzhi.errors import DataError
-from lianzhi.tasks.cuts import limited, partition, stratified
+from lianzhi.tasks.cuts import limited, partition, partition_groups, strata, stratified
 
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=200).map(np.array)
 
@@ -65,3 +65,19 @@ def test_limit_keeps_the_classes():
     assert set(chosen) <= set(rows)
     assert np.bincount(chosen % 4).tolist() == [5, 5, 5, 5]
     assert limited(rows, rows % 4, 1000, 0) is rows
+
+
+def test_groups_of_many_classes_are_as_many_as_asked_for():
+    """Rounding each class by itself would give 6 of 5."""
+    labels = np.arange(54) % 3
+    parts = partition_groups(labels, np.arange(54), {"calibration": 5}, 0, what="the data")
+    assert len(parts["calibration"]) == 5
+
+
+def test_scores_are_cut_by_size():
+    scores = np.linspace(0, 5, 200, dtype=np.float32)
+    kinds = strata(scores)
+    assert np.bincount(kinds).tolist() == [20] * 10
+    assert np.array_equal(strata(np.asarray([3, 1, 1])), [3, 1, 1])
+    chosen = scores[stratified(kinds, 20, 0, "validation")]
+    assert np.bincount((chosen / 0.5001).astype(int)).tolist() == [2] * 10

@@ -19,17 +19,27 @@ def test_names():
     assert registry.names() == [
         "cifar10",
         "cifar100",
+        "cola",
         "corpus",
         "fashion_mnist",
         "image_folder",
         "imagenet",
         "mnist",
+        "mnli",
+        "mrpc",
         "npz",
         "oneflow_json",
         "parquet",
+        "qnli",
+        "qqp",
+        "rte",
+        "snli",
         "sst2",
+        "stsb",
         "svhn",
         "synthetic",
+        "wnli",
+        "xnli",
     ]
 
 

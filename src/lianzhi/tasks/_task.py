@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -37,8 +37,9 @@ class Task:
 
     `loss(outputs, labels)` is the mean over the batch (default: cross entropy). `metrics` maps a name to
     ``f(outputs, labels) -> float``, where more is better; the first one decides (default: top-1). Outputs are
-    what the model returns; the defaults read a dict's entry ``logits``. `example_inputs` is a batch of one that
-    latency and MACs are measured with (default: the first sample).
+    what the model returns; the defaults read a dict's entry ``logits``. With ``num_classes=1`` and no labels the
+    model gives a score: give `loss` and `metrics` with it. `example_inputs` is a batch of one that latency and MACs
+    are measured with (default: the first sample). `also` names further splits that are only reported.
 
     Metrics read the outputs and labels of a whole split. Where those of two batches cannot be joined (tokens of
     texts of several lengths), ``condense(outputs, labels)`` makes of a batch's what can, one row a sample.
@@ -61,6 +62,7 @@ class Task:
         example_inputs: Inputs | None = None,
         source: str = "",
         notes: Sequence[str] = (),
+        also: Mapping[str, Source] | None = None,
     ) -> None:
         self.name, self.preprocess, self.source, self.notes = name, preprocess, source, tuple(notes)
         self.labels = None if labels is None else [str(label) for label in labels]
@@ -72,6 +74,10 @@ class Task:
                 f"task '{name}': {len(self.labels)} labels are named and there are {num_classes} classes"
             )
         given = {"train": train, "validation": validation, "calibration": calibration, "test": test}
+        self.also = tuple(also or ())
+        if taken := [key for key in self.also if key in given]:
+            raise DataError(f"task '{name}': 'also' names the split '{taken[0]}', which has its own argument")
+        given |= also or {}
         self.splits: dict[str, Split] = {}
         for key, part in given.items():
             if part is not None:
@@ -99,6 +105,11 @@ class Task:
         if isinstance(part, Split) and split.size == 0:
             raise DataError(f"task '{self.name}': the {key} split is empty")
         return split
+
+    @property
+    def scores(self) -> bool:
+        """Whether the model gives one number, a score, and not one number a class."""
+        return self.num_classes == 1 and self.labels is None
 
     def has(self, split: str) -> bool:
         """Whether there is such a split."""
@@ -172,6 +183,7 @@ class Task:
     def __repr__(self) -> str:
         sizes = ", ".join(f"{split.size:,} {name}" for name, split in self.splits.items())
         classes = "" if self.num_classes is None else f", {self.num_classes} classes"
+        classes = ", a score" if self.scores else classes
         return f"Task('{self.name}': {sizes}{classes})"
 
     def _split(self, name: str) -> Split:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,21 @@ from lianzhi.errors import DataError
 from lianzhi.tasks import hashing
 
 Rows = NDArray[np.int64]
+
+
+def strata(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """What a cut is stratified by: classes as they are, scores in groups of like size, ten of them where there are many.
+
+    >>> strata(np.arange(60, dtype=np.float32))[[0, 19, 20, 59]].tolist()
+    [0, 0, 1, 2]
+    """
+    if labels.dtype.kind != "f":
+        return labels
+    groups = min(10, max(1, len(labels) // 20))
+    order = np.argsort(labels, kind="stable")
+    places = np.empty(len(labels), np.int64)
+    places[order] = np.arange(len(labels)) * groups // max(len(labels), 1)
+    return places
 
 
 def stratified(labels: NDArray[np.int64], count: int, seed: int, purpose: str) -> Rows:
@@ -21,10 +38,7 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int, purpose: str) -
     """
     classes, members = np.unique(labels, return_inverse=True)
     sizes = np.bincount(members, minlength=len(classes))
-    exact = sizes * (count / max(len(labels), 1))
-    wanted = np.floor(exact).astype(np.int64)
-    rest = count - int(wanted.sum())
-    wanted[np.argsort(-(exact - wanted), kind="stable")[:rest]] += 1
+    wanted = _shares(sizes, count)
     shuffled = hashing.permutation(hashing.key(seed, purpose), len(labels))
     by_class = shuffled[np.argsort(members[shuffled], kind="stable")]
     ends = np.cumsum(sizes)
@@ -78,12 +92,12 @@ def partition_groups(
     for name, number in numbers.items():
         if not number:
             continue
-        share = number / int(sizes[free].sum())
         chosen = np.zeros(len(firsts), bool)
         shuffled = hashing.permutation(hashing.key(seed, name), len(firsts))
-        for kind in np.unique(kinds):
+        there = np.unique(kinds[free])
+        rooms = _shares(np.asarray([int(sizes[free & (kinds == kind)].sum()) for kind in there]), number)
+        for kind, room in zip(there, rooms, strict=True):
             candidates = shuffled[free[shuffled] & (kinds[shuffled] == kind)]
-            room = round(share * int(sizes[candidates].sum()))
             chosen[candidates[np.cumsum(sizes[candidates]) <= room]] = True
         free &= ~chosen
         parts[name] = np.flatnonzero(chosen[members])
@@ -95,6 +109,15 @@ def limited(rows: Rows, labels: NDArray[np.int64], limit: int | None, seed: int)
     if limit is None or limit >= len(rows):
         return rows
     return rows[stratified(labels, limit, seed, "limit")]
+
+
+def _shares(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """How many of each class, so that they are `count` together: the largest remainders are rounded up."""
+    exact = sizes * (count / max(int(sizes.sum()), 1))
+    wanted = np.floor(exact).astype(np.int64)
+    rest = count - int(wanted.sum())
+    wanted[np.argsort(-(exact - wanted), kind="stable")[:rest]] += 1
+    return wanted
 
 
 def _numbers(counts: dict[str, int | float], total: int, what: str) -> dict[str, int]:

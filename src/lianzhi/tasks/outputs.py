@@ -1,4 +1,4 @@
-"""The logits among a model's outputs, and the default loss on them."""
+"""The logits among a model's outputs, and the losses on them: of classes, and of a score."""
 
 from __future__ import annotations
 
@@ -45,3 +45,29 @@ def classification_loss(outputs: Any, labels: Tensor) -> Tensor:
             f"the labels go from {lowest} to {highest}, and the model has {logits.shape[1]} outputs; mend the labels, "
             f"or make the model with num_classes={highest + 1}"
         ) from None
+
+
+def score_of(outputs: Any) -> Tensor:
+    """The one output of each sample, of shape (batch,).
+
+    >>> import torch
+    >>> score_of(torch.tensor([[1.0], [2.0]])).tolist()
+    [1.0, 2.0]
+    """
+    logits = logits_of(outputs)
+    if logits.ndim != 2 or logits.shape[1] != 1:
+        raise DataError(
+            f"the model's output has shape {tuple(logits.shape)}, and a score is one number a sample; "
+            f"make the model with num_classes=1"
+        )
+    return logits[:, 0]
+
+
+def score_loss(outputs: Any, scores: Tensor) -> Tensor:
+    """The squared error of the one output, the mean over the batch, in float32.
+
+    >>> import torch
+    >>> score_loss(torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 4.0])).item()
+    2.0
+    """
+    return functional.mse_loss(score_of(outputs).float(), scores.float())

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from lianzhi.config import Config
-from lianzhi.errors import DataError
+from lianzhi.errors import DataError, RecipeError, did_you_mean
 from lianzhi.tasks._task import Task
-from lianzhi.tasks.cuts import limited, partition_groups
+from lianzhi.tasks.cuts import Rows, limited, partition_groups, strata
 from lianzhi.tasks.metrics import Metric
 from lianzhi.tasks.options import Count
+from lianzhi.tasks.outputs import score_loss
+from lianzhi.tasks.text_part import TextFacts, TextPart, check_classes, check_scores, check_texts
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.tasks.token_split import TokenSplit
 from lianzhi.tasks.tokens import tokenize
 
+SPLITS = ("train", "validation", "calibration", "test")
 SHARE = 0.1
 MOST_VALIDATION, MOST_CALIBRATION = 2000, 1024
 
@@ -46,57 +47,19 @@ class TextOptions(Config):
     )
     split_seed: int = Field(default=0, description="another seed is another cut")
     limit: int | None = Field(default=None, ge=1, description="use at most so many texts of each split")
+    metric: str | None = Field(
+        default=None, description="which of the task's metrics decides (default: its first)"
+    )
 
 
-@dataclass(frozen=True)
-class TextPart:
-    """Texts, or pairs of them, with labels. `line` names a row in a message."""
+def assemble_text(
+    parts: dict[str, TextPart], facts: TextFacts, options: TextOptions, *, test: int | float = 0
+) -> Task:
+    """Make the task of parts ``train``, ``validation``, ``test`` and others, of which these two are only reported.
 
-    texts: Sequence[str]
-    pairs: Sequence[str] | None
-    labels: NDArray[np.int64]
-    where: str
-    line: Callable[[int], str]
-
-    def keys(self) -> list[str]:
-        """The texts without what does not tell them apart: case and white space."""
-        return keys_of(self.texts, self.pairs)
-
-
-@dataclass(frozen=True)
-class TextFacts:
-    """What is known of a text data set beside its texts."""
-
-    name: str
-    source: str
-    labels: tuple[str, ...]
-    metrics: dict[str, Metric]
-
-
-def normal(text: str) -> str:
-    """A text for comparison.
-
-    >>> normal("A  good\\tFilm ")
-    'a good film'
-    """
-    return " ".join(text.casefold().split())
-
-
-def keys_of(texts: Sequence[str], pairs: Sequence[str] | None) -> list[str]:
-    """Texts, or pairs of them, for comparison.
-
-    >>> keys_of(["A  film"], None) == keys_of(["a film "], [""])
-    True
-    """
-    seconds = pairs if pairs is not None else [""] * len(texts)
-    return [f"{normal(one)}\0{normal(two)}" for one, two in zip(texts, seconds, strict=True)]
-
-
-def assemble_text(parts: dict[str, TextPart], facts: TextFacts, options: TextOptions) -> Task:
-    """Make the task of parts ``train`` and ``test``, of which the second is only reported.
-
-    The split to choose by and the one to calibrate with are cut from ``train``; texts that stand more than once
-    stay together, and those that stand in ``test`` too leave ``train``.
+    What the data does not have is cut from ``train``: the split to choose by, the one to calibrate with and, where
+    `test` is a count, the reported one. Texts that stand more than once stay together, and those that stand in a
+    later part too leave the earlier one.
     """
     if options.tokenizer is None:
         raise DataError(
@@ -104,78 +67,110 @@ def assemble_text(parts: dict[str, TextPart], facts: TextFacts, options: TextOpt
             f"package:NAME/folder, or its name on the hub"
         )
     for part in parts.values():
-        check(part, len(facts.labels))
+        _check(part, facts)
     preprocess = TextPreprocess.open(
         options.tokenizer, max_length=options.max_length, segments=options.segments
     )
-    chosen, notes = _choose(parts, options)
+    chosen, notes = _choose(parts, options, test)
     tokens = {name: tokenize(part.texts, part.pairs, preprocess) for name, part in parts.items()}
     splits: dict[str, TokenSplit] = {}
     for name, (source, selected) in chosen.items():
         part = parts[source]
-        rows = limited(selected, part.labels[selected], options.limit, options.split_seed)
+        rows = limited(selected, strata(part.labels[selected]), options.limit, options.split_seed)
         bucket = options.bucket and name == "train"
         splits[name] = TokenSplit(tokens[source], rows, part.labels[rows], preprocess, bucket=bucket)
     notes += cut_notes(splits)
     reported = splits.get("test") or next(iter(splits.values()))
     return Task(
-        *(splits.get(split) for split in ("train", "validation", "calibration", "test")),
-        metrics=facts.metrics,
+        *(splits.get(split) for split in SPLITS),
+        loss=score_loss if facts.labels is None else None,
+        metrics=_metrics(facts, options.metric),
         name=facts.name,
         labels=facts.labels,
+        num_classes=1 if facts.labels is None else None,
         preprocess=preprocess,
         example_inputs=reported.example(),
         source=facts.source,
         notes=tuple(notes),
+        also={name: split for name, split in splits.items() if name not in SPLITS},
     )
 
 
-def check(part: TextPart, classes: int) -> None:
-    """Raise `DataError` for the first text without words, and for the first label that is none of the classes."""
-    if not len(part.texts):
-        raise DataError(f"{part.where}: no texts; an empty part cannot be used")
-    for row, text in enumerate(part.texts):
-        if not text.strip() or (part.pairs is not None and not part.pairs[row].strip()):
-            raise DataError(f"{part.line(row)}: an empty text; fill it in or take the line out")
-    wrong = np.flatnonzero((part.labels < 0) | (part.labels >= classes))
-    if len(wrong):
-        more = f" (and {len(wrong) - 1:,} more)" if len(wrong) > 1 else ""
-        raise DataError(
-            f"{part.line(int(wrong[0]))}: label {part.labels[wrong[0]]} is outside the class range "
-            f"0 to {classes - 1}{more}; mend the labels"
+def _check(part: TextPart, facts: TextFacts) -> None:
+    check_texts(part)
+    if facts.labels is None:
+        check_scores(part, facts.lowest, facts.highest)
+    else:
+        check_classes(part, len(facts.labels))
+
+
+def _metrics(facts: TextFacts, first: str | None) -> dict[str, Metric]:
+    """The task's metrics, the one that decides in front."""
+    if first is None:
+        return facts.metrics
+    if first not in facts.metrics:
+        raise RecipeError(
+            f"task '{facts.name}' has no metric '{first}'{did_you_mean(first, facts.metrics)}; "
+            f"it has {', '.join(facts.metrics)}"
         )
+    return {first: facts.metrics[first], **facts.metrics}
 
 
 def _choose(
-    parts: dict[str, TextPart], options: TextOptions
-) -> tuple[dict[str, tuple[str, NDArray[np.int64]]], list[str]]:
+    parts: dict[str, TextPart], options: TextOptions, test: int | float
+) -> tuple[dict[str, tuple[str, Rows]], list[str]]:
     """Which rows of which part make each split, and what is to be said of it."""
-    chosen: dict[str, tuple[str, NDArray[np.int64]]] = {}
+    chosen: dict[str, tuple[str, Rows]] = {}
     notes: list[str] = []
+    for name, part in parts.items():
+        for reason, count in (part.left_out or {}).items():
+            notes.append(f"{count:,} rows of {name} were left out: {reason}")
+    usable, found = _apart(parts)
+    notes += found
     if "train" in parts:
-        train = parts["train"]
-        keys = train.keys()
-        reported = set(parts["test"].keys()) if "test" in parts else set()
-        usable = np.asarray([row for row, key in enumerate(keys) if key not in reported], np.int64)
-        if len(usable) < len(keys):
-            dropped = len(keys) - len(usable)
-            notes.append(f"{dropped:,} texts of train that stand in the reported part too were left out")
+        train, rows = parts["train"], usable["train"]
         numbers: dict[str, int] = {}
-        groups = np.asarray([numbers.setdefault(keys[row], len(numbers)) for row in usable], np.int64)
+        keys = train.keys()
+        groups = np.asarray([numbers.setdefault(keys[row], len(numbers)) for row in rows], np.int64)
         counts = {
-            "validation": _count(options.validation, len(usable), MOST_VALIDATION),
-            "calibration": _count(options.calibration, len(usable), MOST_CALIBRATION),
+            "test": test,
+            "validation": _count(options.validation, len(rows), MOST_VALIDATION),
+            "calibration": _count(options.calibration, len(rows), MOST_CALIBRATION),
         }
-        rows = partition_groups(train.labels[usable], groups, counts, options.split_seed, what=train.where)
-        chosen = {name: ("train", usable[selected]) for name, selected in rows.items()}
+        wanted = {name: count for name, count in counts.items() if name not in parts}
+        cuts = partition_groups(
+            strata(train.labels[rows]), groups, wanted, options.split_seed, what=train.where
+        )
+        chosen = {name: ("train", rows[selected]) for name, selected in cuts.items()}
         for name, (_, selected) in chosen.items():
             if not len(selected):
                 raise DataError(
                     f"{train.where}: too few texts to cut the {name} split from; give more, or {name}: 0"
                 )
-    if "test" in parts:
-        chosen["test"] = ("test", np.arange(len(parts["test"].texts)))
-    return chosen, notes
+    return chosen | {name: (name, usable[name]) for name in parts if name != "train"}, notes
+
+
+def _apart(parts: dict[str, TextPart]) -> tuple[dict[str, Rows], list[str]]:
+    """The rows of each part that stand in no later one: reported parts are whole, then comes validation, then train."""
+    usable = {name: np.arange(len(part.texts)) for name, part in parts.items()}
+    notes: list[str] = []
+    taken: set[str] = set()
+    for name in parts.keys() - {"train", "validation"}:
+        taken.update(parts[name].keys())
+    other = "the reported part"
+    for name in ("validation", "train"):
+        if name not in parts:
+            continue
+        keys = parts[name].keys()
+        kept = np.asarray([row for row, key in enumerate(keys) if key not in taken], np.int64)
+        if not len(kept):
+            raise DataError(f"{parts[name].where}: all its texts stand in {other} too; give others")
+        if len(kept) < len(keys):
+            left = len(keys) - len(kept)
+            notes.append(f"{left:,} texts of {name} that stand in {other} too were left out")
+        usable[name], other = kept, "another part"
+        taken.update(keys)
+    return usable, notes
 
 
 def _count(given: int | float | None, total: int, most: int) -> int | float:

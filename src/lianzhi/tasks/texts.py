@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lianzhi.errors import DataError
 from lianzhi.tasks._task import Task
-from lianzhi.tasks.text import TextPart, check, cut_notes, keys_of
+from lianzhi.tasks.text import cut_notes
+from lianzhi.tasks.text_part import TextPart, check_classes, check_scores, check_texts, keys_of
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.tasks.token_split import TokenSplit
 from lianzhi.tasks.tokens import Tokens, tokenize
@@ -88,7 +89,11 @@ def with_train(task: Task, texts: Sequence[str], pairs: Sequence[str] | None, la
         f"the new training texts of task '{task.name}'",
         lambda row: f"the new training texts of task '{task.name}', text {row}",
     )
-    check(part, task.num_classes or 0)
+    check_texts(part)
+    if task.scores:
+        check_scores(part)
+    else:
+        check_classes(part, task.num_classes or 0)
     elsewhere = {key for name in others for key in _keys(texts_of(task, name))}
     rows = np.asarray([row for row, key in enumerate(part.keys()) if key not in elsewhere], np.int64)
     if not len(rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ class TokenSplit(Split):
         self,
         tokens: Tokens,
         rows: NDArray[np.int64],
-        labels: NDArray[np.int64],
+        labels: NDArray[Any],
         preprocess: TextPreprocess,
         *,
         bucket: bool = False,

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from lianzhi.tasks._task import Task
 from lianzhi.tasks.catalog import registry
-from lianzhi.tasks.glue import GlueTask, open_glue
-from lianzhi.tasks.metrics import top1
+from lianzhi.tasks.confusion import class_metrics
+from lianzhi.tasks.glue import PAPER, glue
+from lianzhi.tasks.known_text import open_text
 from lianzhi.tasks.text import TextOptions
 
 
@@ -15,18 +16,21 @@ class Sst2Options(TextOptions):
     """Options of `sst2`."""
 
 
-SST2 = GlueTask(
-    name="sst2",
-    folder="SST-2",
-    sentences=("sentence",),
-    label="label",
+SST2 = glue(
+    "sst2",
+    "SST-2",
+    texts=("sentence",),
     labels=("negative", "positive"),
-    metrics={"accuracy": top1},
-    hub_sentences=("sentence",),
+    metrics=class_metrics(2),
 )
 
 
-@registry.register("sst2", "SST-2 of GLUE: positive or negative, 67,349 + 872 sentences", config=Sst2Options)
+@registry.register(
+    "sst2",
+    "SST-2 of GLUE: positive or negative, 67,349 + 872 sentences",
+    paper=PAPER,
+    config=Sst2Options,
+)
 def sst2(data: Path | None, options: Sst2Options) -> Task:
-    """Make the task from GLUE's TSV files or the hub."""
-    return open_glue(SST2, data, options)
+    """Make the task from GLUE's TSV files, Parquet, or the hub."""
+    return open_text(SST2, data, options)

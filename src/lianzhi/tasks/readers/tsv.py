@@ -3,35 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lianzhi.errors import DataError, did_you_mean
+from lianzhi.tasks.readers.table import TextTable
 
 
-@dataclass(frozen=True)
-class TextTable:
-    """The columns asked for, and the line of the file that each row is on."""
-
-    file: Path
-    columns: dict[str, list[str]]
-    lines: list[int]
-
-    def line(self, row: int) -> str:
-        """Where a row is."""
-        return f"{self.file}, line {self.lines[row]}"
-
-
-def read(file: Path, columns: Sequence[str], *, header: Sequence[str] | None = None) -> TextTable:
+def read(
+    file: Path, columns: Sequence[str], *, header: Sequence[str] | None = None, gaps: bool = False
+) -> TextTable:
     """Read columns by name; `header` names those of a file without a first line of names.
 
-    A byte order mark is skipped, lines may end as on Windows, empty lines count for nothing.
+    A byte order mark is skipped, lines may end as on Windows, empty lines count for nothing. With `gaps`, lines that
+    are broken (without one of the columns, or with too many fields) are passed over and counted.
 
     Raises:
         DataError: the file is missing, not UTF-8, lacks a column, or has a line of another number of fields.
     """
+    lines = lines_of(file)
+    start = 0 if header is not None else 1
+    names = list(header) if header is not None else lines[0].split("\t")
+    places = [place_of(column, names, file) for column in columns]
+    found: list[list[str]] = [[] for _ in columns]
+    numbers: list[int] = []
+    broken = 0
+    for number, line in enumerate(lines[start:], start + 1):
+        if not line:
+            continue
+        fields = line.split("\t")
+        if gaps and not max(places, default=0) < len(fields) <= len(names):
+            broken += 1
+            continue
+        if not gaps and len(fields) != len(names):
+            raise DataError(
+                f"{file}, line {number}: {len(fields)} fields, and the table has {len(names)} columns "
+                f"({', '.join(names)}); mend the line"
+            )
+        for values, place in zip(found, places, strict=True):
+            values.append(fields[place])
+        numbers.append(number)
+    if not numbers:
+        raise DataError(f"{file}: no rows below the header; an empty part cannot be used")
+    whole: dict[str, list[Any]] = dict(zip(columns, found, strict=True))
+    return TextTable(str(file), whole, lambda row: f"{file}, line {numbers[row]}", broken=broken)
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines of a UTF-8 file, without a byte order mark and without what Windows ends lines with."""
+    return [
+        line.removesuffix("\r") for line in text_of(file).split("\n")
+    ]  # splitlines cuts at other signs too
+
+
+def text_of(file: Path) -> str:
+    """The text of a UTF-8 file without a byte order mark.
+
+    Raises:
+        DataError: the file is missing, is a folder, cannot be read, or is not UTF-8.
+    """
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        return file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{file}: no such file") from None
     except IsADirectoryError:
@@ -40,30 +72,12 @@ def read(file: Path, columns: Sequence[str], *, header: Sequence[str] | None = N
         raise DataError(f"{file}: not UTF-8 text (byte {error.start:,}); save it as UTF-8") from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
-    lines = [line.removesuffix("\r") for line in text.split("\n")]  # splitlines would cut at other signs too
-    start = 0 if header is not None else 1
-    names = list(header) if header is not None else lines[0].split("\t")
-    places = {}
-    for column in columns:
-        if column not in names:
-            raise DataError(
-                f"{file}: no column '{column}' in the first line{did_you_mean(column, [n[:40] for n in names])}"
-            )
-        places[column] = names.index(column)
-    found: dict[str, list[str]] = {column: [] for column in columns}
-    numbers: list[int] = []
-    for number, line in enumerate(lines[start:], start + 1):
-        if not line:
-            continue
-        fields = line.split("\t")
-        if len(fields) != len(names):
-            raise DataError(
-                f"{file}, line {number}: {len(fields)} fields, and the table has {len(names)} columns "
-                f"({', '.join(names)}); mend the line"
-            )
-        for column, place in places.items():
-            found[column].append(fields[place])
-        numbers.append(number)
-    if not numbers:
-        raise DataError(f"{file}: no rows below the header; an empty part cannot be used")
-    return TextTable(file, found, numbers)
+
+
+def place_of(column: str, names: Sequence[str], file: Path) -> int:
+    """Where a column stands; raises `DataError` if it does not."""
+    if column not in names:
+        raise DataError(
+            f"{file}: no column '{column}' in the first line{did_you_mean(column, [n[:40] for n in names])}"
+        )
+    return list(names).index(column)

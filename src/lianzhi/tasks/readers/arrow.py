@@ -1,0 +1,84 @@
+"""Tables of texts in Parquet files and in the Arrow files of `datasets`, both with the class names beside them.
+
+The hub keeps Parquet, `Dataset.save_to_disk` writes Arrow streams; both are read by pyarrow, without running code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lianzhi.errors import DataError, did_you_mean
+from lianzhi.tasks.readers.table import TextTable
+
+PARQUET, ARROW = ".parquet", ".arrow"
+
+
+def names(files: Sequence[Path]) -> list[str]:
+    """The columns of a part, as its first file has them."""
+    return list(_open(files[0]).column_names)
+
+
+def read(files: Sequence[Path], columns: Sequence[str]) -> TextTable:
+    """Read columns by name from the files of one part, in order.
+
+    Raises:
+        DataError: a file is missing or damaged, lacks a column, or there are no rows.
+    """
+    values: dict[str, list[Any]] = {column: [] for column in columns}
+    counts: list[int] = []
+    classes: dict[str, tuple[str, ...]] = {}
+    for file in files:
+        table = _open(file)
+        for column in columns:
+            if column not in table.column_names:
+                raise DataError(f"{file}: no column '{column}'{did_you_mean(column, table.column_names)}")
+            values[column] += table[column].to_pylist()
+        counts.append(len(table))
+        classes = classes or _classes(table, columns)
+    if not sum(counts):
+        raise DataError(f"{files[0]}: no rows; an empty part cannot be used")
+
+    def line(row: int) -> str:
+        for file, count in zip(files, counts, strict=True):
+            if row < count:
+                return f"{file}, row {row}"
+            row -= count
+        raise IndexError(row)
+
+    return TextTable(str(files[0]), values, line, classes)
+
+
+def _open(file: Path) -> Any:
+    """The table of one file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if file.suffix == PARQUET:
+            return pq.read_table(file)
+        with pa.memory_map(str(file)) as source:
+            try:
+                return pa.ipc.open_stream(source).read_all()
+            except pa.ArrowInvalid:
+                return pa.ipc.open_file(source).read_all()
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise DataError(f"{file}: damaged, or no {file.suffix[1:]} file ({reason}); restore it") from None
+
+
+def _classes(table: Any, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The names of class columns, as `datasets` keeps them in the table's own description."""
+    try:
+        features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {
+            column: tuple(str(name) for name in features[column]["names"])
+            for column in columns
+            if isinstance(features.get(column), dict) and features[column].get("_type") == "ClassLabel"
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
