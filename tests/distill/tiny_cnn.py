@@ -1,4 +1,4 @@
-"""Small CNNs of several widths, and images that they can tell apart."""
+"""Small CNNs of several widths."""
 
 from __future__ import annotations
 
@@ -34,11 +34,3 @@ class TinyCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(self.stages(x).mean((2, 3)))
-
-
-def images(samples: int = 96, classes: int = 4, size: int = 8, seed: int = 5) -> tuple[Tensor, Tensor]:
-    """Noise on a pattern a class."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(samples) % classes
-    patterns = torch.randn(classes, 3, size, size, generator=generator)
-    return patterns[labels] + 0.5 * torch.randn(samples, 3, size, size, generator=generator), labels

@@ -59,6 +59,8 @@ class Resize(nn.Module):
         self.size = size
 
     def forward(self, maps: Tensor) -> Tensor:
+        if maps.shape[2:] == self.size:
+            return maps
         if maps.shape[-2] >= self.size[0] and maps.shape[-1] >= self.size[1]:
             return functional.adaptive_avg_pool2d(maps, self.size)
         return functional.interpolate(maps, self.size, mode="bilinear", align_corners=False)

@@ -1,9 +1,35 @@
 """Distillation methods: from a teacher and a student to the stages that the training loop carries out, one a file."""
 
-from lianzhi.distill.methods import kd
+from lianzhi.distill.methods import (
+    attention_transfer,
+    crd,
+    fitnet,
+    kd,
+    nst,
+    pkt,
+    review_kd,
+    rkd,
+    similarity_preserving,
+)
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.teacher import Logits
 
-__all__ = ["Learner", "Lessons", "Logits", "Setting", "Stage", "kd", "registry"]
+__all__ = [
+    "Learner",
+    "Lessons",
+    "Logits",
+    "Setting",
+    "Stage",
+    "attention_transfer",
+    "crd",
+    "fitnet",
+    "kd",
+    "nst",
+    "pkt",
+    "registry",
+    "review_kd",
+    "rkd",
+    "similarity_preserving",
+]

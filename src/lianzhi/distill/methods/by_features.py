@@ -1,0 +1,204 @@
+"""What the methods on features of CNNs share: which layers are compared, the step, and the terms of the loss.
+
+    loss = hard · task's loss + soft · T² · KL of the logits + weight · loss on features
+
+The defaults are hard 1 and soft 0, as the methods were published and are compared (1910.10699, section 4): the
+features alone are the teacher. With soft 1 `kd` is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from lianzhi.config import Config
+from lianzhi.distill import losses
+from lianzhi.distill.capture import capture
+from lianzhi.distill.methods.learner import Learner
+from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
+from lianzhi.distill.methods.teacher import logits_of
+from lianzhi.distill.stage_ends import Feature, features_of, stage_ends
+from lianzhi.errors import DataError, RecipeError
+from lianzhi.graph import device_of, in_eval
+from lianzhi.tasks import Batch
+from lianzhi.train.default_step import call
+from lianzhi.train.validation import move
+
+Compare = Callable[[list[Tensor], list[Tensor], Batch], Tensor]
+
+
+class FeatureOptions(Config):
+    """Options that every method on features has."""
+
+    weight: float = Field(default=1.0, ge=0, description="of the loss on features")
+    hard: float = Field(default=1.0, ge=0, description="of the task's own loss")
+    soft: float = Field(default=0.0, ge=0, description="of T² · KL of the logits")
+    temperature: float = Field(default=4.0, gt=0, description="of the soft loss")
+    warmup: float = Field(
+        default=0.0, ge=0, lt=1, description="share of training in which the weight grows from 0"
+    )
+    student_layers: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="modules; null: the last output of each size of maps"
+    )
+    teacher_layers: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="modules, one for each of the student's"
+    )
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> FeatureOptions:
+        if not (self.weight or self.hard or self.soft):
+            raise ValueError("weight, hard and soft are all 0; at least one must be above 0")
+        return self
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The student's features and those of the teacher that they are compared with, in pairs."""
+
+    student: list[Feature]
+    teacher: list[Feature]
+
+
+def choose(setting: Setting, options: FeatureOptions, which: Literal["all", "middle", "last"]) -> Layers:
+    """The features to compare: the named ones, or of the stage ends all, the middle one or the last.
+
+    Where the models have different numbers of stages, the deepest are taken, as many as both have.
+
+    Raises:
+        RecipeError: there are not as many named layers on both sides, or the models do not fit together.
+        GraphError: a layer is not there, or nothing was named and a model has no maps.
+    """
+    _require_two_models(setting)
+    inputs = setting.task.example_inputs
+    named = options.student_layers, options.teacher_layers
+    sides = []
+    for model, names in zip((setting.student, setting.teacher), named, strict=True):
+        found = stage_ends(model, inputs) if names is None else features_of(model, inputs, names)
+        sides.append(found)
+    student, teacher = sides
+    count = min(len(student), len(teacher))
+    wanted = {len(names) for names in named if names is not None}
+    if wanted - {count}:
+        raise RecipeError(
+            f"student_layers gives {len(student)} layers and teacher_layers {len(teacher)}; name as many on both sides"
+        )
+    pairs = list(zip(student[-count:], teacher[-count:], strict=True))
+    if named == (None, None):
+        pairs = {"all": pairs, "middle": [pairs[count // 2]], "last": pairs[-1:]}[which]
+    return Layers([one for one, _ in pairs], [other for _, other in pairs])
+
+
+def lessons(
+    setting: Setting,
+    options: FeatureOptions,
+    name: str,
+    layers: Layers,
+    compare: Compare,
+    heads: Mapping[str, nn.Module] | None = None,
+) -> Lessons:
+    """One stage that trains the student, and `heads` beside it if there are any, by a loss on features.
+
+    `compare` takes the student's features, the teacher's and the batch, and gives the loss without its weight.
+    """
+    step = FeatureStep(setting, options, name, layers, compare)
+    return Lessons([Stage(name, step, Learner(setting.student, heads) if heads else None)])
+
+
+class FeatureStep:
+    """The step of the training loop. Terms are logged without and with their weight; what weighs 0 is not computed."""
+
+    def __init__(
+        self, setting: Setting, options: FeatureOptions, name: str, layers: Layers, compare: Compare
+    ) -> None:
+        self.setting, self.options, self.name, self.compare = setting, options, name, compare
+        self.student_names = [feature.name for feature in layers.student if options.weight]
+        self.teacher_names = [feature.name for feature in layers.teacher if options.weight]
+        self.grown = 0.0 if options.warmup else 1.0
+
+    def at(self, number: int, total: int) -> None:
+        """Before update `number` of `total`: how much of the weight counts."""
+        if self.options.warmup:
+            self.grown = min(1.0, number / (self.options.warmup * total))
+
+    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
+        options = self.options
+        student = model.student if isinstance(model, Learner) else model
+        with capture(student, self.student_names) as own:
+            outputs = call(student, batch.inputs)
+        logits = logits_of(outputs, "student")
+        parts: dict[str, tuple[float, Tensor]] = {}
+        if options.hard:
+            parts["hard"] = (options.hard, self.setting.task.loss(outputs, batch.labels))
+        if options.soft or options.weight:
+            wanted, theirs = self._teacher(batch, logits.device)
+            if options.soft:
+                value = losses.kd(logits, wanted, temperature=options.temperature, alpha=1.0)
+                parts["soft"] = (options.soft, value)
+            if options.weight:
+                ours = [own[name] for name in self.student_names]
+                parts[self.name] = (self.grown * options.weight, self.compare(ours, theirs, batch))
+        return _weighed(parts)
+
+    def _teacher(self, batch: Batch, device: torch.device) -> tuple[Tensor, list[Tensor]]:
+        """Logits and features; where only logits count, they may be known already."""
+        if not self.options.weight:
+            return self.setting.logits(batch, device), []
+        with self.setting.running(device) as teacher, capture(teacher, self.teacher_names) as seen:
+            logits = logits_of(call(teacher, batch.inputs), "teacher")
+        return logits, [seen[name] for name in self.teacher_names]
+
+
+def embedding(features: Tensor) -> Tensor:
+    """One vector a sample: the mean over the positions of maps, other features as they are.
+
+    >>> embedding(torch.ones(2, 5, 4, 4)).shape
+    torch.Size([2, 5])
+    """
+    return features.mean((2, 3)) if features.ndim == 4 else features
+
+
+def summed(compare: Callable[[Tensor, Tensor], Tensor]) -> Compare:
+    """The sum of a loss over all pairs of features.
+
+    >>> add = summed(lambda student, teacher: (student - teacher).sum())
+    >>> add([torch.ones(2), torch.ones(3)], [torch.zeros(2), torch.zeros(3)], None).item()
+    5.0
+    """
+
+    def compare_all(student: Sequence[Tensor], teacher: Sequence[Tensor], _: Batch) -> Tensor:
+        values = [compare(one, other) for one, other in zip(student, teacher, strict=True)]
+        return sum(values[1:], values[0])
+
+    return compare_all
+
+
+def _weighed(parts: dict[str, tuple[float, Tensor]]) -> dict[str, Any]:
+    terms: dict[str, Tensor] = {}
+    for name, (weight, value) in parts.items():
+        terms |= {name: value, f"{name}_weighted": weight * value}
+    weighted = [terms[f"{name}_weighted"] for name in parts]
+    return {
+        "loss": sum(weighted[1:], weighted[0]),
+        "terms": {name: value.detach() for name, value in terms.items()},
+    }
+
+
+def _require_two_models(setting: Setting) -> None:
+    """Teacher and student are two models, and say the same classes."""
+    if setting.teacher is setting.student:
+        raise RecipeError("teacher and student are the same model; give a copy of it as the teacher")
+    shapes = []
+    for model, who in ((setting.student, "student"), (setting.teacher, "teacher")):
+        with in_eval(model), torch.no_grad():
+            outputs = call(model, move(setting.task.example_inputs, device_of(model)))
+        shapes.append(list(logits_of(outputs, who).shape))
+    if shapes[0][1:] != shapes[1][1:]:
+        raise DataError(
+            f"the student's outputs have shape {shapes[0]} and the teacher's {shapes[1]}; "
+            f"both must have the same classes in the same order"
+        )

@@ -1,0 +1,39 @@
+"""Relational knowledge distillation: Park et al. 2019 (1904.05068). Samples lie to each other as in the teacher.
+
+The last stage, averaged over its positions: 25 · distances + 50 · angles, and the cross entropy. Samples are compared
+with those of their own batch: with several processes, or with `accumulate`, of their own part of it.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor
+
+from lianzhi.distill import losses
+from lianzhi.distill.methods.by_features import FeatureOptions, choose, embedding, lessons, summed
+from lianzhi.distill.methods.catalog import registry
+from lianzhi.distill.methods.lesson import Lessons, Setting
+
+
+class RKDMethodOptions(FeatureOptions):
+    """Options of the method `rkd`."""
+
+    distance: float = Field(default=25.0, ge=0, description="weight of the distances")
+    angle: float = Field(default=50.0, ge=0, description="weight of the angles")
+
+
+@registry.register(
+    "rkd",
+    "Distances and angles between the samples of a batch are those of the teacher",
+    paper="https://arxiv.org/abs/1904.05068",
+    config=RKDMethodOptions,
+)
+def build(setting: Setting, options: RKDMethodOptions) -> Lessons:
+    """One stage."""
+
+    def compare(student: Tensor, teacher: Tensor) -> Tensor:
+        return losses.rkd(
+            embedding(student), embedding(teacher), distance=options.distance, angle=options.angle
+        )
+
+    return lessons(setting, options, "rkd", choose(setting, options, "last"), summed(compare))
