@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lianzhi.distill.losses.crd import similarities
 from lianzhi.distill.losses.features import unit
-from lianzhi.train.processes import gathered, process
+from lianzhi.train.processes import from_leader, gathered, process
 
 UNKNOWN = -1
 
@@ -43,12 +43,12 @@ class Memory(nn.Module):
         self.register_buffer("normalizers", torch.zeros(2))
 
     def draw(self, ids: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Numbers of `count` samples, and where (batch, count) they are negatives of the batch's samples.
+        """Numbers of `count` samples, the same in all processes, and where (batch, count) they are negatives.
 
         A sample is no negative of itself, nor of one of its class; a class is known once its sample was seen.
         """
         device = self.classes.device
-        chosen = torch.randperm(len(self.classes))[:count].to(device)
+        chosen = from_leader(torch.randperm(len(self.classes))[:count]).to(device)
         mask = chosen != ids.to(device)[:, None]
         if _are_classes(labels):
             mask &= self.classes[chosen] != labels.to(device)[:, None]
@@ -60,9 +60,10 @@ class Memory(nn.Module):
         if self.normalizers.any():
             return
         pairs = ((student, self.teacher), (teacher, self.student))
-        means = [(similarities(one, other[chosen]) / temperature).exp().mean() for one, other in pairs]
-        together = torch.stack([part[0].cpu() for part in _of_all(torch.stack(means))]).mean(0)
-        self.normalizers.copy_(len(self.classes) * together)
+        sums = [(similarities(one, other[chosen]) / temperature).exp().double().sum() for one, other in pairs]
+        count = torch.tensor(len(student) * len(chosen), dtype=torch.float64, device=sums[0].device)
+        parts = torch.stack([part[0] for part in _of_all(torch.stack([*sums, count]))]).sum(0)
+        self.normalizers.copy_(len(self.classes) * parts[:2] / parts[2])
 
     @torch.no_grad()
     def remember(
