@@ -21,8 +21,9 @@ DEFAULT_SIZE = 10_000
 PAD, UNKNOWN, MASK = "[PAD]", "[UNK]", "[MASK]"
 MOST = 1 << 22
 _MASKED = MASK.lower()
-# a masked word is one word, which no vocabulary has; then contractions, words, and single signs
-_PATTERN = r"\[mask\]|\w+?(?=n't\b)|n't\b|'(?:s|m|d|re|ve|ll)\b|\w+|[^\w\s]"
+# a masked word is one word, which no vocabulary has; then Chinese signs, contractions, words, and other signs
+_PATTERN = r"\[mask\]|[㐀-鿿]|[^\W㐀-鿿]+?(?=n't\b)|n't\b|'(?:s|m|d|re|ve|ll)\b|[^\W㐀-鿿]+|[^\w\s]"
+WORD = re.compile(_PATTERN, re.IGNORECASE)
 
 
 def word_tokenizer(texts: Iterable[str], size: int = DEFAULT_SIZE) -> str:

@@ -75,13 +75,13 @@ def _reader(file: Path) -> Callable[[Path], Sentences]:
 
 
 def _plain(file: Path) -> Sentences:
-    for line in _lines(file):
+    for line in lines(file):
         yield " ".join(line.split()) or None
 
 
 def _tagged(file: Path) -> Sentences:
     """A line of ``The/at jury/nn said/vbd ./.`` as a sentence."""
-    for line in _lines(file):
+    for line in lines(file):
         words = [word.rpartition("/")[0] or word for word in line.split()]
         if words:
             yield " ".join(_QUOTES.get(word, word) for word in words)
@@ -101,7 +101,12 @@ def _listed(file: Path) -> Sentences:
             yield text
 
 
-def _lines(file: Path) -> Iterator[str]:
+def lines(file: Path) -> Iterator[str]:
+    """The lines of a file as text.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8; the line is named.
+    """
     try:
         with file.open("rb") as stream:
             for number, line in enumerate(stream, 1):
