@@ -30,14 +30,14 @@ def test_the_same_seed_gives_the_same_and_another_another():
     given = texts(30)
     first, again, other = (word_level(given, tags=TAGS, seed=seed) for seed in (3, 3, 4))
     assert first.texts == again.texts
-    assert np.array_equal(first.origin, again.origin)
+    assert np.array_equal(first.origins, again.origins)
     assert first.texts[30:] != other.texts[30:]
 
 
 def test_what_is_made_of_a_text_does_not_depend_on_those_after_it():
     given = texts(30)
     few, many = word_level(given[:10]), word_level(given)
-    made = [text for text, row in zip(many.texts[30:], many.origin[30:], strict=True) if row < 10]
+    made = [text for text, row in zip(many.texts[30:], many.origins[30:], strict=True) if row < 10]
     assert made == few.texts[10:]
 
 
@@ -45,7 +45,7 @@ def test_the_texts_come_first_and_no_two_are_equal():
     given = texts(50)
     made = word_level(given, tags=TAGS)
     assert made.texts[:50] == given
-    assert made.origin[:50].tolist() == list(range(50))
+    assert made.origins[:50].tolist() == list(range(50))
     assert (
         len({" ".join(text.lower().split()) for text in made.texts[50:]} - set(given)) == len(made.texts) - 50
     )
@@ -97,7 +97,7 @@ def test_of_a_pair_the_first_the_second_and_both_change_in_turn():
     assert made.pairs is not None
     kinds = Counter(
         (one != given[row], two != second[row])
-        for one, two, row in list(zip(made.texts, made.pairs, made.origin, strict=True))[40:]
+        for one, two, row in list(zip(made.texts, made.pairs, made.origins, strict=True))[40:]
     )
     assert kinds == {(True, False): 40, (False, True): 40, (True, True): 40}
 

@@ -11,14 +11,13 @@ words stays as it was written, and draws are a function of (seed, text, copy, wo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from lianzhi.config import Config
+from lianzhi.distill.augmentation.augmented import Augmented
 from lianzhi.distill.augmentation.masked_lm import MaskedLM
 from lianzhi.distill.augmentation.neighbours import neighbours
 from lianzhi.distill.augmentation.words import STOP_WORDS, Word, replaced, words_of
@@ -74,18 +73,6 @@ class TinyBertAugmentation(Config):
                 f"words '{self.words}' needs {' and '.join(hints[name] for name in missing)}{more}"
             )
         return self
-
-
-@dataclass(frozen=True)
-class Augmented:
-    """Texts, each with the row of the text that it was made from; the given texts are among them."""
-
-    texts: list[str]
-    pairs: list[str] | None
-    origins: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.texts)
 
 
 def augment(

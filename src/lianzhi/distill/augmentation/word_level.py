@@ -14,13 +14,12 @@ import bisect
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from lianzhi.config import Config
+from lianzhi.distill.augmentation.augmented import Augmented
 from lianzhi.errors import DataError
 from lianzhi.tasks import hashing
 from lianzhi.tasks.texts import keys_of
@@ -43,16 +42,6 @@ class WordLevelOptions(Config):
         if self.mask + self.same_tag > 1:
             raise ValueError("'mask' and 'same_tag' are of one draw; together they are at most 1")
         return self
-
-
-@dataclass(frozen=True)
-class Augmented:
-    """Texts as they were, then the new ones; `origin` says which of the former a text was made of."""
-
-    texts: list[str]
-    pairs: list[str] | None
-    origin: NDArray[np.int64]
-    notes: tuple[str, ...]
 
 
 class Likes:
@@ -91,10 +80,10 @@ def word_level(
     seed: int = 0,
     options: WordLevelOptions | None = None,
 ) -> Augmented:
-    """Make new texts; none is equal to another one, or to one of `texts`, up to case and white space.
+    """The texts, then new ones; none is equal to another one, or to one of `texts`, up to case and white space.
 
     >>> made = word_level(["a good film", "a dull plot"], options=WordLevelOptions(times=2, mask=0.5, same_tag=0))
-    >>> made.texts[2:], made.origin[2:].tolist()
+    >>> made.texts[2:], made.origins[2:].tolist()
     (['[MASK] [MASK] film', '[MASK] [MASK] plot', 'a dull [MASK]'], [0, 1, 1])
 
     `tags` is the part of speech of words in lower case (`lianzhi.tasks.readers.tagged.tags_of` reads them); without it no
