@@ -1,0 +1,23 @@
+"""A loss of several terms, logged without and with their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def weighted(parts: Mapping[str, tuple[float, Tensor]]) -> dict[str, Any]:
+    """What a step returns: the sum of weight · term, and each term as `x` and `x_weighted`.
+
+    >>> import torch
+    >>> result = weighted({"soft": (0.5, torch.tensor(4.0)), "hard": (1.0, torch.tensor(1.0))})
+    >>> result["loss"].item(), sorted(result["terms"])
+    (3.0, ['hard', 'hard_weighted', 'soft', 'soft_weighted'])
+    """
+    sums = {name: weight * value for name, (weight, value) in parts.items()}
+    terms = {name: value.detach() for name, (_, value) in parts.items()}
+    terms |= {f"{name}_weighted": value.detach() for name, value in sums.items()}
+    values = list(sums.values())
+    return {"loss": sum(values[1:], values[0]), "terms": terms}
