@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from tiny_cnn import Block, TinyCNN
 from torch import nn
 
 import lianzhi as lz
+from lianzhi.distill.capture import capture
 from lianzhi.distill.connectors import connector
 from lianzhi.distill.stage_ends import Feature, features_of, stage_ends
 from lianzhi.errors import DataError, GraphError
+from lianzhi.graph import capture as capture_graph
 
 IMAGE = torch.zeros(1, 3, 8, 8)
 
@@ -112,6 +116,45 @@ def test_modules_that_run_twice_and_pooled_maps_are_passed_over():
     assert [end.name for end in stage_ends(Shares(), IMAGE)] == ["first", "second"]
     pooled = nn.Sequential(nn.Flatten(), nn.Unflatten(1, (192, 1, 1)), nn.Conv2d(192, 4, 1))
     assert [end.name for end in stage_ends(pooled, IMAGE)] == ["2"]
+
+
+def test_stage_ends_of_a_model_that_was_loaded_without_its_code(tmp_path):
+    model = TinyCNN(4, 6, 8).eval()
+    lz.save(model, tmp_path / "saved", example_inputs=IMAGE)
+    graph = lz.load(tmp_path / "saved").eval()
+    ends = stage_ends(graph, IMAGE)
+    assert [end.shape for end in ends] == [end.shape for end in stage_ends(model, IMAGE)]
+    images = torch.randn(3, 3, 8, 8)
+    with capture(graph, [end.name for end in ends]) as seen:
+        found = graph(images)
+    with capture(model, ["stages.0", "stages.1", "stages"]) as wanted:
+        assert torch.allclose(found, model(images), atol=1e-6)
+    for end, name in zip(ends, wanted.names, strict=True):
+        assert torch.allclose(seen[end.name], wanted[name], atol=1e-6)
+    assert "forward" not in vars(graph)
+    with pytest.raises(GraphError, match="no module 'stages'"), capture(graph, ["stages"]):
+        pass
+
+
+def test_a_captured_graph_with_named_inputs_trains_while_it_is_watched():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.linear = nn.BatchNorm1d(4), nn.Linear(4, 2)
+
+        def forward(self, values, scale):
+            return self.linear(self.norm(values)) * scale
+
+    inputs = {"values": torch.randn(6, 4), "scale": torch.tensor(3.0)}
+    plain = Named().train()
+    graph = capture_graph(copy.deepcopy(plain).eval(), inputs).module.train()
+    with capture(graph, ["linear"]) as seen:
+        found = graph(**inputs)
+    assert torch.allclose(found, plain(**inputs), atol=1e-6)
+    assert torch.allclose(3 * seen["linear"], found)
+    assert torch.allclose(graph.get_buffer("norm.running_mean"), plain.norm.running_mean)
+    (gradient,) = torch.autograd.grad(found.sum(), graph.get_parameter("linear.weight"))
+    assert gradient.any()
 
 
 def test_without_maps_the_layers_must_be_named():

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lianzhi.distill.outputs import output_names, watched
 from lianzhi.distill.transformer import Attention, attention_of
 from lianzhi.errors import GraphError, did_you_mean
 from lianzhi.graph import first_tensor
@@ -86,30 +87,25 @@ def capture(
     (torch.Size([5, 3]), True)
 
     Tensors carry gradients where the run does. Names are as in ``model.named_modules()``; of a model that is inside
-    another, the inner one's. Hooks are gone afterwards, after an error as well; the tensors live as long as `seen`.
+    another, the inner one's; of a captured graph they are its operations'. Hooks are gone afterwards, after an error as
+    well; the tensors live as long as `seen`.
 
     Raises:
         GraphError: the model has no such module, or a layer has no attention that can be read.
     """
     wanted = list(names)
-    known = dict(model.named_modules())
+    known = output_names(model)
     for name in wanted:
         if name not in known:
             raise GraphError(f"{type(model).__name__} has no module '{name}'{did_you_mean(name, known)}")
     layers = {layer: attention_of(model, layer) for layer in attention}
     wanted += [part for found in layers.values() for part in (found.query, found.key, found.value)]
     seen = Captured(wanted, layers)
-    hooks = []
-    try:
-        for name in dict.fromkeys(wanted):
 
-            def note(_: nn.Module, args: Any, out: Any, name: str = name) -> None:
-                tensor = first_tensor(out)
-                if tensor is not None:
-                    seen._outputs.setdefault(name, []).append(tensor)
+    def note(name: str, output: Any) -> None:
+        tensor = first_tensor(output)
+        if tensor is not None:
+            seen._outputs.setdefault(name, []).append(tensor)
 
-            hooks.append(known[name].register_forward_hook(note))
+    with watched(model, dict.fromkeys(wanted), note):
         yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()

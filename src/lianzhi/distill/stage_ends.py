@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lianzhi.distill.capture import capture
+from lianzhi.distill.outputs import output_names, watched
 from lianzhi.errors import GraphError
 from lianzhi.graph import device_of, first_tensor, in_eval
 from lianzhi.train.default_step import call
@@ -37,28 +38,23 @@ def stage_ends(model: nn.Module, example_inputs: Any, *, most: int = MOST) -> li
     [('1', (1, 8, 8, 8)), ('4', (1, 12, 4, 4))]
 
     Maps of 1x1, what pooling leaves, are no stage of their own unless there are no others. A module that runs more
-    than once has no output that could be told by its name, and is passed over.
+    than once has no output that could be told by its name, and is passed over. A captured graph, which a model is that
+    was loaded without its code, has operations in place of modules.
 
     Raises:
         GraphError: no module gives maps (batch, channels, height, width).
     """
-    names = {module: name for name, module in model.named_modules() if name}
     runs: Counter[str] = Counter()
     found: list[Feature] = []
-    hooks = []
 
-    def note(module: nn.Module, _: Any, out: Any) -> None:
-        runs[names[module]] += 1
-        tensor = first_tensor(out)
+    def note(name: str, output: Any) -> None:
+        runs[name] += 1
+        tensor = first_tensor(output)
         if tensor is not None and tensor.ndim == 4:
-            found.append(Feature(names[module], tuple(tensor.shape)))
+            found.append(Feature(name, tuple(tensor.shape)))
 
-    try:
-        hooks += [module.register_forward_hook(note) for module in names]
+    with watched(model, output_names(model), note):
         _run(model, example_inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
     ends: dict[tuple[int, ...], Feature] = {}
     for feature in found:
         if runs[feature.name] == 1:
