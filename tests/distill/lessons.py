@@ -64,11 +64,13 @@ def carried_out(given: Setting, lessons: Lessons, **options: Any) -> list[train.
     """Train all stages."""
     found = []
     for stage in lessons.stages:
+        if stage.prepare is not None:
+            stage.prepare()
         settings = {"epochs": 4, "batch_size": 8, "lr": 3e-3, "optimizer": "adamw", "keep": "last", **options}
         found.append(
             train.fit(
                 stage.model or given.student,
-                stage.task or given.task,
+                (stage.task() if callable(stage.task) else stage.task) or given.task,
                 train.TrainOptions(**{**settings, **stage.options}),
                 step=stage.step,
                 progress=False,
@@ -84,6 +86,12 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "minilm": ("minilm", {}, {"hidden_size": 24, "num_attention_heads": 3}),
     "minilm_1": ("minilm", {"version": 1}, {"hidden_size": 16}),
     "distilbert": ("distilbert", {}, {}),
+    "tinybert": ("tinybert", {}, {"hidden_size": 24}),
+    "tinybert_joint": (
+        "tinybert",
+        {"joint": True, "projection": "by_layer", "map": [2, 3]},
+        {"hidden_size": 24},
+    ),
 }
 
 
@@ -92,9 +100,10 @@ def gradients(case: str) -> dict[str, Tensor]:
     name, options, changes = CASES[case]
     given = setting(data=task(19, batch=7), **changes)
     given.teacher.double()
-    given.student.double()
     given.task.example_inputs = {key: value[:1] for key, value in texts(2)[0].items()}
+    given.student.double()
     stage = taught(given, name, **options).stages[0]
+    model = (stage.model or given.student).double()
     seen: dict[str, Tensor] = {}
     steps: list[int] = []
 
@@ -106,7 +115,7 @@ def gradients(case: str) -> dict[str, Tensor]:
 
     options_of_training = train.TrainOptions(epochs=1, batch_size=7, lr=0.05, keep="last")
     history = train.fit(
-        given.student, given.task, options_of_training, step=stage.step, progress=False, after_step=note
+        model, given.task, options_of_training, step=stage.step, progress=False, after_step=note
     )
     entry = history.epochs[0]
     numbers = [entry["loss"], *(entry["terms"][key] for key in sorted(entry["terms"]))]

@@ -232,6 +232,8 @@ class TestMasking:
         assert whole != seen(epoch=3, seed=5)
         assert whole != seen(epoch=2, seed=6)
         assert seen() == seen(seed=0)
+        assert not task.fixed("train")
+        assert task_of(texts, place, masked=0).fixed("train")
         orders = [[batch.ids.tolist() for batch in all_of(task, epoch=2, seed=5)] for _ in range(2)]
         assert orders[0] == orders[1]
 

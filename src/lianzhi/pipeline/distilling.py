@@ -71,6 +71,8 @@ def make_lessons(run: Run, state: State, step: Distill, *, progress: bool) -> tu
         training=step,
         seed=run.recipe.seed,
         source=Logits(teacher, keep),
+        device=run.recipe.device,
+        progress=progress and run.progress and run.leads,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.recipe.seed)

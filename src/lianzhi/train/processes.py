@@ -9,6 +9,7 @@ and hides the model's own attributes from a step.)
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -67,6 +68,19 @@ def barrier() -> None:
     """Wait for all processes; nothing with one."""
     if process()[1] > 1:
         torch.distributed.barrier()
+
+
+@contextlib.contextmanager
+def leader_first() -> Iterator[None]:
+    """Process 0 runs the block before the others, which then find what it put into the cache."""
+    leads = process()[0] == 0
+    if not leads:
+        barrier()
+    try:
+        yield
+    finally:
+        if leads:
+            barrier()
 
 
 def from_leader(value: Any) -> Any:

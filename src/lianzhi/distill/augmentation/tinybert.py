@@ -22,7 +22,8 @@ from lianzhi.distill.augmentation.masked_lm import MaskedLM
 from lianzhi.distill.augmentation.neighbours import neighbours
 from lianzhi.distill.augmentation.words import STOP_WORDS, Word, replaced, words_of
 from lianzhi.errors import DataError
-from lianzhi.models.text.vectors import read_vectors
+from lianzhi.models.text.masked_lm import find_masked_lm
+from lianzhi.models.text.vectors import read_vectors, require_vectors
 from lianzhi.tasks import hashing
 
 MOST_WORDS = 1 << 12
@@ -73,6 +74,14 @@ class TinyBertAugmentation(Config):
                 f"words '{self.words}' needs {' and '.join(hints[name] for name in missing)}{more}"
             )
         return self
+
+
+def require_sources(options: TinyBertAugmentation) -> None:
+    """Raise an error unless the masked LM and the vectors are there; neither is read yet."""
+    if options.words != "vectors":
+        find_masked_lm(str(options.masked_lm))
+    if options.words != "masked_lm":
+        require_vectors(str(options.vectors))
 
 
 def augment(

@@ -13,6 +13,7 @@ from lianzhi.distill.methods import (
     review_kd,
     rkd,
     similarity_preserving,
+    tinybert,
 )
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.learner import Learner
@@ -38,4 +39,5 @@ __all__ = [
     "review_kd",
     "rkd",
     "similarity_preserving",
+    "tinybert",
 ]

@@ -22,7 +22,8 @@ class Setting:
     """A teacher, a student, and the data that the student learns on.
 
     `student` is trained in place. The teacher never is; use it through `logits` and `running`. `training` are the
-    recipe's options of training, before a stage changes some.
+    recipe's options of training, before a stage changes some. What is made before a stage (more texts, say) is
+    computed on `device`, and a bar is shown with `progress`.
     """
 
     teacher: nn.Module
@@ -31,6 +32,8 @@ class Setting:
     training: TrainOptions = field(default_factory=TrainOptions)
     seed: int = 0
     source: Logits | None = None
+    device: str = "cpu"
+    progress: bool = False
     _placed: nn.Module | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

@@ -82,6 +82,19 @@ class WordVectors:
         return made, known
 
 
+def require_vectors(place: str) -> None:
+    """Raise `DataError` unless something lies at `place`; it is not read."""
+    file = Path(place).expanduser()
+    if file.suffix in (*_TABLES, ".npz"):
+        if not file.exists():
+            raise _missing(place)
+        return
+    try:
+        files.find_folder(place, ["*.npy", "*.parquet"])
+    except LianzhiError as error:
+        raise DataError(f"word vectors: {error}") from None
+
+
 def read_vectors(place: str) -> WordVectors:
     """Read the word vectors that lie at `place`, as the head of this file says.
 
@@ -106,15 +119,19 @@ def read_vectors(place: str) -> WordVectors:
     except DataError:
         raise
     except FileNotFoundError:
-        raise DataError(
-            f"{place}: no such file; give word vectors: package:NAME/folder, a folder, or a .txt or .npz file"
-        ) from None
+        raise _missing(place) from None
     except LianzhiError as error:
         raise DataError(f"word vectors: {error}") from None
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{place}: cannot be read as word vectors ({error}); pickled objects are refused"
         ) from None
+
+
+def _missing(place: str) -> DataError:
+    return DataError(
+        f"{place}: no such file; give word vectors: package:NAME/folder, a folder, or a .txt or .npz file"
+    )
 
 
 def _from_folder(folder: Path) -> WordVectors:

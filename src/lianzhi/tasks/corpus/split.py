@@ -137,6 +137,9 @@ class CorpusSplit(Split):
         middle = np.argsort(self.lengths, kind="stable")[(self.size - 1) // 2]
         return self._read(np.asarray([middle]), 0, None)[0]
 
+    def fixed(self, augment: bool) -> bool:
+        return not self.objective.masked and not self.objective.next_sentence
+
     def digest(self) -> str:
         chosen = hashing.digest(self.samples.tobytes())
         return f"{self.corpus.digest}:{chosen}:{self.objective}:{self.bucket}"

@@ -1,0 +1,46 @@
+"""The corpus of a method that begins with general distillation: texts without labels, as the student reads them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import Field
+
+from lianzhi.errors import RecipeError
+from lianzhi.tasks import Task, TextPreprocess
+from lianzhi.tasks.corpus.assemble import CorpusReading, corpus_task
+from lianzhi.tasks.options import Count
+
+
+class CorpusData(CorpusReading):
+    """Which corpus, and how it is read. All of it is trained on.
+
+    >>> CorpusData(data="corpora", fill=False).masked
+    0.15
+    """
+
+    data: str = Field(description="a folder of text files, or one such file; see the task 'corpus'")
+    max_length: int | None = Field(
+        default=None, ge=8, le=1 << 15, description="tokens; default: as the task has it"
+    )
+    validation: Count = Field(
+        default=0, description="samples that are left out, to be those of the task 'corpus'"
+    )
+
+
+def read_corpus(method: str, corpus: CorpusData, task: Task) -> Task:
+    """The corpus with the tokenizer of the task, its training part alone: a classifier is not validated on it.
+
+    Raises:
+        RecipeError: the task is not of texts.
+        DataError: there is no corpus, or it is damaged.
+    """
+    preprocess = task.preprocess
+    if not isinstance(preprocess, TextPreprocess):
+        raise RecipeError(f"{method}: task '{task.name}' is not of texts; leave the corpus out")
+    if corpus.max_length is not None:
+        preprocess = replace(preprocess, max_length=corpus.max_length)
+    made = corpus_task(Path(corpus.data).expanduser(), preprocess, corpus)
+    made.splits = {"train": made.splits["train"]}
+    return made
