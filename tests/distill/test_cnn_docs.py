@@ -11,7 +11,7 @@ from lianzhi.distill import methods
 from lianzhi.distill.methods.by_features import FeatureOptions
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = [DOCS / "distillation_cnn.md", DOCS / "zh" / "distillation_cnn.md"]
+PAGES = [DOCS / "distillation" / "cnn.md", DOCS / "zh" / "distillation" / "cnn.md"]
 
 
 def examples(page: Path) -> list[str]:

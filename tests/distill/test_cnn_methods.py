@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import lianzhi as lz
 from lianzhi import train
 from lianzhi.distill import losses, methods
-from lianzhi.distill.methods import Lessons, Setting
+from lianzhi.distill.methods import Lessons, Logits, Setting
 from lianzhi.distill.methods.fusion import Fusion
 from lianzhi.errors import DataError, GraphError, RecipeError
 from lianzhi.tasks import Batch, Task
@@ -253,6 +253,8 @@ def test_models_that_do_not_fit_are_refused_before_training(task, teacher):
         build("rkd", Setting(teacher, TinyCNN(4, classes=7), task))
     with pytest.raises(RecipeError, match="same model"):
         build("rkd", Setting(teacher, teacher, task))
+    with pytest.raises(RecipeError, match="cache: false"):
+        build("rkd", Setting(teacher, student(), task, source=Logits(teacher, keep=lambda: None)))
     layers = {"student_layers": ["linear"], "teacher_layers": ["linear"]}
     with pytest.raises(RecipeError, match=r"'linear' gives \[1, 4\]"):
         build("review_kd", Setting(teacher, student(), task), **layers)

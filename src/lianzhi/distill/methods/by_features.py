@@ -22,6 +22,7 @@ from lianzhi.distill.capture import capture
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.teacher import logits_of
+from lianzhi.distill.methods.terms import weighted
 from lianzhi.distill.stage_ends import Feature, features_of, stage_ends
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.graph import device_of, in_eval
@@ -70,7 +71,8 @@ def choose(setting: Setting, options: FeatureOptions, which: Literal["all", "mid
     Where the models have different numbers of stages, the deepest are taken, as many as both have.
 
     Raises:
-        RecipeError: there are not as many named layers on both sides, or the models do not fit together.
+        RecipeError: there are not as many named layers on both sides, both are one model, or logits are to be kept.
+        DataError: the outputs have other classes.
         GraphError: a layer is not there, or nothing was named and a model has no maps.
     """
     _require_two_models(setting)
@@ -142,7 +144,7 @@ class FeatureStep:
             if options.weight:
                 ours = [own[name] for name in self.student_names]
                 parts[self.name] = (self.grown * options.weight, self.compare(ours, theirs, batch))
-        return _weighed(parts)
+        return weighted(parts)
 
     def _teacher(self, batch: Batch, device: torch.device) -> tuple[Tensor, list[Tensor]]:
         """Logits and features; where only logits count, they may be known already."""
@@ -177,21 +179,14 @@ def summed(compare: Callable[[Tensor, Tensor], Tensor]) -> Compare:
     return compare_all
 
 
-def _weighed(parts: dict[str, tuple[float, Tensor]]) -> dict[str, Any]:
-    terms: dict[str, Tensor] = {}
-    for name, (weight, value) in parts.items():
-        terms |= {name: value, f"{name}_weighted": weight * value}
-    weighted = [terms[f"{name}_weighted"] for name in parts]
-    return {
-        "loss": sum(weighted[1:], weighted[0]),
-        "terms": {name: value.detach() for name, value in terms.items()},
-    }
-
-
 def _require_two_models(setting: Setting) -> None:
     """Teacher and student are two models, and say the same classes."""
     if setting.teacher is setting.student:
         raise RecipeError("teacher and student are the same model; give a copy of it as the teacher")
+    if setting.source is not None and setting.source.keep is not None:
+        raise RecipeError(
+            "features are those of the teacher on every batch, and only its logits are kept: set cache: false"
+        )
     shapes = []
     for model, who in ((setting.student, "student"), (setting.teacher, "teacher")):
         with in_eval(model), torch.no_grad():
