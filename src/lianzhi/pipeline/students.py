@@ -10,10 +10,10 @@ from torch import nn
 from lianzhi.distill.layer_map import LayerMap
 from lianzhi.distill.transformer import layers_of
 from lianzhi.errors import RecipeError
+from lianzhi.graph.shorten import shortened
 from lianzhi.models import renew
 from lianzhi.pipeline.opening import open_model
 from lianzhi.pipeline.state import Run
-from lianzhi.prune.shorten import shortened
 from lianzhi.recipe import StudentSpec
 
 

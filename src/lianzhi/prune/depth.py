@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from lianzhi.errors import ArtifactError, GraphError, RecipeError, did_you_mean
 from lianzhi.graph import capture, macs
+from lianzhi.graph.shorten import shortened
 from lianzhi.prune import calibration as batches
 from lianzhi.prune.blocks import Skip, bypassed_output, ends_of, find_blocks, output_kind, outputs
 from lianzhi.prune.granularity import LAYERS
 from lianzhi.prune.ignoring import Ignore, Ignored
 from lianzhi.prune.plan_text import FORMAT, parse, texts
 from lianzhi.prune.proof import difference
-from lianzhi.prune.shorten import shortened
 from lianzhi.prune.slicing import replace_parameters
 
 Score = Callable[[nn.Module], float]

@@ -7,8 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from lianzhi.prune.config import has_config
-
 COUNTS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers")
 
 
@@ -26,16 +24,16 @@ def shortened(model: nn.Module, removed: Sequence[str]) -> nn.Module:
             for child in module.modules():  # type: ignore[union-attr]
                 if type(vars(child).get("layer_idx")) is int:
                     child.layer_idx = index  # type: ignore[assignment]
-        owners = {
-            id(vars(module)["config"]): module.config
-            for module in model.modules()
-            if "config" in vars(module)
-        }
-        if has_config(model):
-            owners[id(model.config)] = model.config
-        for config in owners.values():
+        for config in _configs(model):
             _shorten_config(config, before, positions)
     return model
+
+
+def _configs(model: nn.Module) -> list[Any]:
+    """The configs of the transformers library in a model, each once."""
+    found = [vars(module).get("config") for module in model.modules()]
+    found.append(getattr(model, "config", None))
+    return list({id(config): config for config in found if hasattr(config, "to_dict")}.values())
 
 
 def _shorten_config(config: Any, before: int, positions: list[int]) -> None:
