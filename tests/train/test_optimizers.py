@@ -55,6 +55,25 @@ def test_lamb_counts_each_parameters_own_steps() -> None:
     assert [int(optimizer.state[item]["step"]) for item in (first, second)] == [2, 1]
 
 
+def test_adadelta_is_the_papers_algorithm() -> None:
+    layer = nn.Linear(3, 2, bias=False)
+    weight = layer.weight.detach().double().numpy().copy()
+    options = TrainOptions(optimizer="adadelta", rho=0.9, weight_decay=0.01)
+    optimizer = optimizers.optimizer(layer, options)
+    squares, moves, tiny = np.zeros_like(weight), np.zeros_like(weight), 1e-6
+    for step in range(5):
+        gradient = np.full((2, 3), 0.5 + step)
+        layer.weight.grad = torch.tensor(gradient, dtype=torch.float32)
+        optimizer.step()
+        gradient = gradient + 0.01 * weight
+        squares = 0.9 * squares + 0.1 * gradient**2
+        move = np.sqrt(moves + tiny) / np.sqrt(squares + tiny) * gradient
+        moves = 0.9 * moves + 0.1 * move**2
+        weight -= options.lr * move
+    assert options.lr == 1.0
+    np.testing.assert_allclose(layer.weight.detach().numpy(), weight, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_optimizer_lowers_a_loss(name: str) -> None:
     weight = nn.Linear(3, 2)
@@ -70,7 +89,7 @@ def test_every_optimizer_lowers_a_loss(name: str) -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "adadelta"])
 def test_undecayed_vectors_stand_still_without_a_gradient(name: str) -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     before = {key: value.clone() for key, value in model.state_dict().items()}

@@ -45,7 +45,7 @@ def prepare(
     if recipe.task is None:
         raise RecipeError(f"{path}: 'task' is missing; name one, such as task: fashion_mnist")
     task = open_task(recipe.task, tokenizer=tokenizer_of(recipe.model))
-    model = open_model(recipe.model, seed=recipe.seed)
+    model = open_model(recipe.model, seed=recipe.seed, task=task)
     return Job(Path(path).stem, recipe, model, task)
 
 

@@ -5,7 +5,15 @@
 
 from lianzhi.models import cnn as _cnn
 from lianzhi.models import text as _text
-from lianzhi.models.catalog import check_saved, describe, input_shape, model, registry, remarks
+from lianzhi.models.catalog import (
+    check_saved,
+    describe,
+    input_shape,
+    model,
+    registry,
+    remarks,
+    word_options,
+)
 from lianzhi.models.renew import renew
 from lianzhi.models.weights import load_weights, read_weights
 
@@ -19,6 +27,7 @@ __all__ = [
     "registry",
     "remarks",
     "renew",
+    "word_options",
 ]
 
 _cnn.load()

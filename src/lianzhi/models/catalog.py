@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
 from lianzhi.errors import ArtifactError, RecipeError
-from lianzhi.models.options import ModelConfig, ZooConfig
+from lianzhi.models.options import ModelConfig, WordModelConfig, ZooConfig
 from lianzhi.models.weights import load_weights
 from lianzhi.registry import Registry
 
@@ -51,6 +52,20 @@ def model(
     if weights is not None:
         load_weights(module, weights)
     return module
+
+
+def word_options(name: str, vocabulary: Sequence[str], *, pairs: bool) -> dict[str, Any]:
+    """What a model over words takes from the data that it reads; nothing for any other model.
+
+    >>> word_options("bilstm", ("[PAD]", "[UNK]", "good"), pairs=False)
+    {'vocabulary': ('[PAD]', '[UNK]', 'good'), 'pairs': False}
+    >>> word_options("resnet20", (), pairs=False)
+    {}
+    """
+    config = registry.get(name).config
+    if config is None or not issubclass(config, WordModelConfig):
+        return {}
+    return {"vocabulary": tuple(vocabulary), "pairs": pairs}
 
 
 def describe(module: nn.Module) -> dict[str, Any] | None:

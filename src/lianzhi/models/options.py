@@ -51,6 +51,30 @@ class TextModelConfig(ZooConfig):
     )
 
 
+class WordModelConfig(TextModelConfig):
+    """Options of a model that takes the words of a vocabulary, and may begin with their vectors."""
+
+    vocabulary: Annotated[int, Field(ge=1, le=1 << 22)] | tuple[str, ...] = Field(
+        default=10_000,
+        description="the words in the order of their ids, or how many there are; of a recipe: the task's",
+    )
+    vectors: str | None = Field(
+        default=None,
+        description="word vectors to begin with: package:NAME/folder, a folder, or a .txt or .npz file",
+    )
+    pairs: bool = Field(
+        default=False,
+        description="read two texts, told apart by token_type_ids; of a recipe: as the task has them",
+    )
+
+    @classmethod
+    def check_saved(cls, name: str, config: dict[str, Any]) -> None:
+        """A saved model says how many words it has, and neither which nor where their vectors came from."""
+        super().check_saved(name, config)
+        if config.get("vectors") is not None or type(config.get("vocabulary")) is not int:
+            raise ArtifactError(f"'{name}' has a config that no saved model has")
+
+
 class ModelConfig(ZooConfig):
     """Options of a model that takes square images and gives logits.
 

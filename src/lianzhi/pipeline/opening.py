@@ -15,6 +15,7 @@ from torch import nn
 from lianzhi import artifact, models
 from lianzhi.errors import LianzhiError, RecipeError
 from lianzhi.recipe import ModelSpec
+from lianzhi.tasks import Task, TextPreprocess
 
 
 def tokenizer_of(spec: ModelSpec) -> str | None:
@@ -25,15 +26,16 @@ def tokenizer_of(spec: ModelSpec) -> str | None:
     return path if spec.file is None and isinstance(path, str) else None
 
 
-def open_model(spec: ModelSpec, *, seed: int = 0) -> nn.Module:
-    """Make the model that a recipe names; fresh weights are drawn from `seed`."""
+def open_model(spec: ModelSpec, *, seed: int = 0, task: Task | None = None) -> nn.Module:
+    """Make the model that a recipe names; fresh weights are drawn from `seed`. One over words takes those of the task."""
     if spec.artifact is not None:
         return artifact.load(spec.artifact)
     assert spec.name is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if spec.file is None:
-            return models.model(spec.name, weights=spec.weights, num_classes=spec.num_classes, **spec.options)
+            options = {**_of_task(spec.name, task), **spec.options}
+            return models.model(spec.name, weights=spec.weights, num_classes=spec.num_classes, **options)
         classes = {} if spec.num_classes is None else {"num_classes": spec.num_classes}
         make = _from_file(Path(spec.file), spec.name)
         with _blame(Path(spec.file), f"{spec.name}() failed"):
@@ -43,6 +45,14 @@ def open_model(spec: ModelSpec, *, seed: int = 0) -> nn.Module:
     if spec.weights is not None:
         models.load_weights(model, spec.weights)
     return model
+
+
+def _of_task(name: str, task: Task | None) -> dict[str, Any]:
+    """The options of a model that the task's texts decide."""
+    if task is None or not isinstance(task.preprocess, TextPreprocess):
+        return {}
+    preprocess = task.preprocess
+    return models.word_options(name, preprocess.vocabulary, pairs="token_type_ids" in preprocess.inputs)
 
 
 def _from_file(file: Path, name: str) -> Any:

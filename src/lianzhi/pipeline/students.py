@@ -28,7 +28,7 @@ def make_student(run: Run, model: nn.Module, spec: StudentSpec) -> nn.Module:
         classes = spec.num_classes or run.task.num_classes
         takes = spec.artifact is None and spec.file is None
         named = spec.model_copy(update={"num_classes": classes}) if takes else spec
-        return open_model(named, seed=run.recipe.seed)
+        return open_model(named, seed=run.recipe.seed, task=run.task)
     student = copy.deepcopy(model)
     if spec.layers is not None:
         names = layers_of(student)

@@ -12,7 +12,7 @@ from lianzhi.train.options import TrainOptions
 # a centroid's gradient is the sum of its weights', so that sgd takes much smaller steps than on weights
 LEARNING_RATES = {"sgd": 1e-4, "adam": 1e-4, "adamw": 1e-4, "rmsprop": 1e-4, "lamb": 1e-3}
 # of weights; large steps throw them from value to value
-MOVING_RATES = {"sgd": 1e-3, "adam": 1e-4, "adamw": 1e-4, "rmsprop": 1e-4, "lamb": 1e-3}
+MOVING_RATES = {**LEARNING_RATES, "sgd": 1e-3, "adadelta": 0.1}
 
 
 class Moving(TrainOptions):

@@ -9,7 +9,10 @@ from pydantic import Field, model_validator
 from lianzhi.train.options import TrainOptions
 
 # a network whose BatchNorms are folded has nothing that normalises: a rate of training from scratch would throw it off
-LEARNING_RATES = {"sgd": 2e-4, "adam": 1e-5, "adamw": 1e-5, "rmsprop": 1e-5, "lamb": 1e-4}
+LEARNING_RATES = {
+    **{"sgd": 2e-4, "adam": 1e-5, "adamw": 1e-5, "rmsprop": 1e-5, "lamb": 1e-4},
+    "adadelta": 1e-2,
+}
 
 
 class QAT(TrainOptions):

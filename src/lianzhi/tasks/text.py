@@ -18,6 +18,7 @@ from lianzhi.tasks.text_part import TextFacts, TextPart, check_classes, check_sc
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.tasks.token_split import TokenSplit
 from lianzhi.tasks.tokens import tokenize
+from lianzhi.tasks.words import of_words, size_of
 
 SPLITS = ("train", "validation", "calibration", "test")
 SHARE = 0.1
@@ -29,7 +30,8 @@ class TextOptions(Config):
 
     tokenizer: str | None = Field(
         default=None,
-        description="folder of the model's tokenizer, package:NAME/folder, or a name on the hub (default: the model's)",
+        description="folder of the model's tokenizer, package:NAME/folder, a name on the hub, or words: the 10,000 "
+        "commonest of the training split (words:5000: so many); default: the model's",
     )
     max_length: int = Field(
         default=128, ge=3, le=1 << 15, description="tokens; longer texts are cut, and counted"
@@ -64,20 +66,19 @@ def assemble_text(
     if options.tokenizer is None:
         raise DataError(
             f"task '{facts.name}' needs the model's tokenizer; give tokenizer: the model's folder, "
-            f"package:NAME/folder, or its name on the hub"
+            f"package:NAME/folder, or its name on the hub; words for a model over word vectors"
         )
     for part in parts.values():
         _check(part, facts)
-    preprocess = TextPreprocess.open(
-        options.tokenizer, max_length=options.max_length, segments=options.segments
-    )
     chosen, notes = _choose(parts, options, test)
+    limits = options.limit, options.split_seed
+    for name, (source, selected) in chosen.items():
+        chosen[name] = source, limited(selected, strata(parts[source].labels[selected]), *limits)
+    preprocess = _preprocess(parts, chosen.get("train"), options)
     tokens = {name: tokenize(part.texts, part.pairs, preprocess) for name, part in parts.items()}
     splits: dict[str, TokenSplit] = {}
-    for name, (source, selected) in chosen.items():
-        part = parts[source]
-        rows = limited(selected, strata(part.labels[selected]), options.limit, options.split_seed)
-        bucket = options.bucket and name == "train"
+    for name, (source, rows) in chosen.items():
+        part, bucket = parts[source], options.bucket and name == "train"
         splits[name] = TokenSplit(tokens[source], rows, part.labels[rows], preprocess, bucket=bucket)
     notes += cut_notes(splits)
     reported = splits.get("test") or next(iter(splits.values()))
@@ -94,6 +95,27 @@ def assemble_text(
         notes=tuple(notes),
         also={name: split for name, split in splits.items() if name not in SPLITS},
     )
+
+
+def _preprocess(
+    parts: dict[str, TextPart], train: tuple[str, Rows] | None, options: TextOptions
+) -> TextPreprocess:
+    """The model's tokenizer, or one of the words of the rows to train on."""
+    assert options.tokenizer is not None
+    size = size_of(options.tokenizer)
+    if size is None:
+        return TextPreprocess.open(
+            options.tokenizer, max_length=options.max_length, segments=options.segments
+        )
+    if train is None:
+        raise DataError(
+            "tokenizer: words are counted in the training split, and there is none; give the folder of the model "
+            "that was trained, which has them"
+        )
+    part, rows = parts[train[0]], train[1]
+    texts = [side[row] for side in (part.texts, part.pairs) if side is not None for row in rows]
+    pairs = part.pairs is not None if options.segments is None else options.segments
+    return of_words(texts, max_length=options.max_length, size=size, pairs=pairs)
 
 
 def _check(part: TextPart, facts: TextFacts) -> None:

@@ -52,6 +52,8 @@ def optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
         return torch.optim.RMSprop(
             parameters, lr=options.lr, alpha=options.rms_decay, momentum=options.momentum, foreach=True
         )
+    if options.optimizer == "adadelta":  # Zeiler 2012 (1212.5701); its own learning rate is 1
+        return torch.optim.Adadelta(parameters, lr=options.lr, rho=options.rho, foreach=True)
     return Lamb(parameters, lr=options.lr, betas=options.betas)
 
 

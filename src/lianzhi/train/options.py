@@ -9,7 +9,10 @@ from pydantic import Field, model_validator
 from lianzhi.config import Config
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
-LEARNING_RATES = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3, "lamb": 5e-3}
+LEARNING_RATES = {
+    **{"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3, "lamb": 5e-3},
+    "adadelta": 1.0,
+}
 
 
 class TrainOptions(Config):
@@ -31,12 +34,13 @@ class TrainOptions(Config):
         default=None, ge=1, lt=2**53, description="stop after so many optimizer steps"
     )
 
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "lamb"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "lamb", "adadelta"] = "sgd"
     lr: float = Field(default=0.05, gt=0, description="peak learning rate; the default is the optimizer's")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd and rmsprop")
     nesterov: bool = Field(default=True, description="of sgd")
     betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="of adam, adamw and lamb")
     rms_decay: float = Field(default=0.99, ge=0, lt=1, description="of rmsprop's average of squares")
+    rho: float = Field(default=0.95, ge=0, lt=1, description="of adadelta's averages of squares")
     weight_decay: float = Field(default=5e-4, ge=0)
     decay_all: bool = Field(default=True, description="false: no weight decay on biases and norm parameters")
 

@@ -13,28 +13,23 @@ runtime has not, and quicker on a CPU than they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lianzhi.errors import ArtifactError, DataError, RecipeError
+from lianzhi.errors import DataError, RecipeError
 from lianzhi.models.catalog import registry
-from lianzhi.models.options import Share, TextModelConfig, Width
+from lianzhi.models.options import Share, Width, WordModelConfig
 from lianzhi.models.text.vectors import WordVectors, read_vectors
 
 NAME = "bilstm"
-DEFAULT_WORDS = 10_000
 DEFAULT_WIDTH = 50
-MOST_WORDS = 1 << 22
 SPREAD = 0.25  # of the vectors of words that have none, as Kim 2014 draws them
 
-Words = Annotated[int, Field(ge=1, le=MOST_WORDS)]
 
-
-class BiLSTMConfig(TextModelConfig):
+class BiLSTMConfig(WordModelConfig):
     """Options of `bilstm`.
 
     >>> BiLSTMConfig(vocabulary=("[PAD]", "[UNK]", "good", "bad")).hidden
@@ -42,25 +37,10 @@ class BiLSTMConfig(TextModelConfig):
     """
 
     num_classes: int = Field(default=2, ge=1, le=1 << 20)
-    vocabulary: Words | tuple[str, ...] = Field(
-        default=DEFAULT_WORDS, description="the words in the order of their ids, or how many there are"
-    )
-    vectors: str | None = Field(
-        default=None,
-        description="word vectors to begin with: package:NAME/folder, a folder, or a .txt or .npz file",
-    )
     width: Width | None = Field(default=None, description="of an embedding; default: of the vectors, or 50")
     hidden: Width = Field(default=150, description="units of the LSTM of a direction")
     linear: Width = Field(default=200, description="units of the layer before the logits")
     dropout: Share = Field(default=0.3, description="before the logits")
-    pairs: bool = Field(default=False, description="read two texts, told apart by token_type_ids")
-
-    @classmethod
-    def check_saved(cls, name: str, config: dict[str, Any]) -> None:
-        """A saved model says how many words it has, and neither which nor where their vectors came from."""
-        super().check_saved(name, config)
-        if config.get("vectors") is not None or type(config.get("vocabulary")) is not int:
-            raise ArtifactError(f"'{name}' has a config that no saved model has")
 
 
 class BiLSTM(nn.Module):
