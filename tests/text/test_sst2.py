@@ -53,6 +53,7 @@ def test_the_folder_or_the_one_above(glue, place):
         ],  # neither the tokenizer nor a config says that there are segments
         "pad_id": 0,
         "pad_type_id": 0,
+        "pairs": False,
     }
 
 

@@ -89,6 +89,20 @@ def write_sst2(folder: Path, train: int = 360, dev: int = 60) -> Path:
     return folder
 
 
+def write_stsb(folder: Path, train: int = 240, dev: int = 40) -> Path:
+    """STS-B's two files: pairs whose score is the share of good adjectives."""
+    others = sentences(2 * (train + dev), 1)
+    rows = []
+    for at, (one, first) in enumerate(sentences(train + dev, 0)):
+        two, second = others[2 * at + at // 2 % 2]
+        score = f"{(first + second) / 2:.3f}"
+        rows.append((at, "g", "f", "2012", at, "none", "none", one, two, score))
+    names = "index genre filename year old_index source1 source2 sentence1 sentence2 score".replace(" ", "\t")
+    write_table(folder / "train.tsv", rows[:train], header=names)
+    write_table(folder / "dev.tsv", rows[train:], header=names)
+    return folder
+
+
 def tokens(batch: int, length: int, seed: int = 0, *, hidden: bool = True) -> dict[str, torch.Tensor]:
     """Random inputs of a tiny BERT; the second sample of a batch is padded from its middle on."""
     generator = torch.Generator().manual_seed(seed)

@@ -37,6 +37,7 @@ class FakeTask:
     loss: Any = field(default_factory=nn.CrossEntropyLoss)
     metrics: dict[str, Any] = field(default_factory=lambda: {"top1": top1})
     poison: int | None = None
+    scores: bool = False
 
     def __post_init__(self) -> None:
         self.parts = {"train": self._part(self.samples, 1), "validation": self._part(self.validation, 2)}

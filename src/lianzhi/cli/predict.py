@@ -1,4 +1,4 @@
-"""``lianzhi predict``: class names and probabilities for images or sentences."""
+"""``lianzhi predict``: class names and probabilities, or a score, for images, sentences or pairs of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "predict"
 
 def command(
     model: Annotated[str, typer.Argument(help="An artifact folder, or a .lzc file in one.")],
-    inputs: Annotated[list[str], typer.Argument(help="Image files, or sentences in quotes.")],
+    inputs: Annotated[list[str], typer.Argument(help="Image files, or sentences in quotes; two a pair.")],
     top: Annotated[int, typer.Option("--top", min=1, help="Classes a line.")] = 5,
     runtime: common.Runtime = None,
     precision: common.Precision = None,
@@ -24,10 +24,11 @@ def command(
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
 ) -> None:
-    """Predict the class of each image or sentence with the deployed model.
+    """Predict the class of each image, sentence or pair of sentences, or its score, with the deployed model.
 
     Example: lianzhi predict out/demo shirt.png
     Example: lianzhi predict out/sst2-teacher "a film that one would see again"
+    Example: lianzhi predict out/mrpc-teacher "He bought the car." "The car was bought by him."
     """
     from lianzhi import jobs
 
@@ -47,5 +48,9 @@ def command(
         return
     for item in predictions:
         common.say(item["input"])
-        for line in item["classes"]:
+        if "second" in item:
+            common.say(item["second"])
+        if "score" in item:
+            common.say(f"  {item['score']:.4f}")
+        for line in item.get("classes", ()):
             common.say(f"  {line['probability']:7.2%}  {line['name']}")

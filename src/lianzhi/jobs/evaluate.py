@@ -85,8 +85,10 @@ def _check_classes(path: Path, outputs: Any, task: tasks.Task, *, own_task: bool
     shape: tuple[int, ...] = tuple(getattr(outputs, "shape", ()))
     if task.num_classes is None or len(shape) != 2:
         return
-    if shape[1] < task.num_classes or (shape[1] != task.num_classes and not own_task):
+    strict = task.scores or not own_task
+    if shape[1] < task.num_classes or (shape[1] != task.num_classes and strict):
+        wanted = "a score" if task.scores else f"{task.num_classes} classes"
         raise DataError(
-            f"{path} gives {shape[1]} outputs, and the task '{task.name}' has {task.num_classes} classes; "
+            f"{path} gives {shape[1]} outputs, and the task '{task.name}' has {wanted}; "
             f"evaluate it on the task that it was trained for (--task, --data)"
         )

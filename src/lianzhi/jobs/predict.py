@@ -1,4 +1,4 @@
-"""Class names and probabilities for image files or sentences, by the deployed model."""
+"""Classes with probabilities, or a score, for image files, sentences or pairs of them, by the deployed model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def predict(
     device: str | None = None,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return, for each image file or sentence, the `top` classes with their probabilities, best first."""
+    """Return, for each image file or sentence, the `top` classes with their probabilities, best first.
+
+    A model of pairs takes the inputs two by two. One with a single output and no class names gives its `score`.
+    """
     saved = Saved(path)
     preprocess = saved.json("preprocess.json")
     if preprocess is None:
@@ -46,42 +49,66 @@ def predict(
         threads=threads,
         device=checked_device(device),
     )
-    make = _maker(saved, preprocess)
+    make, size = _maker(saved, preprocess)
+    if len(inputs) % size:
+        raise DataError(
+            f"{path} takes pairs of sentences, and {len(inputs)} were given; give a second one for each, in quotes"
+        )
+    groups = [inputs[at : at + size] for at in range(0, len(inputs), size)]
     labels = artifact.labels_of(saved.folder)
     results = []
-    for name in tracked(inputs, "predict", shown=progress and len(inputs) > 1):
-        logits = logits_of(session(make(name)))
-        if logits.dim() != 2 or not logits.shape[1]:
+    for group in tracked(groups, "predict", shown=progress and len(groups) > 1):
+        outputs = _outputs(path, session, make(*group), group)
+        named = dict(zip(("input", "second"), group, strict=False))
+        if len(labels) > len(outputs):
             raise ArtifactError(
-                f"{path}: its output has shape {tuple(logits.shape)}, not (batch, classes); it predicts no classes"
+                f"{saved.folder / 'labels.txt'}: {len(labels)} names for {len(outputs)} outputs; restore it"
             )
-        probabilities = torch.softmax(logits[0].float(), dim=-1)
-        if not torch.isfinite(probabilities).all():
-            raise ArtifactError(f"{path}: for {name!r:.80} its outputs are not finite; the model is damaged")
-        if len(labels) > len(probabilities):
-            raise ArtifactError(
-                f"{saved.folder / 'labels.txt'}: {len(labels)} names for {len(probabilities)} outputs; restore it"
-            )
-        values, indices = probabilities.topk(min(top, len(probabilities)))
-        classes = [
-            {
-                "index": int(index),
-                "name": labels[index] if index < len(labels) else str(int(index)),
-                "probability": float(value),
-            }
-            for value, index in zip(values, indices, strict=True)
-        ]
-        results.append({"input": name, "classes": classes})
+        if len(outputs) == 1 and not labels:
+            results.append({**named, "score": float(outputs[0])})
+        else:
+            results.append({**named, "classes": _classes(outputs, labels, top)})
     return results
 
 
-def _maker(saved: Saved, preprocess: Any) -> Callable[[str], Any]:
-    """From an INPUT argument to the model's input, as the artifact's preprocessing says."""
+def _outputs(path: Path, session: Any, inputs: Any, given: Sequence[str]) -> torch.Tensor:
+    """What the model says of one input: finite numbers, of shape (outputs,)."""
+    logits = logits_of(session(inputs))
+    if logits.dim() != 2 or not logits.shape[1]:
+        raise ArtifactError(
+            f"{path}: its output has shape {tuple(logits.shape)}, not (batch, classes); it predicts no classes"
+        )
+    outputs = logits[0].float()
+    if not torch.isfinite(torch.softmax(outputs, dim=-1)).all():
+        raise ArtifactError(f"{path}: for {given[0]!r:.80} its outputs are not finite; the model is damaged")
+    return outputs
+
+
+def _classes(outputs: torch.Tensor, labels: Sequence[str], top: int) -> list[dict[str, Any]]:
+    """The likeliest classes, best first."""
+    values, indices = torch.softmax(outputs, dim=-1).topk(min(top, len(outputs)))
+    return [
+        {
+            "index": int(index),
+            "name": labels[index] if index < len(labels) else str(int(index)),
+            "probability": float(value),
+        }
+        for value, index in zip(values, indices, strict=True)
+    ]
+
+
+def _maker(saved: Saved, preprocess: Any) -> tuple[Callable[..., Any], int]:
+    """From INPUT arguments to the model's input, as the artifact's preprocessing says, and how many one input takes."""
     if isinstance(preprocess, dict) and preprocess.get("kind") == "text":
         tokens = TextPreprocess.load(saved.folder)
-        return lambda text: {key: torch.from_numpy(value) for key, value in tokens(_sentence(text)).items()}
+
+        def encoded(*texts: str) -> dict[str, torch.Tensor]:
+            made = tokens(*(_sentence(text) for text in texts))
+            return {key: torch.from_numpy(value) for key, value in made.items()}
+
+        return encoded, 2 if tokens.pairs else 1
     pixels = Preprocess.from_dict(preprocess)
-    return lambda name: torch.from_numpy(pixels(read_image(name)))
+    return lambda name: torch.from_numpy(pixels(read_image(name))), 1
 
 
 def _sentence(text: str) -> str:

@@ -104,6 +104,11 @@ def _check_shapes(run: Run, model: nn.Module) -> None:
         )
     outputs = captured.output_shape
     classes = run.task.num_classes
+    if run.task.scores and outputs is not None and tuple(outputs[1:]) != (1,):
+        raise DataError(
+            f"the model gives outputs of shape {tuple(outputs)}, and the task '{run.task.name}' asks for one score a "
+            f"sample; make the model with num_classes=1"
+        )
     if classes is not None and outputs is not None and len(outputs) == 2 and outputs[1] < classes:
         raise DataError(
             f"the model gives {outputs[1]} outputs, and the task '{run.task.name}' has {classes} classes; "

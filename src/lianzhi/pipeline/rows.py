@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,15 +178,19 @@ def structure(model: nn.Module) -> str:
 def accuracy(run: Run, predict: Any, *, alone: bool = False) -> tuple[measure.Evaluation, float | None]:
     """The reported metric, and the one on the validation cut, by which decisions are made.
 
-    `alone`: this process evaluates by itself, while others wait.
+    Those of splits that are reported too stand among the metrics, under the split's name. `alone`: this process
+    evaluates by itself, while others wait.
     """
-    reported = measure.evaluate(predict, run.task, progress=run.progress and run.leads, alone=alone)
+    shown = run.progress and run.leads
+    reported = measure.evaluate(predict, run.task, progress=shown, alone=alone)
     _require_share(reported, run.task)
+    for name in run.task.also:
+        other = measure.evaluate(predict, run.task, split=name, progress=shown, alone=alone)
+        more = {f"{name}_{metric}": value for metric, value in other.metrics.items()}
+        reported = replace(reported, metrics=reported.metrics | more)
     if reported.split == "validation" or not run.task.has("validation"):
         return reported, reported.value if reported.split == "validation" else None
-    chosen = measure.evaluate(
-        predict, run.task, split="validation", progress=run.progress and run.leads, alone=alone
-    )
+    chosen = measure.evaluate(predict, run.task, split="validation", progress=shown, alone=alone)
     return reported, chosen.value
 
 

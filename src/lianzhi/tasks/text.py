@@ -105,7 +105,10 @@ def _preprocess(
     size = size_of(options.tokenizer)
     if size is None:
         return TextPreprocess.open(
-            options.tokenizer, max_length=options.max_length, segments=options.segments
+            options.tokenizer,
+            max_length=options.max_length,
+            segments=options.segments,
+            pairs=any(part.pairs is not None for part in parts.values()),
         )
     if train is None:
         raise DataError(

@@ -17,6 +17,7 @@ from lianzhi.tasks import hashing
 from lianzhi.tasks.tokenizer import FILE, FOLDER, TokenizerFiles, parse, read
 
 MAX_LENGTH = 1 << 15
+KEYS = {"kind", "max_length", "inputs", "pad_id", "pad_type_id", "pairs"}
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 Arrays = dict[str, NDArray[np.int64]]
 
@@ -26,7 +27,7 @@ class TextPreprocess:
     """How sentences become a batch of tokens; saved as ``preprocess.json`` with a folder ``tokenizer``.
 
     `max_length` counts tokens, those that the tokenizer adds included; what is longer is cut. `inputs` are the
-    names of the model's arguments.
+    names of the model's arguments. `pairs`: the model was trained on two texts at a time.
     """
 
     max_length: int
@@ -34,6 +35,7 @@ class TextPreprocess:
     pad_id: int = 0
     pad_type_id: int = 0
     members: dict[str, str] = field(default_factory=dict, repr=False)
+    pairs: bool = False
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.inputs if name not in NAMES]
@@ -48,11 +50,14 @@ class TextPreprocess:
             )
 
     @classmethod
-    def open(cls, place: str, *, max_length: int, segments: bool | None = None) -> TextPreprocess:
+    def open(
+        cls, place: str, *, max_length: int, segments: bool | None = None, pairs: bool = False
+    ) -> TextPreprocess:
         """The preprocessing of the tokenizer that lies at `place`. See `lianzhi.tasks.tokenizer.read`."""
         found: TokenizerFiles = read(place)
         given = found.segments if segments is None else segments
-        return cls(max_length, NAMES if given else NAMES[:2], found.pad_id, found.pad_type_id, found.members)
+        names = NAMES if given else NAMES[:2]
+        return cls(max_length, names, found.pad_id, found.pad_type_id, found.members, pairs)
 
     @classmethod
     def load(cls, folder: Path) -> TextPreprocess:
@@ -66,9 +71,11 @@ class TextPreprocess:
         if not file.is_file():
             raise ArtifactError(f"{file} is missing; restore it")
         try:
-            keys = {"kind", "max_length", "inputs", "pad_id", "pad_type_id"}
-            if values.keys() != keys or values["kind"] != "text" or not isinstance(values["inputs"], list):
-                raise ValueError("its keys are not kind, max_length, inputs, pad_id, pad_type_id")
+            values = {"pairs": False, **values}  # older ones do not say it
+            if values.keys() != KEYS or values["kind"] != "text" or not isinstance(values["inputs"], list):
+                raise ValueError("its keys are not kind, max_length, inputs, pad_id, pad_type_id, pairs")
+            if type(values["pairs"]) is not bool:
+                raise ValueError("pairs must be true or false")
             numbers = [values[key] for key in ("max_length", "pad_id", "pad_type_id")]
             if not all(type(number) is int for number in numbers):
                 raise ValueError("lengths and ids must be whole numbers")
@@ -78,6 +85,7 @@ class TextPreprocess:
                 numbers[1],
                 numbers[2],
                 {FILE: files.read_text(file)},
+                values["pairs"],
             )
             _ = made.tokenizer
         except (ValueError, TypeError, AttributeError, DataError) as error:
@@ -108,6 +116,7 @@ class TextPreprocess:
             "inputs": list(self.inputs),
             "pad_id": self.pad_id,
             "pad_type_id": self.pad_type_id,
+            "pairs": self.pairs,
         }
 
     def __call__(self, text: str, second: str | None = None) -> Arrays:
@@ -133,7 +142,8 @@ class TextPreprocess:
 
     def digest(self) -> str:
         """Changes when other tokens would come out."""
-        return hashing.digest(self.members[FILE], str(self.to_dict()))
+        told = {key: value for key, value in self.to_dict().items() if key != "pairs"}
+        return hashing.digest(self.members[FILE], str(told))
 
     def __str__(self) -> str:
         return f"TextPreprocess({self.digest()})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,9 @@ def retokenized(task: Task, preprocess: TextPreprocess) -> Task:
     Raises:
         DataError: the task is not of texts.
     """
+    pairs = any(_split(task, name).preprocess.pairs for name in task.splits)
+    if preprocess.pairs != pairs:
+        preprocess = dataclasses.replace(preprocess, pairs=pairs)
     made: dict[int, Tokens] = {}
     splits = {}
     for name in task.splits:

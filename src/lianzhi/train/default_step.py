@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lianzhi.errors import RecipeError
 from lianzhi.tasks.outputs import logits_of
 from lianzhi.train.options import TrainOptions
 
@@ -38,7 +39,15 @@ def smooth(loss: Tensor, logits: Tensor, smoothing: float) -> Tensor:
 
 
 def default_step(task: Task, options: TrainOptions) -> Step:
-    """Make the step of plain training: model, loss, label smoothing."""
+    """Make the step of plain training: model, loss, label smoothing.
+
+    Raises:
+        RecipeError: label smoothing is asked for, and the task is a score.
+    """
+    if options.label_smoothing and task.scores:
+        raise RecipeError(
+            f"label_smoothing {options.label_smoothing:g}: task '{task.name}' is a score and has no classes; leave it out"
+        )
 
     def step(model: nn.Module, batch: Batch) -> dict[str, Any]:
         outputs = call(model, batch.inputs)
