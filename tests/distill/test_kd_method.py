@@ -144,6 +144,7 @@ def test_different_classes_are_refused_before_anything_is_updated():
         (lambda: methods.kd.make_step(None), "needs a teacher"),
         (lambda: methods.kd.make_step(net(), temperature=0.0), "temperature"),
         (lambda: methods.kd.make_step(net(), alpha=1.5), "alpha"),
+        (lambda: methods.kd.make_step(net(), alpha=0.5, weight=2.0), "one of 'alpha' and 'weight'"),
     ],
 )
 def test_wrong_options_are_named(make, message):
@@ -176,4 +177,32 @@ def test_the_registry_builds_it():
     expected = methods.kd.make_step(teacher, temperature=2.0)(student, data)
     assert torch.equal(found["loss"], expected["loss"])
     assert lessons.finish is None
-    assert entry.config().to_dict() == {"temperature": 4.0, "alpha": 0.9}
+    assert entry.config().to_dict() == {
+        "temperature": 4.0,
+        "alpha": 0.9,
+        "standardize": False,
+        "weight": None,
+    }
+
+
+def test_standardized_logits():
+    """Weight 9 beside 1 of the labels, T 2: the defaults of the paper on it, unless others are given."""
+    teacher, student, data = net(seed=1).eval(), net(seed=2).eval(), batch()
+    ours, theirs = student(data.inputs).detach(), teacher(data.inputs).detach()
+    hard = functional.cross_entropy(ours, data.labels)
+    result = methods.kd.make_step(teacher, standardize=True)(student, data)
+    soft = losses.kd(ours, theirs, alpha=1.0, temperature=2.0, standardize=True)
+    assert result["loss"].item() == pytest.approx((9 * soft + hard).item(), rel=1e-6)
+    assert result["terms"]["soft_weighted"].item() == pytest.approx(9 * soft.item(), rel=1e-6)
+    result = methods.kd.make_step(teacher, standardize=True, alpha=0.7, temperature=3.0)(student, data)
+    wanted = losses.kd(ours, theirs, data.labels, alpha=0.7, temperature=3.0, standardize=True)
+    assert result["loss"].item() == pytest.approx(wanted.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"standardize": True}, {"weight": 3.0}, {"standardize": True, "alpha": 0.5}]
+)
+def test_options_come_back_from_a_file_as_they_were(given):
+    options = methods.kd.KDMethodOptions(**given)
+    assert methods.kd.KDMethodOptions(**options.to_dict()) == options
+    assert (options.alpha is None) != (options.weight is None)

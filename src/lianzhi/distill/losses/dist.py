@@ -32,8 +32,8 @@ from lianzhi.distill.losses.parts import (
 class DISTOptions(Config):
     """Options of `dist`."""
 
-    beta: float = Field(default=1.0, ge=0)
-    gamma: float = Field(default=1.0, ge=0)
+    beta: float = Field(default=1.0, ge=0, description="of the part within a sample")
+    gamma: float = Field(default=1.0, ge=0, description="of the part within a class")
     temperature: float = Field(default=1.0, gt=0)
 
 

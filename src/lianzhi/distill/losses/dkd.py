@@ -83,7 +83,7 @@ def dkd(
     assert targets is not None
     if student.shape[-1] == 1:
         return mean_or_zero(squared_difference(student, teacher))
-    _require_classes(targets, student.shape[-1])
+    require_classes(targets, student.shape[-1])
     if options.standardize:
         student, teacher = standardized(student), standardized(teacher)
     target, others = decoupled(student, teacher, targets, options.temperature)
@@ -123,7 +123,7 @@ def _without(values: Tensor, labels: Tensor) -> Tensor:
     return values.gather(-1, columns + (columns >= labels[:, None]))
 
 
-def _require_classes(labels: Tensor, classes: int) -> None:
+def require_classes(labels: Tensor, classes: int) -> None:
     """Raise `DataError` unless all labels are whole numbers in 0 … classes - 1."""
     if labels.dtype.is_floating_point:
         raise DataError(f"dkd needs a class as the label of a sample; the labels are {labels.dtype}")

@@ -22,7 +22,7 @@ from lianzhi.distill.capture import capture
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.teacher import logits_of
-from lianzhi.distill.methods.terms import weighted
+from lianzhi.distill.methods.terms import grown, weighted
 from lianzhi.distill.stage_ends import Feature, features_of, stage_ends
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.graph import device_of, in_eval
@@ -124,8 +124,7 @@ class FeatureStep:
 
     def at(self, number: int, total: int) -> None:
         """Before update `number` of `total`: how much of the weight counts."""
-        if self.options.warmup:
-            self.grown = min(1.0, number / (self.options.warmup * total))
+        self.grown = grown(number, total, self.options.warmup)
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
         options = self.options

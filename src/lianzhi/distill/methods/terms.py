@@ -21,3 +21,12 @@ def weighted(parts: Mapping[str, tuple[float, Tensor]]) -> dict[str, Any]:
     terms |= {f"{name}_weighted": value.detach() for name, value in sums.items()}
     values = list(sums.values())
     return {"loss": sum(values[1:], values[0]), "terms": terms}
+
+
+def grown(number: int, total: int, warmup: float) -> float:
+    """How much of a weight counts in update `number` (from 0) of `total`: it grows from 0 over the share `warmup`.
+
+    >>> [grown(number, 240, 1 / 12) for number in (0, 5, 20, 239)], grown(0, 240, 0.0)
+    ([0.0, 0.25, 1.0, 1.0], 1.0)
+    """
+    return min(1.0, number / (warmup * total)) if warmup else 1.0

@@ -1,0 +1,69 @@
+"""What the methods on logits share: the step, with the task's own loss beside what compares student and teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from lianzhi.distill.losses.kd import hard_loss
+from lianzhi.distill.losses.parts import require_same_shape, valid
+from lianzhi.distill.methods.teacher import Logits, logits_of
+from lianzhi.distill.methods.terms import grown, weighted
+from lianzhi.errors import RecipeError
+from lianzhi.tasks import Batch
+from lianzhi.train.default_step import call
+
+Compare = Callable[[Tensor, Tensor, Any], Mapping[str, tuple[float, Tensor]]]
+
+
+class LogitStep:
+    """The step of the training loop: the terms of `compare`, and `hard` · the task's loss.
+
+    `compare` takes the student's and the teacher's logits, (samples, classes) both, and the batch's labels, and gives
+    terms with their weights. Over the share `warmup` of training those weights grow from 0, in a straight line.
+    `loss(outputs, labels)` is the task's own, the mean over samples; without it cross entropy (mean squared error for
+    one output). The teacher runs in eval mode and without gradients, is no part of the student, and keeps its modes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        teacher: nn.Module | Logits,
+        compare: Compare,
+        *,
+        hard: float,
+        warmup: float = 0.0,
+        loss: Callable[[Any, Any], Tensor] | None = None,
+    ) -> None:
+        if teacher is None:
+            raise RecipeError(f"{name} needs a teacher: a trained model with the same classes as the student")
+        self.source = teacher if isinstance(teacher, Logits) else Logits(teacher)
+        self.teacher = self.source.teacher
+        self.compare, self.hard, self.warmup, self.loss = compare, hard, warmup, loss
+        self.grown = 0.0 if warmup else 1.0
+
+    def at(self, number: int, total: int) -> None:
+        """Before update `number` of `total`: how much of the weights counts."""
+        self.grown = grown(number, total, self.warmup)
+
+    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
+        """The loss of a batch, and its terms with and without weight."""
+        if model is self.teacher:
+            raise RecipeError("teacher and student are the same model; give a copy of it as the teacher")
+        outputs = call(model, batch.inputs)
+        student = logits_of(outputs, "student")
+        wanted = self.source(batch, student.device)
+        require_same_shape(student, wanted)
+        own, theirs, labels = valid(student, wanted, None if self.loss else batch.labels, None)
+        terms = {
+            name: (self.grown * weight, value)
+            for name, (weight, value) in self.compare(own, theirs, batch.labels).items()
+        }
+        if self.loss is not None:
+            hard = self.loss(outputs, batch.labels)
+        else:
+            assert labels is not None
+            hard = hard_loss(own, labels)
+        return weighted({**terms, "hard": (self.hard, hard)})

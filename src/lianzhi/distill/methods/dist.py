@@ -1,0 +1,49 @@
+"""DIST: Huang et al. 2022 (2205.10536), for any teacher and student of one classification.
+
+    loss = the task's loss + T² · (beta · inter + gamma · intra)
+
+The intra-class part compares the samples of a batch: with gradient accumulation it sees those of one part at a time, and
+with several processes those of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+from torch import Tensor
+
+from lianzhi.distill import losses
+from lianzhi.distill.losses.dist import DISTOptions, relations
+from lianzhi.distill.methods.by_logits import LogitStep
+from lianzhi.distill.methods.catalog import registry
+from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
+
+
+class DISTMethodOptions(DISTOptions):
+    """Options of the method `dist`."""
+
+    hard: float = Field(default=1.0, ge=0, description="of the task's loss")
+
+
+@registry.register(
+    "dist",
+    "The student's probabilities are related as the teacher's, within a sample and within a class",
+    paper="https://arxiv.org/abs/2205.10536",
+    config=DISTMethodOptions,
+)
+def build(setting: Setting, options: DISTMethodOptions) -> Lessons:
+    """One stage.
+
+    A regression has no classes: `soft` is the mean squared error of the outputs, with weight 1.
+    """
+
+    def compare(student: Tensor, teacher: Tensor, _: Any) -> dict[str, tuple[float, Tensor]]:
+        if student.shape[-1] == 1:
+            return {"soft": (1.0, losses.logit_mse(student, teacher))}
+        inter, intra = relations(student, teacher, options.temperature)
+        return {"inter": (options.beta, inter), "intra": (options.gamma, intra)}
+
+    assert setting.source is not None
+    step = LogitStep("dist", setting.source, compare, hard=options.hard, loss=setting.task.loss)
+    return Lessons([Stage("dist", step)])
