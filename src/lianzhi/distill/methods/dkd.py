@@ -6,7 +6,9 @@ The second part grows from 0 over 20 of 240 epochs, as in the authors' code. The
 on CIFAR-100, 6 for wide ResNets and VGG, 2 for ResNet-56 to ResNet-20; the paper has it follow how sure the teacher is.
 
 With `standardize` z-scores of the logits are compared (2403.01427), with T 2 and nine times the weight of both
-parts. The authors' script sets the temperature of `kd` where it means this one's, and multiplies beta by 81.
+parts. The authors' script sets the temperature of `kd` where it means this one's, and makes beta 81. With few classes
+a large beta is harmful there: the other classes' z-scores lie close together where the label's is the largest possible, as the
+sure teacher's is, and just as close where it is the smallest. A student of 4 classes stayed there; with beta 1 it did not.
 """
 
 from __future__ import annotations
