@@ -38,7 +38,7 @@ OF_THIS_PAIR: dict[str, dict[str, Any]] = {"review_kd": {"weight": 0.6}, "dkd": 
 
 def options(given: argparse.Namespace, epochs: float, lr: float) -> train.TrainOptions:
     """The same for every method."""
-    return train.TrainOptions(epochs=epochs, lr=lr, batch_size=128, precision=given.precision)
+    return train.TrainOptions(epochs=epochs, lr=lr, batch_size=128, warmup=0.05, precision=given.precision)
 
 
 def taught(given: argparse.Namespace, task: lz.Task) -> nn.Module:
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("out/distillation_cnn"))
     parser.add_argument("--methods", nargs="+", choices=[*METHODS, *MORE], default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=float, default=10)
+    parser.add_argument("--epochs", type=float, default=5)
     parser.add_argument("--teacher-epochs", type=float, default=2)
     parser.add_argument("--precision", choices=["f32", "bf16", "auto"], default="auto")
     parser.add_argument("--device", default="cpu")

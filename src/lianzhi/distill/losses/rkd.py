@@ -4,7 +4,8 @@
     psi_A(i, j, k) = cosine of the angle at f_k between f_i and f_j
     loss = distance · mean of huber(psi_D of student, of teacher) + angle · mean of huber(psi_A …)
 
-The weights 25 and 50 are the paper's for both losses together, and stand inside because they belong together. Means are over all pairs and triples, those of a sample with itself included (they add 0), as
+The weights 25 and 50 are those with which later work compares it (1910.10699); they stand inside because they belong
+together. Means are over all pairs and triples, those of a sample with itself included (they add 0), as
 in the authors' code.
 """
 
