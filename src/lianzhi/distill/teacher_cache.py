@@ -21,11 +21,17 @@ from lianzhi.distill.methods.teacher import placed, teacher_logits
 from lianzhi.errors import ArtifactError, DataError, RecipeError
 from lianzhi.graph import fingerprint
 from lianzhi.measure.shown import shown
-from lianzhi.tasks import Task
+from lianzhi.tasks import Task, cache
 from lianzhi.train.processes import from_leader, gathered, process
 from lianzhi.train.validation import move
 
 FORMAT = 1
+TEACHERS = "teachers"  # in the cache folder
+
+
+def folder() -> Path:
+    """Where logits are kept unless a recipe says where."""
+    return cache.folder() / TEACHERS
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from lianzhi import artifact, distill, train
 from lianzhi.config import Config
+from lianzhi.distill import teacher_cache
 from lianzhi.distill.methods import Lessons, Logits, Setting, Stage
 from lianzhi.distill.methods.teacher import teacher_logits
 from lianzhi.distill.teacher_cache import Kept, kept
@@ -21,14 +22,13 @@ from lianzhi.pipeline.state import ORIGINAL, Run, State
 from lianzhi.pipeline.students import make_student
 from lianzhi.pipeline.training import AfterStep, masks_of, teacher_of
 from lianzhi.recipe import Distill
-from lianzhi.tasks import Task, cache
+from lianzhi.tasks import Task
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.tasks.texts import retokenized
 from lianzhi.train.loop import place
 from lianzhi.train.options import TrainOptions
 
 Details = dict[str, Any]
-TEACHERS = "teachers"  # in the cache folder
 SHARED = ("temperature", "alpha")  # options of a method that a recipe may write beside the others
 
 
@@ -45,6 +45,8 @@ def run_distill(
         histories[stage.name] = _carry_out(run, step, setting, stage, place_of, resume=resume, holds=holds)
         if masks is not None:
             masks.release()
+    for note in lessons.notes:
+        state.note(note)
     _take(state, setting, lessons)
     last = histories[lessons.stages[-1].name]
     return {"history": last} if len(histories) == 1 else {"history": last, "stages": histories}
@@ -61,18 +63,20 @@ def make_lessons(run: Run, state: State, step: Distill, *, progress: bool) -> tu
     entry = distill.methods.registry.get(step.method)
     teacher = teacher_of(state, step.teacher)
     student = state.model if step.student is None else make_student(run, state.model, step.student)
-    keep, reads = None, reads_otherwise(run.task, state, step.teacher)
-    if step.cache or reads is not None:
-        keep = _keeper(run, step, teacher, reads or run.task, progress)
+    reads = reads_otherwise(run.task, state, step.teacher)
+    keep = partial(_kept, run, step, teacher, progress)
+    kept_anyway = step.cache or reads is not None
     setting = Setting(
         teacher=teacher,
         student=student,
         task=run.task,
         training=step,
         seed=run.recipe.seed,
-        source=Logits(teacher, keep),
+        source=Logits(teacher, partial(keep, reads or run.task) if kept_anyway else None),
         device=run.recipe.device,
         progress=progress and run.progress and run.leads,
+        reads=reads,
+        keep=keep,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.recipe.seed)
@@ -112,14 +116,13 @@ def reads_otherwise(task: Task, state: State, teacher: str) -> Task | None:
     return None if own is None or own.digest() == task.preprocess.digest() else retokenized(task, own)
 
 
-def _keeper(run: Run, step: Distill, teacher: nn.Module, task: Task, progress: bool) -> Callable[[], Kept]:
-    named = not isinstance(step.cache, str)
-    folder = Path(step.cache) if isinstance(step.cache, str) else cache.folder() / TEACHERS
-    return lambda: kept(
+def _kept(run: Run, step: Distill, teacher: nn.Module, progress: bool, task: Task) -> Kept:
+    """The teacher's logits of the training samples of a task, as the recipe keeps them."""
+    return kept(
         teacher,
         task,
-        folder,
-        named=named,
+        Path(step.cache) if isinstance(step.cache, str) else teacher_cache.folder(),
+        named=not isinstance(step.cache, str),
         augment=step.augment,
         batch_size=step.batch_size,
         top_k=step.top_k,

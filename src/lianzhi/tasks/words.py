@@ -113,3 +113,12 @@ def _tokenizer(words: list[str]) -> Any:
         single="$A", pair="$A $B:1", special_tokens=[]
     )
     return made
+
+
+def are_words(preprocess: TextPreprocess) -> bool:
+    """Whether a tokenizer is one of whole words, and not of pieces.
+
+    >>> are_words(of_words(["a good film"], max_length=8))
+    True
+    """
+    return type(preprocess.tokenizer.model).__name__ == "WordLevel"

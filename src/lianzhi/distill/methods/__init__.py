@@ -2,6 +2,7 @@
 
 from lianzhi.distill.methods import (
     attention_transfer,
+    bilstm,
     crd,
     dist,
     distilbert,
@@ -29,6 +30,7 @@ __all__ = [
     "Setting",
     "Stage",
     "attention_transfer",
+    "bilstm",
     "crd",
     "dist",
     "distilbert",

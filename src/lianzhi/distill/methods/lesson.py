@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from lianzhi.tasks import Batch, Task
 from lianzhi.train.default_step import Step
 from lianzhi.train.options import TrainOptions
 
+if TYPE_CHECKING:
+    from lianzhi.distill.teacher_cache import Kept
+
 
 @dataclass
 class Setting:
@@ -23,7 +26,8 @@ class Setting:
 
     `student` is trained in place. The teacher never is; use it through `logits` and `running`. `training` are the
     recipe's options of training, before a stage changes some. What is made before a stage (more texts, say) is
-    computed on `device`, and a bar is shown with `progress`.
+    computed on `device`, and a bar is shown with `progress`. `reads` is the task as the teacher reads it, where the
+    student has other tokens.
     """
 
     teacher: nn.Module
@@ -34,6 +38,8 @@ class Setting:
     source: Logits | None = None
     device: str = "cpu"
     progress: bool = False
+    reads: Task | None = None
+    keep: Callable[[Task], Kept] | None = None
     _placed: nn.Module | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -44,6 +50,14 @@ class Setting:
         """The teacher's logits of a batch, (samples, classes): computed, or read where they are kept."""
         assert self.source is not None
         return self.source(batch, device)
+
+    def kept(self, task: Task) -> Kept:
+        """The teacher's logits of all training samples of a task that it reads, computed once and kept."""
+        if self.keep is not None:
+            return self.keep(task)
+        from lianzhi.distill.teacher_cache import folder, kept  # which reads this package
+
+        return kept(self.teacher, task, folder(), batch_size=self.training.batch_size, progress=self.progress)
 
     @contextmanager
     def running(self, device: torch.device) -> Iterator[nn.Module]:
@@ -77,9 +91,11 @@ class Stage:
 class Lessons:
     """The stages of a method. `finish` gives the model that is left, whose structure it knows before any training.
 
-    `task` is the data as that model reads it, where it has other tokens than the teacher.
+    `task` is the data as that model reads it, where it has other tokens than the teacher. `notes` are remarks for the
+    report, to which a stage may add.
     """
 
     stages: list[Stage]
     finish: Callable[[], nn.Module] | None = None
     task: Task | None = None
+    notes: list[str] = field(default_factory=list)
