@@ -30,18 +30,7 @@ from lianzhi.errors import (
 )
 from lianzhi.models import model
 from lianzhi.pipeline import Result, compress
-from lianzhi.recipe import (
-    Distill,
-    Measure,
-    Pack,
-    Prune,
-    Quantize,
-    Recipe,
-    ReduceVocabulary,
-    ShareWeights,
-    Sparsify,
-    Train,
-)
+from lianzhi.recipe import Distill, Measure, Pack, Prune, Quantize, Recipe, ShareWeights, Sparsify, Train
 from lianzhi.tasks import Task, task
 
 __all__ = [
@@ -56,7 +45,6 @@ __all__ = [
     "Quantize",
     "Recipe",
     "RecipeError",
-    "ReduceVocabulary",
     "Result",
     "ShareWeights",
     "Sparsify",

@@ -94,16 +94,23 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
 }
 
+IN_PROCESSES = {  # and those that leave another model than the student, or compare nothing with the teacher
+    **CASES,
+    "theseus": ("theseus", {"schedule": "constant"}, {}),
+}
+
 
 def gradients(case: str) -> dict[str, Tensor]:
     """The first stage's gradients in double precision, step by step, and the weights at the end."""
-    name, options, changes = CASES[case]
+    name, options, changes = IN_PROCESSES[case]
     given = setting(data=task(19, batch=7), **changes)
     given.teacher.double()
     given.task.example_inputs = {key: value[:1] for key, value in texts(2)[0].items()}
     given.student.double()
     stage = taught(given, name, **options).stages[0]
     model = (stage.model or given.student).double()
+    if stage.prepare is not None:
+        stage.prepare()
     seen: dict[str, Tensor] = {}
     steps: list[int] = []
 
@@ -135,7 +142,7 @@ def of_teacher_layers(teacher: nn.Module, kept: list[int]) -> nn.Module:
 def main(folder: Path) -> None:
     rank, world = train.start_processes()
     assert world == 2
-    for case in CASES:
+    for case in IN_PROCESSES:
         save_file(gradients(case), folder / f"{case}-{rank}.safetensors")
 
 

@@ -100,7 +100,7 @@ def two(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", lessons.IN_PROCESSES)
 def test_two_processes_have_the_gradient_of_one(two, case):
     wanted = lessons.gradients(case)
     assert sum(key.startswith("2/") for key in wanted) > 10

@@ -16,8 +16,7 @@ from lianzhi.pipeline.pruning import run_prune
 from lianzhi.pipeline.quantizing import run_quantize
 from lianzhi.pipeline.sharing import run_share
 from lianzhi.pipeline.training import run_sparsify, run_train
-from lianzhi.pipeline.vocabulary import run_vocabulary
-from lianzhi.recipe import Distill, Pack, Prune, Quantize, ReduceVocabulary, ShareWeights, Sparsify, Train
+from lianzhi.recipe import Distill, Pack, Prune, Quantize, ShareWeights, Sparsify, Train
 
 RUNNERS: dict[type[Config], Callable[..., dict[str, Any]]] = {
     Train: run_train,
@@ -27,5 +26,4 @@ RUNNERS: dict[type[Config], Callable[..., dict[str, Any]]] = {
     Quantize: run_quantize,
     ShareWeights: run_share,
     Pack: run_pack,
-    ReduceVocabulary: run_vocabulary,
 }

@@ -19,7 +19,6 @@ from lianzhi.recipe.steps import (
     kind_of,
     parse_step,
 )
-from lianzhi.recipe.vocabulary import ReduceVocabulary
 from lianzhi.recipe.whole import Measure, Recipe
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
     "Prune",
     "Quantize",
     "Recipe",
-    "ReduceVocabulary",
     "ShareWeights",
     "Sparsify",
     "StudentSpec",

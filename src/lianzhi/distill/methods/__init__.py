@@ -16,6 +16,7 @@ from lianzhi.distill.methods import (
     review_kd,
     rkd,
     similarity_preserving,
+    theseus,
     tinybert,
 )
 from lianzhi.distill.methods.catalog import registry
@@ -45,5 +46,6 @@ __all__ = [
     "review_kd",
     "rkd",
     "similarity_preserving",
+    "theseus",
     "tinybert",
 ]
