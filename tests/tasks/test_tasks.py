@@ -38,6 +38,7 @@ def test_names():
         "stsb",
         "svhn",
         "synthetic",
+        "text",
         "wnli",
         "xnli",
     ]

@@ -14,7 +14,7 @@ from lianzhi.errors import DataError, did_you_mean
 from lianzhi.tasks._task import Task
 from lianzhi.tasks.metrics import Metric
 from lianzhi.tasks.readers import arrow, hf_datasets, tsv
-from lianzhi.tasks.readers.table import TextTable
+from lianzhi.tasks.readers.table import TextTable, joined
 from lianzhi.tasks.text import TextOptions, assemble_text
 from lianzhi.tasks.text_part import TextFacts, TextPart
 
@@ -126,7 +126,8 @@ def _from_parquet(this: KnownText, folder: Path, name: str, shards: list[Path]) 
     split = this.hub.splits[name]
     if not shards:
         raise DataError(f"{folder}: no {split}*.parquet beside the other part; {this.needs}")
-    found = arrow.read(shards, (*this.hub.texts, this.hub.label))
+    columns = (*this.hub.texts, this.hub.label)
+    found = joined([arrow.read(file, columns) for file in shards])
     return _part(this, found, this.hub.texts, this.hub.label)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from pydantic import Field
@@ -117,8 +118,9 @@ def _preprocess(
         )
     part, rows = parts[train[0]], train[1]
     texts = [side[row] for side in (part.texts, part.pairs) if side is not None for row in rows]
-    pairs = part.pairs is not None if options.segments is None else options.segments
-    return of_words(texts, max_length=options.max_length, size=size, pairs=pairs)
+    segments = part.pairs is not None if options.segments is None else options.segments
+    made = of_words(texts, max_length=options.max_length, size=size, pairs=segments)
+    return replace(made, pairs=part.pairs is not None)
 
 
 def _check(part: TextPart, facts: TextFacts) -> None:
@@ -134,10 +136,7 @@ def _metrics(facts: TextFacts, first: str | None) -> dict[str, Metric]:
     if first is None:
         return facts.metrics
     if first not in facts.metrics:
-        raise RecipeError(
-            f"task '{facts.name}' has no metric '{first}'{did_you_mean(first, facts.metrics)}; "
-            f"it has {', '.join(facts.metrics)}"
-        )
+        raise RecipeError(f"task '{facts.name}' has no metric '{first}'{did_you_mean(first, facts.metrics)}")
     return {first: facts.metrics[first], **facts.metrics}
 
 

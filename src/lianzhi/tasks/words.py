@@ -65,7 +65,7 @@ def of_words(
     (('[PAD]', '[UNK]', 'a', 'film', 'good'), [[2, 1, 3]])
     """
     inputs = NAMES if pairs else NAMES[:2]
-    return TextPreprocess(max_length, inputs, members={FILE: word_tokenizer(texts, size)}, pairs=pairs)
+    return TextPreprocess(max_length, inputs, members={FILE: word_tokenizer(texts, size)})
 
 
 def size_of(place: str) -> int | None:

@@ -16,39 +16,23 @@ from lianzhi.tasks.readers.table import TextTable
 PARQUET, ARROW = ".parquet", ".arrow"
 
 
-def names(files: Sequence[Path]) -> list[str]:
-    """The columns of a part, as its first file has them."""
-    return list(_open(files[0]).column_names)
+def names(file: Path) -> list[str]:
+    """The columns."""
+    return list(_open(file).column_names)
 
 
-def read(files: Sequence[Path], columns: Sequence[str]) -> TextTable:
-    """Read columns by name from the files of one part, in order.
+def read(file: Path, columns: Sequence[str]) -> TextTable:
+    """Read columns by name.
 
     Raises:
-        DataError: a file is missing or damaged, lacks a column, or there are no rows.
+        DataError: the file is missing or damaged, or lacks a column.
     """
-    values: dict[str, list[Any]] = {column: [] for column in columns}
-    counts: list[int] = []
-    classes: dict[str, tuple[str, ...]] = {}
-    for file in files:
-        table = _open(file)
-        for column in columns:
-            if column not in table.column_names:
-                raise DataError(f"{file}: no column '{column}'{did_you_mean(column, table.column_names)}")
-            values[column] += table[column].to_pylist()
-        counts.append(len(table))
-        classes = classes or _classes(table, columns)
-    if not sum(counts):
-        raise DataError(f"{files[0]}: no rows; an empty part cannot be used")
-
-    def line(row: int) -> str:
-        for file, count in zip(files, counts, strict=True):
-            if row < count:
-                return f"{file}, row {row}"
-            row -= count
-        raise IndexError(row)
-
-    return TextTable(str(files[0]), values, line, classes)
+    table = _open(file)
+    for column in columns:
+        if column not in table.column_names:
+            raise DataError(f"{file}: no column '{column}'{did_you_mean(column, table.column_names)}")
+    values = {column: table[column].to_pylist() for column in columns}
+    return TextTable(str(file), values, lambda row: f"{file}, row {row}", _classes(table, columns))
 
 
 def _open(file: Path) -> Any:

@@ -10,6 +10,11 @@ from lianzhi.errors import DataError, did_you_mean
 from lianzhi.tasks.readers.table import TextTable
 
 
+def names(file: Path) -> list[str]:
+    """The columns, as the first line names them."""
+    return lines_of(file)[0].split("\t")
+
+
 def read(
     file: Path, columns: Sequence[str], *, header: Sequence[str] | None = None, gaps: bool = False
 ) -> TextTable:
@@ -23,8 +28,8 @@ def read(
     """
     lines = lines_of(file)
     start = 0 if header is not None else 1
-    names = list(header) if header is not None else lines[0].split("\t")
-    places = [place_of(column, names, file) for column in columns]
+    given = list(header) if header is not None else lines[0].split("\t")
+    places = [place_of(column, given, file) for column in columns]
     found: list[list[str]] = [[] for _ in columns]
     numbers: list[int] = []
     broken = 0
@@ -32,13 +37,13 @@ def read(
         if not line:
             continue
         fields = line.split("\t")
-        if gaps and not max(places, default=0) < len(fields) <= len(names):
+        if gaps and not max(places, default=0) < len(fields) <= len(given):
             broken += 1
             continue
-        if not gaps and len(fields) != len(names):
+        if not gaps and len(fields) != len(given):
             raise DataError(
-                f"{file}, line {number}: {len(fields)} fields, and the table has {len(names)} columns "
-                f"({', '.join(names)}); mend the line"
+                f"{file}, line {number}: {len(fields)} fields, and the table has {len(given)} columns "
+                f"({', '.join(given)}); mend the line"
             )
         for values, place in zip(found, places, strict=True):
             values.append(fields[place])

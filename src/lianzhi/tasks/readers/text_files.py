@@ -1,0 +1,94 @@
+"""Texts of one's own, by what their files are called: the parts of a folder, and the reader of each kind of file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lianzhi.errors import DataError, did_you_mean
+from lianzhi.tasks.readers import arrow, csv_table, jsonl, tsv
+from lianzhi.tasks.readers.table import TextTable, joined
+
+ENDINGS = (".tsv", ".csv", ".jsonl", ".json", arrow.PARQUET, arrow.ARROW)
+PARTS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+KINDS = ", ".join(ENDINGS)
+
+
+def find(data: Path) -> dict[str, list[Path]]:
+    """The files of each part: of a folder by name, of a file that file alone, as ``train``.
+
+    A part is ``train.csv``, ``train-00000-of-00002.parquet`` (and the next ones), here or in a folder ``data``, or a
+    folder ``train`` with Arrow or Parquet files, as `Dataset.save_to_disk` writes it.
+
+    Raises:
+        DataError: there is nothing there, or a part has files of several kinds.
+    """
+    if data.is_file():
+        return {"train": [checked(data)]}
+    if not data.is_dir():
+        raise DataError(f"{data}: no such file or folder")
+    alone = sorted(data.glob(f"data-*{arrow.ARROW}"))  # one Dataset, not a DatasetDict
+    if alone:
+        return {"train": alone}
+    found: dict[str, list[Path]] = {}
+    for part, names in PARTS.items():
+        files = sorted(
+            file for name in names for folder in (data, data / "data") for file in _of(folder, name)
+        )
+        stems = {(re.sub(r"-\d+-of-\d+$", "", file.stem), file.suffix, file.parent) for file in files}
+        if len(stems) > 1:
+            raise DataError(
+                f"{data}: several files may be the {part} part: {', '.join(file.name for file in files)}; say which "
+                f"with files: {{{part}: {files[0].name}}}"
+            )
+        if files:
+            found[part] = files
+    return found
+
+
+def checked(file: Path) -> Path:
+    """A file of a kind that is read."""
+    if file.suffix.lower() not in ENDINGS:
+        raise DataError(
+            f"{file}: of an unknown kind{did_you_mean(file.suffix, ENDINGS)}; give one of {KINDS}"
+        )
+    return file
+
+
+def names(file: Path, header: Sequence[str] | None) -> list[str]:
+    """The columns of a file; `header` are those of one without a line of names."""
+    kind = file.suffix.lower()
+    if kind in (arrow.PARQUET, arrow.ARROW):
+        return arrow.names(file)
+    if kind in (".jsonl", ".json"):
+        return jsonl.names(file)
+    if header is not None:
+        return list(header)
+    return csv_table.names(file) if kind == ".csv" else tsv.names(file)
+
+
+def read(files: Sequence[Path], columns: Sequence[str], header: Sequence[str] | None) -> TextTable:
+    """The columns of one part, in the order of its files."""
+    return joined([_read(file, columns, header) for file in files])
+
+
+def _read(file: Path, columns: Sequence[str], header: Sequence[str] | None) -> TextTable:
+    kind = file.suffix.lower()
+    if kind in (arrow.PARQUET, arrow.ARROW):
+        return arrow.read(file, columns)
+    if kind in (".jsonl", ".json"):
+        return jsonl.read(file, columns)
+    return (csv_table if kind == ".csv" else tsv).read(file, columns, header=header)
+
+
+def _of(folder: Path, name: str) -> list[Path]:
+    """The files of a part of that name in a folder."""
+    if not folder.is_dir():
+        return []
+    pattern = re.compile(rf"{name}(-\d+-of-\d+)?")
+    here = [
+        file for file in folder.iterdir() if file.suffix.lower() in ENDINGS and pattern.fullmatch(file.stem)
+    ]
+    shards = [*(folder / name).glob(f"*{arrow.ARROW}"), *(folder / name).glob(f"*{arrow.PARQUET}")]
+    return here + shards

@@ -1,0 +1,112 @@
+"""Classes and scores of texts of one's own, from whatever a file has: names, numbers, or the names of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lianzhi.errors import DataError, did_you_mean
+
+Line = Callable[[int], str]
+
+
+class Classes:
+    """The classes of a data set, and how its files write them: by name, or by number.
+
+    >>> found = Classes.of(["ham", "spam", "ham"], lambda row: f"line {row}")
+    >>> found.names, found.numbers(["spam", "ham"], lambda row: f"line {row}").tolist()
+    (('ham', 'spam'), [1, 0])
+    """
+
+    def __init__(self, names: Sequence[str], by_number: bool) -> None:
+        self.names = tuple(names)
+        self.places = {str(number) if by_number else name: number for number, name in enumerate(self.names)}
+
+    @classmethod
+    def of(cls, values: Sequence[Any], line: Line, names: Sequence[str] | None = None) -> Classes:
+        """The classes of the labels to train on; `names` are in the order of their numbers (default: sorted).
+
+        Raises:
+            DataError: a label is missing, has a fraction, or is none of `names`; or there are fewer than two classes.
+        """
+        written = [_written(value, line, row) for row, value in enumerate(values)]
+        if names is not None:
+            by_name = set(names).issuperset(written)
+            numbers = {str(number) for number in range(len(names))}
+            found = cls(names, by_number=not by_name and numbers.issuperset(written))
+        else:
+            for row, value in enumerate(written):
+                if _fraction(value):
+                    raise DataError(
+                        f"{line(row)}: label {value} is a number with a fraction; set score: true to predict numbers, "
+                        f"or name the classes: labels: [{value}, …]"
+                    )
+            found = cls(sorted(set(written), key=_order), by_number=False)
+        if len(found.names) < 2:
+            raise DataError(
+                f"{line(0)}: all labels are {found.names[0]!r:.40}; a classifier needs two classes or more"
+            )
+        return found
+
+    def numbers(self, values: Sequence[Any], line: Line) -> NDArray[np.int64]:
+        """The class of each label.
+
+        Raises:
+            DataError: a label is missing, or is none of the classes.
+        """
+        return np.asarray([self._number(value, line, row) for row, value in enumerate(values)], np.int64)
+
+    def _number(self, value: Any, line: Line, row: int) -> int:
+        written = _written(value, line, row)
+        if written not in self.places:
+            raise DataError(
+                f"{line(row)}: label {written!r:.40} is unknown{did_you_mean(written, self.places)}"
+            )
+        return self.places[written]
+
+
+def scores(values: Sequence[Any], line: Line) -> NDArray[np.float32]:
+    """Numbers to predict.
+
+    Raises:
+        DataError: one is missing, or is not a number.
+    """
+    return np.asarray([_score(value, line, row) for row, value in enumerate(values)], np.float32)
+
+
+def _score(value: Any, line: Line, row: int) -> float:
+    try:
+        if not isinstance(value, bool):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise DataError(f"{line(row)}: score {value!r:.40} is not a number; mend the line")
+
+
+def _written(value: Any, line: Line, row: int) -> str:
+    """A label as text: 1.0 as 1, true as it is in JSON."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is None or not str(value).strip() or (isinstance(value, float) and math.isnan(value)):
+        raise DataError(f"{line(row)}: no label; fill it in or take the line out")
+    if not isinstance(value, (str, int, float)):
+        raise DataError(f"{line(row)}: the label is a {type(value).__name__}; give a name or a number")
+    return str(value).strip()
+
+
+def _fraction(text: str) -> bool:
+    try:
+        return not float(text).is_integer()
+    except (ValueError, OverflowError):
+        return False
+
+
+def _order(name: str) -> tuple[int, float, str]:
+    """Whole numbers by size, then names by the alphabet."""
+    return (0, int(name), "") if name.lstrip("-").isdecimal() else (1, 0, name)

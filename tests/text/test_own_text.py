@@ -1,0 +1,350 @@
+"""The task `text`: what it reads, how it finds columns and classes, and what it refuses, with the line."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_text import sentences, write_tokenizer
+
+import lianzhi as lz
+from lianzhi.errors import DataError, RecipeError
+from lianzhi.tasks.text_columns import columns_of
+from lianzhi.tasks.text_labels import Classes
+from lianzhi.tasks.texts import texts_of
+
+KNOWN = sentences(120, 2)
+TEXTS = [text for text, _ in KNOWN]
+NAMES = ["good" if label else "bad" for _, label in KNOWN]
+
+
+@pytest.fixture
+def place(tmp_path):
+    return str(write_tokenizer(tmp_path / "model"))
+
+
+def rows(start, stop, label="label"):
+    return [{"id": at, "text": TEXTS[at], label: NAMES[at]} for at in range(start, stop)]
+
+
+def write(file, table):
+    """A table in the format that the file's name says."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    kind, names = file.suffix, list(table[0])
+    if kind == ".tsv":
+        lines = ["\t".join(names), *("\t".join(map(str, row.values())) for row in table)]
+        file.write_text("\n".join(lines) + "\n")
+    elif kind == ".csv":
+        with file.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, names)
+            writer.writeheader()
+            writer.writerows(table)
+    elif kind in (".jsonl", ".json"):
+        file.write_text("\n\n".join(json.dumps(row) for row in table))
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(table), file)
+    return file
+
+
+@pytest.mark.parametrize("kind", ["tsv", "csv", "jsonl", "json", "parquet"])
+def test_files_of_three_parts(tmp_path, place, kind):
+    write(tmp_path / f"train.{kind}", rows(0, 80))
+    write(tmp_path / f"dev.{kind}", rows(80, 100))
+    write(tmp_path / f"test.{kind}", rows(100, 120))
+    task = lz.task("text", data=tmp_path, tokenizer=place)
+    assert task.labels == ["bad", "good"]
+    assert {name: task.size(name) for name in task.splits} == {
+        "train": 72,
+        "validation": 20,
+        "calibration": 8,
+        "test": 20,
+    }
+    for name, start in (("validation", 80), ("test", 100)):
+        found = texts_of(task, name)
+        assert found.texts == TEXTS[start : start + 20]
+        assert [task.labels[number] for number in found.labels] == NAMES[start : start + 20]
+    assert list(task.metrics) == ["accuracy", "f1", "precision", "recall", "matthews"]
+
+
+def test_one_file_is_cut_into_all_parts(tmp_path, place):
+    file = write(tmp_path / "reviews.csv", rows(0, 120))
+    task = lz.task("text", data=file, tokenizer=place)
+    assert {name: task.size(name) for name in task.splits} == {
+        "train": 84,
+        "validation": 12,
+        "calibration": 12,
+        "test": 12,
+    }
+    texts = [text for name in task.splits for text in texts_of(task, name).texts]
+    assert sorted(texts) == sorted(TEXTS)
+    small = lz.task("text", data=file, tokenizer=place, test=30, validation=0, calibration=0)
+    assert {name: small.size(name) for name in small.splits} == {"train": 90, "test": 30}
+
+
+def test_of_two_parts_the_second_is_reported(tmp_path, place):
+    write(tmp_path / "train.tsv", rows(0, 80))
+    write(tmp_path / "val.tsv", rows(80, 120))
+    task = lz.task("text", data=tmp_path, tokenizer=place)
+    assert (task.reported, task.size("test"), task.size("validation")) == ("test", 40, 8)
+
+
+def test_texts_of_later_parts_leave_the_earlier_ones(tmp_path, place):
+    write(tmp_path / "train.tsv", rows(0, 90))
+    write(tmp_path / "dev.tsv", rows(70, 110))
+    write(tmp_path / "test.tsv", rows(100, 120))
+    task = lz.task("text", data=tmp_path, tokenizer=place, calibration=0)
+    assert [task.size(name) for name in ("train", "validation", "test")] == [70, 30, 20]
+    assert task.notes == (
+        "10 texts of validation that stand in the reported part too were left out",
+        "20 texts of train that stand in another part too were left out",
+    )
+
+
+def test_quotes_commas_and_line_breaks_of_csv(tmp_path, place):
+    odd = ['a "good", warm film', "a film\nof two lines", "a 'good' film"]
+    table = rows(0, 60) + [{"id": 0, "text": text, "label": "good"} for text in odd]
+    write(tmp_path / "train.csv", table)
+    write(tmp_path / "test.csv", [{"id": 0, "text": text, "label": "bad"} for text in odd])
+    task = lz.task("text", data=tmp_path, tokenizer=place)
+    assert texts_of(task, "test").texts == odd
+    assert task.notes == ("3 texts of train that stand in the reported part too were left out",)
+
+
+def test_columns_by_name_and_pairs(tmp_path, place):
+    table = [{"one": TEXTS[at], "two": TEXTS[-at], "stars": at % 5 + 1} for at in range(60)]
+    file = write(tmp_path / "pairs.jsonl", table)
+    options = {"text": "one", "second": "two", "label": "stars"}
+    task = lz.task("text", data=file, tokenizer=place, **options)
+    assert task.labels == ["1", "2", "3", "4", "5"]
+    assert task.preprocess.pairs
+    assert list(task.metrics)[:2] == ["accuracy", "macro_f1"]
+    found = texts_of(task, "train")
+    for text, second, label in zip(found.texts, found.pairs, found.labels, strict=True):
+        at = TEXTS.index(text)
+        assert (second, label) == (TEXTS[-at], at % 5)
+    with pytest.raises(DataError, match=r"no column 'star'; did you mean 'stars'\?"):
+        lz.task("text", data=file, tokenizer=place, **{**options, "label": "star"})
+
+
+def test_usual_names_of_columns():
+    options = {"text": None, "second": None, "label": None, "score": False}
+    found = columns_of(["idx", "question1", "question2", "label"], "t", **options)
+    assert (found.text, found.second, found.label) == ("question1", "question2", "label")
+    with pytest.raises(
+        DataError, match=r"several columns may be the text \('text', 'premise', 'hypothesis', 'label'\)"
+    ):
+        columns_of(["text", "premise", "hypothesis", "label"], "t", **options)
+    with pytest.raises(DataError, match=r"which column is the text\? It has 'body', 'label'; say text: NAME"):
+        columns_of(["body", "label"], "t", **options)
+    with pytest.raises(DataError, match=r"which column is the label\? It has 'text', 'score'"):
+        columns_of(["text", "score"], "t", **options)
+    assert columns_of(["text", "score"], "t", **{**options, "score": True}).label == "score"
+    with pytest.raises(DataError, match="say which is the first: text: NAME"):
+        columns_of(["text", "b", "label"], "t", **{**options, "second": "b"})
+
+
+def test_a_table_without_names(tmp_path, place):
+    lines = [f"{NAMES[at]}\t{at}\t{TEXTS[at]}" for at in range(60)]
+    file = tmp_path / "all.tsv"
+    file.write_text("\n".join(lines))
+    task = lz.task("text", data=file, tokenizer=place, header=["label", "id", "text"])
+    assert sum(task.size(name) for name in task.splits) == 60
+    assert task.labels == ["bad", "good"]
+
+
+def test_names_of_classes(tmp_path, place):
+    file = write(tmp_path / "all.jsonl", [{"text": TEXTS[at], "label": at % 3} for at in range(90)])
+    named = lz.task("text", data=file, tokenizer=place, labels=["red", "green", "blue"])
+    assert named.labels == ["red", "green", "blue"]
+    found = texts_of(named, "test")
+    assert [TEXTS.index(text) % 3 for text in found.texts] == found.labels.tolist()
+    with pytest.raises(DataError, match=r"line 6: label '2' is unknown"):
+        lz.task(
+            "text",
+            data=write(
+                tmp_path / "all.tsv", [{"text": TEXTS[at], "label": "01012"[at % 5]} for at in range(90)]
+            ),
+            tokenizer=place,
+            labels=["0", "1"],
+        )
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "wanted", "numbers"),
+    [
+        (["b", "a", "c"], None, ("a", "b", "c"), [1, 0, 2]),
+        ([10, 9, 9.0], None, ("9", "10"), [1, 0, 0]),
+        ([True, False], None, ("false", "true"), [1, 0]),
+        (["1", "0"], ("no", "yes"), ("no", "yes"), [1, 0]),
+        (["yes", "no"], ("no", "yes"), ("no", "yes"), [1, 0]),
+        (["1", "2"], ("1", "2"), ("1", "2"), [0, 1]),
+        (["a"], ("a", "b"), ("a", "b"), [0]),
+        (["-1", "3", "1"], None, ("-1", "1", "3"), [0, 2, 1]),
+    ],
+)
+def test_how_labels_are_written(values, names, wanted, numbers):
+    line = lambda row: f"line {row}"  # noqa: E731
+    found = Classes.of(values, line, names)
+    assert (found.names, found.numbers(values, line).tolist()) == (wanted, numbers)
+
+
+def test_a_folder_as_the_library_saves_it(tmp_path, place):
+    """Arrow streams with the class names in the table's own description, as `Dataset.save_to_disk` writes them."""
+    import pyarrow as pa
+
+    features = {
+        "text": {"dtype": "string", "_type": "Value"},
+        "label": {"names": ["no", "yes"], "_type": "ClassLabel"},
+    }
+    told = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    for part, (start, stop) in {"train": (0, 90), "test": (90, 120)}.items():
+        for number in range(2):
+            table = pa.table(
+                {
+                    "text": TEXTS[start + number : stop : 2],
+                    "label": [at % 2 for at in range(start + number, stop, 2)],
+                }
+            )
+            file = tmp_path / part / f"data-0000{number}-of-00002.arrow"
+            file.parent.mkdir(exist_ok=True)
+            with (
+                pa.OSFile(str(file), "wb") as sink,
+                pa.ipc.new_stream(sink, table.replace_schema_metadata(told).schema) as stream,
+            ):
+                stream.write_table(table.replace_schema_metadata(told))
+        (tmp_path / part / "state.json").write_text("{}")
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    task = lz.task("text", data=tmp_path, tokenizer=place)
+    assert task.labels == ["no", "yes"]
+    found = texts_of(task, "test")
+    assert found.texts == TEXTS[90:120:2] + TEXTS[91:120:2]
+    assert found.labels.tolist() == [0] * 15 + [1] * 15
+    other = lz.task("text", data=tmp_path, tokenizer=place, labels=["否", "是"])
+    assert other.labels == ["否", "是"]
+    assert np.array_equal(texts_of(other, "test").labels, found.labels)
+    turned = lz.task("text", data=tmp_path, tokenizer=place, labels=["yes", "no"])
+    assert np.array_equal(texts_of(turned, "test").labels, 1 - found.labels)
+    alone = lz.task("text", data=tmp_path / "train", tokenizer=place)
+    assert sum(alone.size(name) for name in alone.splits) == 90
+
+
+def test_scores(tmp_path, place):
+    table = [{"text": TEXTS[at], "score": at / 10 - 2} for at in range(100)]
+    task = lz.task("text", data=write(tmp_path / "all.csv", table), tokenizer=place, score=True)
+    assert (task.scores, task.metric, task.labels) == (True, "pearson", None)
+    batch = next(iter(task.batches("test", 10)))
+    assert batch.labels.dtype == torch.float32
+    assert [TEXTS.index(text) / 10 - 2 for text in texts_of(task, "test").texts] == pytest.approx(
+        batch.labels.tolist()
+    )
+    with pytest.raises(DataError, match=r"line 3: label -1.9 is a number with a fraction; set score: true"):
+        lz.task("text", data=tmp_path / "all.csv", tokenizer=place, label="score")
+    with pytest.raises(RecipeError, match="leave out one of them"):
+        lz.task("text", data=tmp_path / "all.csv", tokenizer=place, score=True, labels=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("train.jsonl", '{"text": "a film", "label": "bad"}\n{"text": "a film"\n', "line 2: not JSON"),
+        ("train.jsonl", '{"text": "a film", "label": "bad"}\n\n["a"]\n', "line 3: a list, and an object"),
+        ("train.jsonl", '{"text": "a film", "label": "bad"}\n{"text": "a film"}\n', "line 2: no key 'label'"),
+        ("train.jsonl", '{"text": 7, "label": "bad"}\n', "line 1: 'text' is a int, 7; a text is expected"),
+        ("train.jsonl", '{"text": null, "label": "bad"}\n', "line 1: 'text' is missing"),
+        ("train.jsonl", '{"text": "a", "label": null}\n', "line 1: no label"),
+        ("train.jsonl", '{"text": "a", "label": ["b"]}\n', "line 1: the label is a list"),
+        ("train.jsonl", "\n", "no rows; an empty part"),
+        ("train.csv", 'text,label\n"a film",bad\n"a "film",bad\n', "line 3: broken"),
+        (
+            "train.csv",
+            "text,label\na film,bad\na, film,bad\n",
+            "line 3: 3 fields, .* quote a text that holds a comma",
+        ),
+        ("train.csv", 'text,label\n"a\nfilm",bad\na\n', "line 4: 1 fields"),
+        ("train.csv", "text,label\n", "no rows below the header"),
+        ("train.csv", "text,label\na film,bad\n ,good\n", "line 3: an empty text"),
+        ("train.csv", "text,label\na film,bad\na plot,\n", "line 3: no label"),
+        ("train.csv", "text,label\na film,bad\na plot,bad\n", "all labels are 'bad'"),
+        ("train.csv", b"text,label\ncaf\xe9,bad\n", "not UTF-8"),
+        ("train.tsv", "text\tlabel\na film\tbad\n\na\tb\tc\n", "line 4: 3 fields"),
+        ("train.parquet", "PAR", "damaged, or no parquet file"),
+        ("test.csv", "text,label\na film,fine\n", "line 2: label 'fine' is unknown; known: bad, good"),
+        ("test.csv", "text,label\na film,godd\n", "line 2: label 'godd' is unknown; did you mean 'good'"),
+        ("test.csv", "text,class\na film,good\n", "no column 'label'"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(tmp_path, place, name, text, message):
+    if not name.startswith("train"):
+        write(tmp_path / "train.csv", rows(0, 60))
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=rf"{name}.*{message}"):
+        lz.task("text", data=tmp_path, tokenizer=place)
+
+
+def test_files_that_are_not_there_or_too_many(tmp_path, place):
+    with pytest.raises(DataError, match=r"task 'text': no data was given; give data: a file \(.tsv, .csv"):
+        lz.task("text", tokenizer=place)
+    write(tmp_path / "train.csv", rows(0, 60))
+    write(tmp_path / "train.tsv", rows(0, 60))
+    with pytest.raises(
+        DataError, match=r"several files may be the train part: train.csv, train.tsv; say which with files"
+    ):
+        lz.task("text", data=tmp_path, tokenizer=place)
+    chosen = lz.task("text", data=tmp_path, tokenizer=place, files={"train": "train.tsv"})
+    assert sum(chosen.size(name) for name in chosen.splits) == 60
+    with pytest.raises(DataError, match=r"test.tsv: no such file; mend the option 'files'"):
+        lz.task("text", data=tmp_path, tokenizer=place, files={"train": "train.tsv", "test": "test.tsv"})
+    (tmp_path / "all.xlsx").write_text("x")
+    with pytest.raises(DataError, match=r"all.xlsx: of an unknown kind"):
+        lz.task("text", data=tmp_path / "all.xlsx", tokenizer=place)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"holds no file of a part"):
+        lz.task("text", data=tmp_path / "empty", tokenizer=place)
+
+
+def test_only_a_test_part_can_be_evaluated(tmp_path, place):
+    write(tmp_path / "test.csv", rows(0, 40))
+    task = lz.task("text", data=tmp_path, tokenizer=place, labels=["bad", "good"])
+    assert (list(task.splits), task.reported) == (["test"], "test")
+    found = lz.measure.evaluate(lambda inputs: torch.eye(2)[[1] * len(inputs["input_ids"])], task)
+    assert found.metrics["recall"] == 1
+
+
+def test_long_texts_are_cut_and_counted(tmp_path, place):
+    file = write(tmp_path / "all.csv", rows(0, 120))
+    task = lz.task("text", data=file, tokenizer=place, max_length=6)
+    lengths = [len(task.preprocess.tokenizer.encode(text).ids) for text in TEXTS]
+    whole = lz.task("text", data=file, tokenizer=place)
+    long = int((whole.splits["train"].tokens.lengths > 6).sum())
+    assert max(lengths) == 6
+    assert 0 < long < 120
+    assert task.notes == (f"{long} of 120 texts of train are longer than 6 tokens and were cut",)
+
+
+def test_chinese_texts(tmp_path):
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    words = {word: at for at, word in enumerate(["[PAD]", "[UNK]", *"好坏的电影很不看故事演员"])}
+    made = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(handle_chinese_chars=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    (tmp_path / "zh").mkdir()
+    made.save(str(tmp_path / "zh" / "tokenizer.json"))
+    table = [
+        {
+            "text": f"{'很' * (at % 7)}{'好' if at % 2 else '坏'}的{'电影' if at % 3 else '故事'}{'不' * (at // 14)}",
+            "label": "好" if at % 2 else "坏",
+        }
+        for at in range(84)
+    ]
+    task = lz.task("text", data=write(tmp_path / "all.jsonl", table), tokenizer=str(tmp_path / "zh"))
+    assert task.labels == sorted(["好", "坏"])
+    first = texts_of(task, "test").texts[0]
+    batch = next(iter(task.batches("test", 1)))
+    assert batch.inputs["input_ids"][0].tolist() == [words[sign] for sign in first]
