@@ -46,6 +46,8 @@ for name in (
     for part in name.split("."):
         value = getattr(value, part)
     assert callable(value), f"lz.{name} is the module {value!r}, not the function"
+for name in lz.distill.losses.registry.names():
+    assert callable(getattr(lz.distill.losses, name)), f"lz.distill.losses.{name} is not the function"
 """
 
 CALLED = """
