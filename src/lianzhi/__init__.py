@@ -30,7 +30,18 @@ from lianzhi.errors import (
 )
 from lianzhi.models import model
 from lianzhi.pipeline import Result, compress
-from lianzhi.recipe import Distill, Measure, Pack, Prune, Quantize, Recipe, ShareWeights, Sparsify, Train
+from lianzhi.recipe import (
+    Distill,
+    Measure,
+    Pack,
+    Prune,
+    Quantize,
+    Recipe,
+    ReduceVocabulary,
+    ShareWeights,
+    Sparsify,
+    Train,
+)
 from lianzhi.tasks import Task, task
 
 __all__ = [
@@ -45,6 +56,7 @@ __all__ = [
     "Quantize",
     "Recipe",
     "RecipeError",
+    "ReduceVocabulary",
     "Result",
     "ShareWeights",
     "Sparsify",

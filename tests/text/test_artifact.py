@@ -263,3 +263,16 @@ def test_without_the_library_it_says_so(folder, monkeypatch):
         ArtifactError, match=r"transformers, which is not installed; run: pip install 'lianzhi\[text\]'$"
     ):
         lz.load(folder)
+
+
+def test_a_shortened_model_is_saved_by_its_config(bert, tmp_path):
+    """Not as a graph, which would take texts of one length only."""
+    from lianzhi.prune.shorten import shortened
+
+    model = shortened(lz.model("huggingface", path=str(bert), num_classes=2), ["bert.encoder.layer.0"]).eval()
+    artifact.save(model, tmp_path / "a", example_inputs=tokens(1, 6))
+    assert json.loads((tmp_path / "a" / "architecture.json").read_text())["kind"] == "zoo"
+    found = lz.load(tmp_path / "a")
+    assert found.config.num_hidden_layers == len(found.bert.encoder.layer) == 1
+    other = tokens(3, 9)
+    assert torch.equal(found(**other).logits, model(**other).logits)

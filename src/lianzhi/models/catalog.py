@@ -71,6 +71,8 @@ def word_options(name: str, vocabulary: Sequence[str], *, pairs: bool) -> dict[s
 def describe(module: nn.Module) -> dict[str, Any] | None:
     """Name and config of a model that the zoo made, with every default filled in; None for any other.
 
+    A config that follows the model, as those of transformers do, is the one of the model as it is now.
+
     >>> describe(model("lenet_300_100"))
     {'name': 'lenet_300_100', 'config': {'num_classes': 10, 'in_channels': 1, 'image_size': 28}}
     >>> describe(nn.Linear(2, 2)) is None
@@ -79,7 +81,11 @@ def describe(module: nn.Module) -> dict[str, Any] | None:
     zoo = vars(module).get("zoo")
     if not isinstance(zoo, dict) or zoo.keys() != {"name", "config"}:
         return None
-    return copy.deepcopy(zoo)
+    found = copy.deepcopy(zoo)
+    cls = registry.get(found["name"]).config
+    if cls is not None and issubclass(cls, ZooConfig):
+        found["config"] = cls.current(module, found["config"])
+    return found
 
 
 def remarks(module: nn.Module) -> tuple[str, ...]:

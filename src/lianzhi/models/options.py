@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import Field
+from torch import nn
 
 from lianzhi.config import Config
 from lianzhi.errors import ArtifactError
@@ -33,6 +34,11 @@ class ZooConfig(Config):
         for key, value in config.items():
             for item in value if isinstance(value, (list, tuple)) else [value]:
                 check_plain(name, key, item)
+
+    @classmethod
+    def current(cls, module: nn.Module, config: dict[str, Any]) -> dict[str, Any]:
+        """The config of a model as it is now: the one that it was made from, unless the model keeps one in step."""
+        return config
 
 
 def check_plain(name: str, key: str, value: Any) -> None:

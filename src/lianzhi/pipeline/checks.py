@@ -31,9 +31,10 @@ from lianzhi.pipeline.quantizing import quantization_targets, reads_samples, set
 from lianzhi.pipeline.rows import batch_of
 from lianzhi.pipeline.state import ORIGINAL, Run, State
 from lianzhi.pipeline.training import penalty_of
+from lianzhi.pipeline.vocabulary import check_vocabulary
 from lianzhi.precisions import FLOAT_PRECISIONS, PRECISIONS
 from lianzhi.prune import depth, latency, scoring
-from lianzhi.recipe import Distill, Pack, Prune, Quantize, ShareWeights, Sparsify, kind_of
+from lianzhi.recipe import Distill, Pack, Prune, Quantize, ReduceVocabulary, ShareWeights, Sparsify, kind_of
 from lianzhi.tasks import Task
 
 
@@ -307,4 +308,5 @@ CHECKS: dict[type[Config], Callable[[Run, nn.Module, Any], tuple[Run, nn.Module]
     Quantize: _check_quantize,
     ShareWeights: _check_share,
     Pack: _check_pack,
+    ReduceVocabulary: check_vocabulary,
 }

@@ -34,7 +34,8 @@ from lianzhi.pipeline.state import NOTES, ORIGINAL, Run, State
 from lianzhi.pipeline.steps import RUNNERS
 from lianzhi.pipeline.store import DONE, Store
 from lianzhi.pipeline.training import learns_from
-from lianzhi.recipe import Distill, Measure, Pack, Prune, Quantize, Recipe, Train, kind_of
+from lianzhi.pipeline.vocabulary import replay_vocabulary
+from lianzhi.recipe import Distill, Measure, Pack, Prune, Quantize, Recipe, ReduceVocabulary, Train, kind_of
 from lianzhi.tasks import Task
 
 
@@ -176,11 +177,11 @@ def _step(run: Run, state: State, meter: FloatMeter, position: int, *, resumed: 
     _keep_teacher(run, state, position)
     start = time.perf_counter()
     details = RUNNERS[type(step)](run, state, step, folder, resume=resumed)
+    run = _read(run, state)
     if state.quantize is not None and not isinstance(step, (Quantize, Pack)):
         details = {**details, **requantize(run, state)}
         state.note(f"quantized again after '{kind_of(step)}', which changed the float weights")
     seconds = time.perf_counter() - start
-    run = _read(run, state)
     row = _row(run, state, meter, kind_of(step), seconds, details, folder)
     if state.quantized or position == len(run.recipe.steps) - 1:
         row = train.from_leader(_deployed_row(run, state, row, folder))
@@ -286,6 +287,8 @@ def _restore(run: Run, state: State) -> tuple[list[dict[str, Any]], int]:
             replay(_read(run, state), state, step, run.store.step(position))
         if isinstance(step, Distill):
             replay_distill(_read(run, state), state, step)
+        if isinstance(step, ReduceVocabulary):
+            replay_vocabulary(_read(run, state), state, step)
         if isinstance(step, Quantize):
             state.quantize = step
         run.store.load_state(f"step-{position}/state", state.model)

@@ -16,7 +16,8 @@ from lianzhi.pipeline.pruning import run_prune
 from lianzhi.pipeline.quantizing import run_quantize
 from lianzhi.pipeline.sharing import run_share
 from lianzhi.pipeline.training import run_sparsify, run_train
-from lianzhi.recipe import Distill, Pack, Prune, Quantize, ShareWeights, Sparsify, Train
+from lianzhi.pipeline.vocabulary import run_vocabulary
+from lianzhi.recipe import Distill, Pack, Prune, Quantize, ReduceVocabulary, ShareWeights, Sparsify, Train
 
 RUNNERS: dict[type[Config], Callable[..., dict[str, Any]]] = {
     Train: run_train,
@@ -26,4 +27,5 @@ RUNNERS: dict[type[Config], Callable[..., dict[str, Any]]] = {
     Quantize: run_quantize,
     ShareWeights: run_share,
     Pack: run_pack,
+    ReduceVocabulary: run_vocabulary,
 }

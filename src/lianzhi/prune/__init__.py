@@ -13,6 +13,7 @@ from lianzhi.prune.planned import Plan
 from lianzhi.prune.rounds import SCHEDULES, round_budget, shares
 from lianzhi.prune.sensitivity import Sensitivity, sensitivity
 from lianzhi.prune.sparsify import bn_l1, bn_scales, channel_slices, group_lasso
+from lianzhi.prune.vocabulary import keep_tokens, token_tables
 
 __all__ = [
     "SCHEDULES",
@@ -26,6 +27,7 @@ __all__ = [
     "channel_slices",
     "criteria",
     "group_lasso",
+    "keep_tokens",
     "knapsack",
     "latency_share",
     "needs",
@@ -36,4 +38,5 @@ __all__ = [
     "round_budget",
     "sensitivity",
     "shares",
+    "token_tables",
 ]

@@ -19,6 +19,7 @@ from lianzhi.recipe.steps import (
     kind_of,
     parse_step,
 )
+from lianzhi.recipe.vocabulary import ReduceVocabulary
 from lianzhi.recipe.whole import Measure, Recipe
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Prune",
     "Quantize",
     "Recipe",
+    "ReduceVocabulary",
     "ShareWeights",
     "Sparsify",
     "StudentSpec",

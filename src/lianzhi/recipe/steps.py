@@ -11,6 +11,7 @@ from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.recipe.codebook import Pack, ShareWeights
 from lianzhi.recipe.distill import Distill
 from lianzhi.recipe.qat import QAT, collect
+from lianzhi.recipe.vocabulary import ReduceVocabulary
 from lianzhi.train.options import TrainOptions
 
 BUDGETS = ("ratio", "macs", "parameters", "bytes", "latency")
@@ -286,6 +287,7 @@ STEPS: dict[str, type[Config]] = {
     "prune": Prune,
     "distill": Distill,
     "quantize": Quantize,
+    "reduce_vocabulary": ReduceVocabulary,
     "share_weights": ShareWeights,
     "pack": Pack,
 }

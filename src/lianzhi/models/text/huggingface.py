@@ -55,6 +55,14 @@ class HuggingFaceConfig(TextModelConfig):
             raise ArtifactError(f"'{name}' has {classes!r:.40} classes, which no saved model has")
         configs.check(config["config"])
 
+    @classmethod
+    def current(cls, module: nn.Module, config: dict[str, Any]) -> dict[str, Any]:
+        """With the library's own config, which pruning brings in step with the model."""
+        own: Any = getattr(module, "config", None)
+        if getattr(own, "model_type", None) != config["config"]["model_type"]:
+            return config
+        return {**config, "config": configs.plain(own)}
+
 
 @registry.register(
     NAME,

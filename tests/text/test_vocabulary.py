@@ -1,0 +1,233 @@
+"""A smaller vocabulary: the training texts read as before, no new unknown word, ids in step with the embeddings."""
+
+from __future__ import annotations
+
+import json
+import string
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_text import SIZES, WORDS, write_tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+import lianzhi as lz
+from lianzhi import prune
+from lianzhi.errors import DataError, GraphError, RecipeError
+from lianzhi.tasks import TextPreprocess
+from lianzhi.tasks.texts import texts_of
+from lianzhi.tasks.vocabulary import count_tokens, reduced
+
+LETTERS = "abcd"
+TEXTS = ["abc dab", "ab ab abcd", "dd cab bad", "abcd dabc"]
+
+
+def trained(kind: str) -> Tokenizer:
+    """A tokenizer of each kind, trained on a few words of four letters."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    lines = [*TEXTS, *LETTERS, "abcabd cdcd bcbc dada", " ".join(LETTERS * 2)] * 3
+    if kind == "WordPiece":
+        made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        made.pre_tokenizer = pre_tokenizers.Whitespace()
+        trainer = trainers.WordPieceTrainer(vocab_size=60, special_tokens=special, show_progress=False)
+    elif kind == "BPE":
+        made = Tokenizer(models.BPE(unk_token="[UNK]"))
+        made.pre_tokenizer = pre_tokenizers.Whitespace()
+        trainer = trainers.BpeTrainer(vocab_size=40, special_tokens=special, show_progress=False)
+    else:
+        made = Tokenizer(models.Unigram())
+        made.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=30, special_tokens=special, unk_token="[UNK]", show_progress=False
+        )
+    made.train_from_iterator(lines, trainer)
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return made
+
+
+def preprocess_of(tokenizer: Tokenizer) -> TextPreprocess:
+    return TextPreprocess(64, ("input_ids", "attention_mask"), members={"tokenizer.json": tokenizer.to_str()})
+
+
+def counts_of(preprocess: TextPreprocess, texts: list[str]) -> np.ndarray:
+    counts = np.zeros(preprocess.tokenizer.get_vocab_size(), np.int64)
+    for text in texts:
+        np.add.at(counts, preprocess.tokenizer.encode(text).ids, 1)
+    return counts
+
+
+@pytest.mark.parametrize("kind", ["WordPiece", "BPE", "Unigram"])
+def test_what_was_counted_is_read_as_before(kind):
+    old = preprocess_of(trained(kind))
+    new, rows = reduced(old, counts_of(old, TEXTS))
+    assert len(rows) == new.tokenizer.get_vocab_size() < old.tokenizer.get_vocab_size()
+    for text in TEXTS:
+        before, after = old.tokenizer.encode(text), new.tokenizer.encode(text)
+        assert after.tokens == before.tokens
+        assert [int(rows[number]) for number in after.ids] == before.ids
+    assert new.tokenizer.decode(new.tokenizer.encode("abcd").ids).replace(" ", "")
+
+
+@pytest.mark.parametrize("kind", ["WordPiece", "BPE", "Unigram"])
+@given(words=st.lists(st.text(LETTERS, min_size=1, max_size=9), min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_no_word_becomes_unknown(kind, words):
+    old = preprocess_of(KINDS[kind])
+    new, rows = reduced(old, counts_of(old, TEXTS), size=None, least=2)
+    text = " ".join(words)
+    unknown = old.tokenizer.token_to_id("[UNK]")
+    before = [number == unknown for number in old.tokenizer.encode(text).ids]
+    after = [int(rows[number]) == unknown for number in new.tokenizer.encode(text).ids]
+    assert sum(after) <= sum(before)
+
+
+KINDS = {kind: trained(kind) for kind in ("WordPiece", "BPE", "Unigram")}
+
+
+def test_a_character_without_a_piece_of_its_own_keeps_what_reads_it():
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "##a", "b", "##b", "zz", "##zz", "ab", "##ab"]
+    tokenizer = Tokenizer(models.WordPiece({word: n for n, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    old = preprocess_of(tokenizer)
+    new, _ = reduced(old, counts_of(old, ["a b"]))
+    assert new.tokenizer.encode("zz azz abzz").tokens == ["zz", "a", "##zz", "a", "##b", "##zz"]
+    assert new.tokenizer.token_to_id("ab") is None
+
+
+def test_a_size_takes_the_most_frequent():
+    old = preprocess_of(trained("WordPiece"))
+    counts = counts_of(old, TEXTS)
+    _, needed = reduced(old, np.zeros_like(counts))
+    new, rows = reduced(old, counts, size=len(needed) + 2)
+    assert len(rows) == len(needed) + 2
+    others = [int(token) for token in np.argsort(-counts, kind="stable") if token not in set(needed)]
+    assert set(rows) - set(needed) == set(others[:2])
+    with pytest.raises(DataError, match="too small"):
+        reduced(old, counts, size=len(needed) - 1)
+    assert new.pad_id == 0
+
+
+def test_whole_words_are_refused():
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    with pytest.raises(DataError, match="whole words"):
+        reduced(preprocess_of(tokenizer), np.array([0, 1]))
+
+
+@pytest.fixture
+def task(glue, tmp_path):
+    return lz.task(
+        "sst2", data=str(glue / "SST-2"), tokenizer=str(write_tokenizer(tmp_path / "t")), max_length=32
+    )
+
+
+def test_only_training_texts_are_counted(task):
+    counts = count_tokens(task)
+    expected = np.zeros_like(counts)
+    for text in texts_of(task, "train").texts:
+        np.add.at(expected, task.preprocess.tokenizer.encode(text).ids, 1)
+    assert np.array_equal(counts, expected)
+    assert counts.sum() < sum(count_tokens(task, name).sum() for name in task.splits)
+
+
+def test_the_model_computes_the_same(bert):
+    model = lz.model("huggingface", path=str(bert), num_classes=2).eval()
+    rows = np.array([0, 1, 2, 3, 7, 12, 30])
+    ids = torch.tensor([[2, 4, 6, 5, 3], [2, 6, 3, 0, 0]])
+    mask = (ids != 0).long()
+    with torch.no_grad():
+        before = model(input_ids=torch.from_numpy(rows)[ids], attention_mask=mask).logits
+        prune.keep_tokens(model, rows, prune.token_tables(model, len(WORDS)))
+        after = model(input_ids=ids, attention_mask=mask).logits
+    assert torch.equal(before, after)
+    assert model.config.vocab_size == 7
+
+
+def test_an_output_layer_that_is_tied_stays_tied():
+    class Tied(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.nn.Embedding(9, 4)
+            self.out = torch.nn.Linear(4, 9, bias=False)
+            self.out.weight = self.table.weight
+
+    model = Tied()
+    prune.keep_tokens(model, np.array([0, 5]), ["table"])
+    assert model.out.weight is model.table.weight
+    assert model.table.weight.shape == (2, 4)
+
+
+def test_a_model_without_such_a_table_is_refused():
+    with pytest.raises(GraphError, match="no embedding of the tokenizer's 50 tokens"):
+        prune.token_tables(torch.nn.Embedding(49, 4), 50)
+
+
+def test_in_a_recipe_with_a_teacher_afterwards(glue, tmp_path, monkeypatch):
+    """The teacher reads the texts with its own tokenizer, by sample."""
+    monkeypatch.setenv("LIANZHI_CACHE", str(tmp_path / "cache"))
+    signs = [*string.ascii_lowercase, *string.punctuation]
+    words = list(dict.fromkeys([*WORDS, *signs, *(f"##{sign}" for sign in signs)]))
+    folder = write_tokenizer(tmp_path / "tokenizer", words)
+    task = lz.task("sst2", data=str(glue / "SST-2"), tokenizer=str(folder), max_length=32)
+    model = lz.model("huggingface", config={**SIZES, "vocab_size": len(words)}, num_classes=2)
+    size = len(words) - 10
+    fast = {"optimizer": "adamw", "lr": 1e-3, "batch_size": 32, "epochs": 1}
+    result = lz.compress(
+        model,
+        task,
+        [lz.Train(**fast), lz.ReduceVocabulary(size=size), lz.Distill(**fast)],
+        output=tmp_path / "out",
+        target="onnxruntime",
+        measure=lz.Measure(batches=(1,), repeats=2, threads=1),
+        progress=False,
+    )
+    rows = result.report.rows
+    details = rows[2]["details"]
+    assert (details["tokens_before"], details["tokens_after"]) == (len(words), size)
+    assert rows[2]["parameters"] == rows[1]["parameters"] - 32 * 10
+    found = lz.load(tmp_path / "out")
+    assert found.config.vocab_size == details["tokens_after"]
+    saved = TextPreprocess.load(tmp_path / "out")
+    assert saved.tokenizer.get_vocab_size() == details["tokens_after"]
+    assert 0 < rows[3]["details"]["history"]["epochs"][0]["terms"]["soft"] < 10
+    assert len(list((tmp_path / "cache" / "teachers").iterdir())) == 1
+
+
+def test_a_task_of_images_has_no_vocabulary(tmp_path):
+    task = lz.task("synthetic", samples=64, classes=2, shape=(3, 8, 8))
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
+    with pytest.raises(RecipeError, match="no training texts"):
+        lz.compress(model, task, [lz.ReduceVocabulary()], output=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_post_processors_of_every_kind_are_renumbered():
+    for processor in (
+        processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2)),
+        processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2)),
+        processors.Sequence([processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))]),
+    ):
+        tokenizer = trained("WordPiece")
+        tokenizer.normalizer = normalizers.Lowercase()
+        tokenizer.post_processor = processor
+        old = preprocess_of(tokenizer)
+        values = json.loads(old.members["tokenizer.json"])
+        order = sorted(values["model"]["vocab"], reverse=True)  # special tokens are not the first ones
+        ids = {name: place for place, name in enumerate(order)}
+        values["model"]["vocab"] = ids
+        for token in values["added_tokens"]:
+            token["id"] = ids[token["content"]]
+        text = json.dumps(values)
+        for name in ("[SEP]", "[CLS]"):
+            text = text.replace(f'["{name}", {3 if name == "[SEP]" else 2}]', f'["{name}", {ids[name]}]')
+        old = replace(old, pad_id=ids["[PAD]"], members={"tokenizer.json": text})
+        new, rows = reduced(old, counts_of(old, TEXTS))
+        before, after = old.tokenizer.encode("abc dab"), new.tokenizer.encode("abc dab")
+        assert after.tokens == before.tokens
+        assert [int(rows[number]) for number in after.ids] == before.ids
+        assert after.tokens[0] == "[CLS]"
+        assert int(rows[new.pad_id]) == old.pad_id
