@@ -267,7 +267,7 @@ def test_without_the_library_it_says_so(folder, monkeypatch):
 
 def test_a_shortened_model_is_saved_by_its_config(bert, tmp_path):
     """Not as a graph, which would take texts of one length only."""
-    from lianzhi.prune.shorten import shortened
+    from lianzhi.graph.shorten import shortened
 
     model = shortened(lz.model("huggingface", path=str(bert), num_classes=2), ["bert.encoder.layer.0"]).eval()
     artifact.save(model, tmp_path / "a", example_inputs=tokens(1, 6))
