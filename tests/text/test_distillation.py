@@ -1,0 +1,52 @@
+"""Ready recipes of distillation at tiny size, from the command to a classifier that predicts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+from tiny_text import write_model
+
+import lianzhi as lz
+from lianzhi import cli, files
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+TRAINING = {"optimizer": "adamw", "lr": 3e-3, "batch_size": 16, "epochs": 4, "precision": "f32"}
+
+
+def test_the_ready_recipe_of_pkd(glue, tmp_path, capsys):
+    """Six layers teach three: the recipe as it stands, but for model, data, rate and epochs."""
+    ready = files.parse_yaml((RECIPES / "sst2-pkd.yaml").read_text(), "sst2-pkd.yaml")
+    (step,) = ready["steps"]
+    step["distill"] |= TRAINING
+    recipe = {
+        **ready,
+        "model": {
+            "name": "huggingface",
+            "path": str(write_model(tmp_path / "bert", num_hidden_layers=6)),
+            "num_classes": 2,
+        },
+        "task": {"name": "sst2", "data": str(glue), "max_length": 32},
+        "target": "pytorch",
+        "measure": {"batches": [1], "repeats": 2, "threads": 1},
+        "steps": [{"train": TRAINING}, step],
+    }
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    out = tmp_path / "out"
+    assert cli.main(["compress", str(tmp_path / "r.yaml"), "-o", str(out), "--quiet"]) == 0
+    _, teacher, student = json.loads((out / "report.json").read_text())["rows"]
+    assert teacher["value"] > 0.9
+    assert student["value"] > 0.9
+    assert student["parameters"] < teacher["parameters"]
+    epochs = student["details"]["history"]["epochs"]
+    assert set(epochs[0]["terms"]) == {
+        f"{name}{end}" for name in ("hard", "soft", "patience") for end in ("", "_weighted")
+    }
+    assert epochs[-1]["terms"]["patience"] < epochs[0]["terms"]["patience"]
+    assert epochs[0]["terms"]["patience_weighted"] == 100 * epochs[0]["terms"]["patience"]
+    model = lz.load(out)
+    assert len(model.bert.encoder.layer) == model.config.num_hidden_layers == 3
+    capsys.readouterr()
+    assert cli.main(["predict", str(out), "a very good film", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["classes"][0]["name"] == "positive"
