@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 from tiny_text import write_model
 
@@ -12,11 +13,12 @@ import lianzhi as lz
 from lianzhi import cli, files
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-TRAINING = {"optimizer": "adamw", "lr": 3e-3, "batch_size": 16, "epochs": 4, "precision": "f32"}
+TRAINING = {"optimizer": "adamw", "lr": 2e-3, "batch_size": 16, "epochs": 5, "precision": "f32"}
+TRAINING |= {"schedule": "polynomial", "warmup": 0.1, "clip": 1.0}
 
 
 def test_the_ready_recipe_of_pkd(glue, tmp_path, capsys):
-    """Six layers teach three: the recipe as it stands, but for model, data, rate and epochs."""
+    """Four layers teach three: the recipe as it stands, but for model, data, rate and epochs."""
     ready = files.parse_yaml((RECIPES / "sst2-pkd.yaml").read_text(), "sst2-pkd.yaml")
     (step,) = ready["steps"]
     step["distill"] |= TRAINING
@@ -24,7 +26,7 @@ def test_the_ready_recipe_of_pkd(glue, tmp_path, capsys):
         **ready,
         "model": {
             "name": "huggingface",
-            "path": str(write_model(tmp_path / "bert", num_hidden_layers=6)),
+            "path": str(write_model(tmp_path / "bert", num_hidden_layers=4)),
             "num_classes": 2,
         },
         "task": {"name": "sst2", "data": str(glue), "max_length": 32},
@@ -44,7 +46,8 @@ def test_the_ready_recipe_of_pkd(glue, tmp_path, capsys):
         f"{name}{end}" for name in ("hard", "soft", "patience") for end in ("", "_weighted")
     }
     assert epochs[-1]["terms"]["patience"] < epochs[0]["terms"]["patience"]
-    assert epochs[0]["terms"]["patience_weighted"] == 100 * epochs[0]["terms"]["patience"]
+    first = epochs[0]["terms"]
+    assert first["patience_weighted"] == pytest.approx(100 * first["patience"], rel=1e-5)
     model = lz.load(out)
     assert len(model.bert.encoder.layer) == model.config.num_hidden_layers == 3
     capsys.readouterr()
