@@ -97,6 +97,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 IN_PROCESSES = {  # and those that leave another model than the student, or compare nothing with the teacher
     **CASES,
     "theseus": ("theseus", {"schedule": "constant"}, {}),
+    "theseus_plus": ("theseus_plus", {"order": "hardest", "measured": 10}, {}),
 }
 
 

@@ -17,6 +17,7 @@ from lianzhi.distill.methods import (
     rkd,
     similarity_preserving,
     theseus,
+    theseus_plus,
     tinybert,
 )
 from lianzhi.distill.methods.catalog import registry
@@ -47,5 +48,6 @@ __all__ = [
     "rkd",
     "similarity_preserving",
     "theseus",
+    "theseus_plus",
     "tinybert",
 ]
