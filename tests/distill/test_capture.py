@@ -149,6 +149,33 @@ def test_a_model_inside_another():
     assert seen[layers[1]].shape == (3, 7, 32)
 
 
+def test_under_data_parallel_training(tmp_path):
+    """DistributedDataParallel calls the inner model, whose hooks see what they see without it."""
+    model, data = bert(), inputs()
+    layers = layers_of(model)
+
+    def taught(called):
+        model.zero_grad()
+        with capture(model, layers, attention=layers) as seen:
+            logits = called(**data).logits
+        loss = (
+            seen[layers[1]].square().mean() + seen.scores(layers[0]).square().mean() + logits.square().sum()
+        )
+        loss.backward()
+        return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+    wanted = taught(model)
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        found = taught(nn.parallel.DistributedDataParallel(model))
+    finally:
+        torch.distributed.destroy_process_group()
+    assert wanted.keys() == found.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient)
+
+
 class Twice(nn.Module):
     def __init__(self):
         super().__init__()

@@ -216,6 +216,17 @@ def test_half_precision_is_summed_in_float32(name, kind):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_mixed_precision_changes_nothing(name):
+    """Under autocast, which would multiply matrices in bfloat16, and give the projections' outputs in it."""
+    loss, student, teacher, _ = made(name)
+    rest = {"projection": torch.randn(8, 8)} if name in ("hidden_mse", "embedding_mse") else {}
+    wanted = loss(*student, *teacher, mask=MASK, **rest)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss(*student, *teacher, mask=MASK, **rest)
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_parts_of_a_batch_give_the_gradient_of_the_whole(name):
     """With `by_sample`, however many tokens the parts have: what accumulation and processes rely on."""
     loss, student, teacher, _ = made(name)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from small_transformers import bert
 from torch.nn import functional
 
+from lianzhi import train
 from lianzhi.distill.capture import capture
 from lianzhi.distill.methods.teacher import Logits
 from lianzhi.distill.transformer import layers_of
@@ -109,6 +110,41 @@ def test_two_processes_have_the_gradient_of_one(two, case):
         assert found.keys() == wanted.keys()
         for key, value in wanted.items():
             assert torch.allclose(found[key], value, rtol=1e-8, atol=1e-10), key
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_accumulated_batches_have_the_gradient_of_a_large_one(case):
+    name, options, changes = CASES[case]
+    found = []
+    for batch, accumulate in ((8, 1), (4, 2)):
+        given = setting(data=task(8, batch=batch), **changes)
+        gradients = {}
+        stage = taught(given, name, **options).stages[0]
+        training = train.TrainOptions(epochs=1, accumulate=accumulate, keep="last", lr=0.01)
+        train.fit(
+            stage.model or given.student,
+            given.task,
+            training,
+            step=stage.step,
+            progress=False,
+            after_step=lambda model, into=gradients: into.update(
+                {key: value.grad.clone() for key, value in model.named_parameters() if value.grad is not None}
+            ),
+        )
+        found.append(gradients)
+    assert found[0].keys() == found[1].keys()
+    for key, value in found[0].items():
+        torch.testing.assert_close(found[1][key], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bfloat16_gives_finite_losses_that_fall(case):
+    name, options, changes = CASES[case]
+    given = setting(**changes)
+    history = carried_out(given, taught(given, name, **options), precision="bf16")[0]
+    values = [entry["loss"] for entry in history.epochs]
+    assert np.isfinite(values).all()
+    assert values[-1] < values[0]
 
 
 def test_pkd_by_hand():
@@ -223,6 +259,40 @@ def test_minilm_has_two_stages_and_the_first_trains_no_head():
         soft = soft_by_hand(*(model(**batch.inputs).logits for model in (given.student, given.teacher)), 3.0)
     torch.testing.assert_close(last["loss"], wanted)
     assert taught_too["loss"].item() == pytest.approx(0.7 * wanted.item() + 0.3 * soft, rel=1e-3)
+
+
+def test_minilm_relates_the_texts_of_a_corpus(tmp_path, monkeypatch):
+    from tiny_corpus import VOCABULARY, sentences, write_tokenizer
+
+    import lianzhi as lz
+    from lianzhi.tasks.text_preprocess import TextPreprocess
+
+    monkeypatch.setenv("LIANZHI_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "some.txt").write_text("\n".join(sentences(40, 0)))
+    reads = TextPreprocess.open(str(write_tokenizer(tmp_path / "bert")), max_length=16)
+    inputs, labels = lessons.texts(8)
+    data = lz.Task(train=[(inputs, labels)], num_classes=2, preprocess=reads)
+    given = setting(bert(3, seed=1), bert(2, seed=2), data)
+    corpus = {"data": str(tmp_path / "some.txt"), "masked": 0, "fill": False}
+    relations, prediction = taught(given, "minilm", corpus=corpus).stages
+    assert prediction.task is None
+    made = relations.task()
+    assert made is relations.task()
+    assert len(VOCABULARY) <= 30
+    batch = next(iter(made.batches("train", 4)))
+    assert not (batch.inputs["input_ids"] == 4).any(), "words are masked"
+    history = train.fit(
+        given.student,
+        made,
+        train.TrainOptions(epochs=3, lr=3e-3, optimizer="adamw"),
+        step=relations.step,
+        progress=False,
+    )
+    assert history.epochs[-1]["loss"] < history.epochs[0]["loss"]
+    with pytest.raises(RecipeError, match="is not of texts; leave the corpus out"):
+        taught(setting(), "minilm", corpus=corpus)
+    with pytest.raises(DataError, match="nowhere"):
+        taught(given, "minilm", corpus={"data": str(tmp_path / "nowhere")})
 
 
 def test_minilm_of_a_vision_transformer():

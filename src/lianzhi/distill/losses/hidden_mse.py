@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from lianzhi.distill.losses.catalog import registry
@@ -56,7 +57,8 @@ def hidden_mse(
                 f"the projection has shape {list(projection.shape)}; hidden states {list(student.shape)} and "
                 f"{list(teacher.shape)} need [{student.shape[-1]}, {teacher.shape[-1]}]"
             )
-        student = student @ wide(projection).to(student.dtype)
+        with torch.autocast(student.device.type, enabled=False):  # it would multiply in half precision
+            student = student @ wide(projection).to(student.dtype)
     elif projection is not None:
         student = wide(projection(student.to(student_hidden.dtype)))
     if student.shape != teacher.shape:

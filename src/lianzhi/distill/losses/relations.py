@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lianzhi.distill.losses.parts import wide
@@ -36,7 +37,8 @@ def relation(values: Tensor, heads: int | None = None, *, mask: Tensor | None = 
     keep = as_bool(mask, (split.shape[0], split.shape[2]))
     if keep is not None:
         split = split.masked_fill(~keep[:, None, :, None], 0)
-    return split @ split.transpose(-2, -1) * split.shape[-1] ** -0.5
+    with torch.autocast(split.device.type, enabled=False):  # it would multiply in half precision
+        return split @ split.transpose(-2, -1) * split.shape[-1] ** -0.5
 
 
 def side_by_side(values: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from pydantic import Field
@@ -11,6 +13,7 @@ from lianzhi.errors import RecipeError
 from lianzhi.tasks import Task, TextPreprocess
 from lianzhi.tasks.corpus.assemble import CorpusReading, corpus_task
 from lianzhi.tasks.options import Count
+from lianzhi.tasks.readers import sentences
 
 
 class CorpusData(CorpusReading):
@@ -29,6 +32,18 @@ class CorpusData(CorpusReading):
     )
 
 
+def corpus_later(method: str, corpus: CorpusData, task: Task) -> Callable[[], Task]:
+    """What a stage has as its task: checked now, read once when the stage begins.
+
+    Raises:
+        RecipeError: the task is not of texts.
+        DataError: there is no corpus.
+    """
+    sentences.find(Path(corpus.data).expanduser())
+    _preprocess(method, task)
+    return cache(lambda: read_corpus(method, corpus, task))
+
+
 def read_corpus(method: str, corpus: CorpusData, task: Task) -> Task:
     """The corpus with the tokenizer of the task, its training part alone: a classifier is not validated on it.
 
@@ -36,11 +51,15 @@ def read_corpus(method: str, corpus: CorpusData, task: Task) -> Task:
         RecipeError: the task is not of texts.
         DataError: there is no corpus, or it is damaged.
     """
-    preprocess = task.preprocess
-    if not isinstance(preprocess, TextPreprocess):
-        raise RecipeError(f"{method}: task '{task.name}' is not of texts; leave the corpus out")
+    preprocess = _preprocess(method, task)
     if corpus.max_length is not None:
         preprocess = replace(preprocess, max_length=corpus.max_length)
     made = corpus_task(Path(corpus.data).expanduser(), preprocess, corpus)
     made.splits = {"train": made.splits["train"]}
     return made
+
+
+def _preprocess(method: str, task: Task) -> TextPreprocess:
+    if not isinstance(task.preprocess, TextPreprocess):
+        raise RecipeError(f"{method}: task '{task.name}' is not of texts; leave the corpus out")
+    return task.preprocess

@@ -4,7 +4,7 @@
     version 2: query · KL + key · KL + value · KL of relations                        (any heads, any widths)
 
 Then the student is trained on the labels, as after any pre-training; with `alpha` on the teacher's probabilities
-too. The papers distil on the corpus of the pre-training; this method does so on the task's own training texts.
+too. The papers relate the texts of a pre-training: `corpus`; without one they are the task's own training texts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from lianzhi.distill.losses.minilm_v2 import relation_kl
 from lianzhi.distill.losses.relations import relation
 from lianzhi.distill.methods import kd
 from lianzhi.distill.methods.catalog import registry
+from lianzhi.distill.methods.corpora import CorpusData, corpus_later
 from lianzhi.distill.methods.encoders import Both, check_both, run_both
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.terms import weighted
@@ -44,6 +45,9 @@ class MiniLMOptions(Config):
     query: float = Field(default=1.0, ge=0, description="weight of version 2's query relations")
     key: float = Field(default=1.0, ge=0, description="weight of version 2's key relations")
     value: float = Field(default=1.0, ge=0, description="weight of the value relations")
+    corpus: CorpusData | None = Field(
+        default=None, description="texts to relate, as of the task 'corpus'; default: the task's own"
+    )
     alpha: float = Field(
         default=0.0, ge=0, le=1, description="weight of the teacher's probabilities at the end"
     )
@@ -63,8 +67,9 @@ def build(setting: Setting, options: MiniLMOptions) -> Lessons:
     True
 
     Raises:
-        RecipeError: a layer does not exist, or teacher and student are one model.
-        DataError: version 1 and other numbers of heads; relation heads that do not divide a width; other classes.
+        RecipeError: a layer does not exist, teacher and student are one model, or a corpus goes with other than texts.
+        DataError: there is no such corpus; version 1 and other numbers of heads; relation heads that do not divide
+            a width; other classes.
         GraphError: a layer has no attention with queries, keys and values of its own.
     """
     pair = (
@@ -84,7 +89,9 @@ def build(setting: Setting, options: MiniLMOptions) -> Lessons:
             temperature=options.temperature,
             loss=setting.task.loss,
         )
-    return Lessons([Stage("relations", step, choose=False), Stage("prediction", prediction)])
+    texts = None if options.corpus is None else corpus_later("minilm", options.corpus, setting.task)
+    first = Stage("relations", step, task=texts, choose=False)
+    return Lessons([first, Stage("prediction", prediction)])
 
 
 def _relations(both: Both, pair: tuple[str, str], options: MiniLMOptions) -> dict[str, tuple[float, Tensor]]:

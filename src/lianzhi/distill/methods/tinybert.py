@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -28,7 +27,7 @@ from lianzhi.distill import losses
 from lianzhi.distill.augmentation.tinybert import TinyBertAugmentation, augment, require_sources
 from lianzhi.distill.layer_map import LayerMap
 from lianzhi.distill.methods.catalog import registry
-from lianzhi.distill.methods.corpora import CorpusData, read_corpus
+from lianzhi.distill.methods.corpora import CorpusData, corpus_later
 from lianzhi.distill.methods.encoders import Both, Pairs, check_both, depths, modules_of, run_both
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
@@ -37,7 +36,6 @@ from lianzhi.distill.transformer import attention_of
 from lianzhi.errors import RecipeError
 from lianzhi.models import model as zoo_model
 from lianzhi.tasks import Batch, Task
-from lianzhi.tasks.readers.sentences import find
 from lianzhi.tasks.texts import texts_of, with_train
 from lianzhi.train import Step
 from lianzhi.train.processes import leader_first
@@ -246,8 +244,7 @@ def _general(setting: Setting, options: TinyBertOptions, general: GeneralOptions
         setting = replace(setting, teacher=teacher, source=None, _placed=None)
     looks, both = _compared(setting, options, same_outputs=False)
     _require_widths(learner, both, looks, options)
-    find(Path(general.data).expanduser())
-    task = cache(lambda: read_corpus("tinybert", general, setting.task))
+    task = corpus_later("tinybert", general, setting.task)
     return Stage("general", _step(setting, options, looks), learner, task, choose=False)
 
 
