@@ -47,6 +47,13 @@ def test_by_hand():
     assert macs(capture(Attention(), (torch.zeros(1, 2, 5, 5), torch.zeros(1, 2, 5, 4)))) == 2 * attention
 
 
+def test_gates_of_recurrent_layers_by_hand():
+    lstm = nn.LSTM(4, 3, num_layers=2, bidirectional=True, batch_first=True)
+    first, second = 4 * 3 * (4 + 3), 4 * 3 * (6 + 3)
+    assert macs(capture(lstm, torch.zeros(1, 7, 4))) == 7 * 2 * (first + second)
+    assert macs(capture(nn.GRU(5, 2, batch_first=True), torch.zeros(1, 6, 5))) == 6 * 3 * 2 * (5 + 2)
+
+
 class Attention(nn.Module):
     def forward(self, query, value):
         return F.scaled_dot_product_attention(query, query, value)

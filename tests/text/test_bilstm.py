@@ -186,3 +186,21 @@ def test_what_does_not_go_together(tmp_path):
         lz.model("bilstm", vocabulary=())
     with pytest.raises(DataError, match="needs token_type_ids"):
         small(pairs=True)(**inputs(1, 3))
+
+
+def test_quantized_its_layers_and_tables_are_int8_and_the_lstms_float(tmp_path):
+    model, batches = small(hidden=32, linear=32).eval(), [inputs(8, 9, seed=seed) for seed in range(6)]
+    made = lz.quantize.quantize(model, batches[0], batches)
+    assert {row["name"] for row in made.report["layers"]} == {"static", "tuned", "linear", "classifier"}
+    assert [row["name"] for row in made.report["left_float"]] == ["forwards", "backwards"]
+    assert "recurrent" in made.report["left_float"][0]["reason"]
+    session = deploy.load(made.export(tmp_path / "int8.onnx"), runtime="onnxruntime")
+    batch = inputs(5, 21, seed=9)
+    with torch.no_grad():
+        expected = model(**batch)["logits"]
+    assert torch.allclose(session(batch), expected, atol=0.05 * float(expected.std()))
+
+
+def test_macs_are_those_of_gates_and_layers():
+    steps, gates = 7, 4 * HIDDEN * (2 * WIDTH + HIDDEN)
+    assert measure.macs(small(), inputs(1, steps)) == steps * 2 * gates + 2 * HIDDEN * 8 + 8 * 3

@@ -1,6 +1,7 @@
 """Multiply-accumulates and a table of layers, from one capture.
 
-Convolutions and matrix products count (linear, matmul, attention); element-wise work does not. The figure
+Convolutions and matrix products count (linear, matmul, attention, the gates of recurrent layers); element-wise work
+does not. The figure
 is for one sample: the traced count divided by the traced batch.
 """
 
@@ -38,6 +39,10 @@ KINDS: dict[Any, str] = {
     aten.baddbmm.default: "addmm",
     aten.scaled_dot_product_attention.default: "attention",
     aten.einsum.default: "einsum",
+    aten.lstm.input: "recurrent",
+    aten.gru.input: "recurrent",
+    aten.rnn_tanh.input: "recurrent",
+    aten.rnn_relu.input: "recurrent",
 }
 
 
@@ -49,6 +54,8 @@ def node_macs(node: fx.Node, sizes: Callable[[fx.Node], Any] = shape_of) -> int:
     kind = KINDS.get(node.target)
     if kind is None:
         return 0
+    if kind == "recurrent":
+        return _recurrent_macs(node, sizes)
     output = sizes(node)
     shapes = [sizes(arg) if isinstance(arg, fx.Node) else None for arg in node.args]
     if output is None:
@@ -74,6 +81,13 @@ def node_macs(node: fx.Node, sizes: Callable[[fx.Node], Any] = shape_of) -> int:
     left = shapes[1] if kind == "addmm" else shapes[0]
     assert left is not None
     return math.prod(output) * left[-1]
+
+
+def _recurrent_macs(node: fx.Node, sizes: Callable[[fx.Node], Any]) -> int:
+    """Each matrix of each layer and direction, once a step."""
+    source = sizes(node.args[0])  # type: ignore[arg-type]
+    weights = [sizes(weight) for weight in node.args[2]]  # type: ignore[union-attr, arg-type]
+    return math.prod(source[:-1]) * sum(math.prod(shape) for shape in weights if len(shape) == 2)
 
 
 def _einsum_macs(node: fx.Node, sizes: Callable[[fx.Node], Any]) -> int:

@@ -11,9 +11,11 @@ from lianzhi.quantize.placement import ops
 
 
 def weight_node(node: fx.Node) -> Any:
-    """The argument that holds an op's weight: the table of a look-up, of other ops the second."""
+    """The argument that holds an op's weight: the table of a look-up, a recurrent layer's first, of others the second."""
     if node.target in ops.TABLES:
         return node.args[0]
+    if node.target in ops.RECURRENT:
+        return node.args[2][0]  # type: ignore[index]
     return node.args[1] if len(node.args) > 1 else None
 
 

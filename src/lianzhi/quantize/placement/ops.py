@@ -26,6 +26,8 @@ TRANSPOSED: set[Any] = {
     aten.conv_transpose3d.input,
 }
 
+RECURRENT: set[Any] = {aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input}
+
 # rows of a table, looked up by index
 TABLES: set[Any] = {aten.embedding.default}
 

@@ -87,6 +87,11 @@ def place(module: TracedModule, rules: Rules, ignored: Callable[[str], bool]) ->
             result.left.append(
                 (layer_name(node), "the target has no integer kernel for transposed convolutions")
             )
+        if node.target in ops.RECURRENT:
+            steps = (layer_name(node), "the steps of a recurrent layer have no integer kernel")
+            result.left += (
+                [steps] if steps not in result.left else []
+            )  # it may be called for each of two texts
         if node.target in rules.weighted:
             reason = _weighted_obstacle(module, node, ignored) or rules.stays_float(module, node)
             if reason:
