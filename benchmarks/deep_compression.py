@@ -7,8 +7,8 @@ a 6-layer BERT on SST-2.
     python benchmarks/deep_compression.py                       # the table of what is on record, the paper's beside it
 
 A model is trained; then one copy goes on training for so many epochs (the dense model that is compared with, and the only
-teacher), and another is pruned by magnitude along a cubic schedule, its weights are shared and the centroids trained, in the
-same number of epochs, with the same optimizer and augmentation. The file is what `lz.codebook.pack` writes; top-1 is that of
+teacher), and another is pruned by magnitude along a cubic schedule, its weights are shared, move between the shared values, and
+these are trained, in the same number of epochs, with the same optimizer and augmentation. The file is what `lz.codebook.pack` writes; top-1 is that of
 the model that the file gives back, on the test split. What is on record is not done again; a phase that was stopped begins
 anew.
 """
@@ -19,10 +19,9 @@ import argparse
 import copy
 import os
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from records import Records
@@ -30,7 +29,7 @@ from torch import nn
 
 import lianzhi as lz
 from lianzhi import artifact, codebook, distill, files, train
-from lianzhi.codebook import masks, sharing
+from lianzhi.codebook import masks, moving, sharing
 from lianzhi.codebook.allocation import masks_for
 from lianzhi.codebook.gradual import Gradual
 
@@ -46,7 +45,8 @@ class Plan:
 
     first: float  # epochs before the roads part
     prune: float
-    share: float
+    move: float  # epochs in which shared weights still change values
+    share: float  # epochs of the values
     kept: float
     bits: int
     bar: float  # the ratio that is to be reached
@@ -56,22 +56,28 @@ class Plan:
     rate: float = (
         1e-4  # of Adam, where centroids are trained: their gradients are sums over thousands of weights
     )
+    other: Literal["float32", "float16"] = "float32"  # of biases and shared values in the file
+    move_rate: float = 1e-3  # of the plan's optimizer, where weights move
     alpha: float = 0.9
     scope: str = "global"  # one threshold for all; or layer, erk
     feedback: bool = False  # removed weights move underneath and may come back; at SGD's rates they run away
 
 
 LENET = {"lr": 0.05, "weight_decay": 1e-3}
+LENET_5 = {"lr": 0.03, "weight_decay": 5e-4}
 CENTROIDS = {"optimizer": "adam", "weight_decay": 0.0}
 SGD = {"lr": 0.05, "weight_decay": 5e-4, "precision": "auto"}
 PLANS = {
-    "lenet_300_100": Plan(20, 60, 20, 0.105, 3, 40, 0.1, "40x, error 1.64 -> 1.58 % (MNIST)", LENET),
-    "lenet_5": Plan(10, 30, 10, 0.09, 3, 39, 0.1, "39x, error 0.80 -> 0.74 % (MNIST)", LENET),
-    "resnet20": Plan(0, 12, 3, 0.25, 4, 15, 0.5, "-", {**SGD, "lr": 0.02}),
-    "vgg16": Plan(20, 12, 3, 0.045, 4, 60, 0.5, "49x, error 31.50 -> 31.17 % (ImageNet)", SGD),
+    "lenet_300_100": Plan(20, 60, 0, 20, 0.105, 3, 40, 0.1, "40x, error 1.64 -> 1.58 % (MNIST)", LENET),
+    "lenet_5": Plan(
+        2, 8, 3, 1, 0.105, 3, 39, 0.1, "39x, error 0.80 -> 0.74 % (MNIST)", LENET_5, other="float16"
+    ),
+    "resnet20": Plan(0, 12, 0, 3, 0.25, 4, 15, 0.5, "-", {**SGD, "lr": 0.02}),
+    "vgg16": Plan(20, 12, 0, 3, 0.045, 4, 60, 0.5, "49x, error 31.50 -> 31.17 % (ImageNet)", SGD),
     "bert6": Plan(
         0,
         2,
+        0,
         1,
         0.4,
         4,
@@ -142,20 +148,18 @@ def started(name: str, task: lz.Task, plan: Plan, seed: int, given: argparse.Nam
     return model.eval()
 
 
-def taught(teacher: nn.Module, task: lz.Task, alpha: float) -> Callable[..., dict[str, Any]]:
+def taught(teacher: nn.Module, task: lz.Task, alpha: float) -> train.Step:
     """The step of distillation from the dense model."""
-    step: Callable[..., dict[str, Any]] = distill.methods.registry.get("kd").build(
-        teacher, temperature=4.0, alpha=alpha, loss=task.loss
-    )
-    return step
+    return distill.methods.kd.make_step(teacher, temperature=4.0, alpha=alpha, loss=task.loss)
 
 
-def compressed(
-    model: nn.Module, teacher: nn.Module, task: lz.Task, plan: Plan, seed: int, device: str, title: str
-) -> nn.Module:
-    """Prune, share, train the centroids."""
+def pruned(model: nn.Module, step: train.Step, task: lz.Task, name: str, seed: int, device: str) -> None:
+    """Prune while it learns. What comes out is on file, so that a run that was stopped goes on from there."""
+    plan, file = PLANS[name], WORK / name / f"pruned-{seed}.safetensors"
+    if file.is_file():
+        model.load_state_dict(files.read_tensors(file))
+        return
     steps = round(plan.prune * task.steps("train", plan.options.get("batch_size", 128)))
-    step = taught(teacher, task, plan.alpha)
     gradual = Gradual(
         model,
         list(masks.weights_of(model)),
@@ -164,30 +168,30 @@ def compressed(
         every=EVERY,
         feedback=plan.feedback,
     )
-    fit(
-        model,
-        task,
-        plan,
-        plan.prune,
-        seed,
-        device,
-        f"{title} prune",
-        step=step,
-        after_step=gradual.after_step,
-    )
+    title, after = f"{name} {seed} prune", gradual.after_step
+    fit(model, task, plan, plan.prune, seed, device, title, step=step, after_step=after)
     gradual.finish(model)
+    files.write_tensors(file, model.state_dict())
+
+
+def compressed(
+    model: nn.Module, teacher: nn.Module, task: lz.Task, name: str, seed: int, device: str
+) -> nn.Module:
+    """Prune, share, move, train the centroids."""
+    plan = PLANS[name]
+    step = taught(teacher, task, plan.alpha)
+    pruned(model, step, task, name, seed, device)
+    if plan.move:
+        sharing.share(model, plan.bits, moving=True)
+        title, options = f"{name} {seed} move", {"lr": plan.move_rate, "weight_decay": 0.0}
+        fit(
+            model, task, plan, plan.move, seed + 50, device, title,
+            step=step, options=options, after_step=moving.follow,
+        )  # fmt: skip
+        sharing.bake(model)
     sharing.share(model, plan.bits)
-    fit(
-        model,
-        task,
-        plan,
-        plan.share,
-        seed + 100,
-        device,
-        f"{title} share",
-        step=step,
-        options=CENTROIDS | {"lr": plan.rate},
-    )
+    title, options = f"{name} {seed} share", {**CENTROIDS, "lr": plan.rate}
+    fit(model, task, plan, plan.share, seed + 100, device, title, step=step, options=options)
     return sharing.bake(model).cpu().eval()
 
 
@@ -223,9 +227,6 @@ def main() -> None:
     parser.add_argument("--model", choices=list(PLANS))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument(
-        "--dense-seeds", type=int, nargs="*", help="for the dense model (default: those of --seeds)"
-    )
-    parser.add_argument(
         "--start", type=Path, help="weights from which both go on, in place of the first epochs"
     )
     parser.add_argument("--bert", type=Path, default=Path("out/sst2-teacher"))
@@ -242,7 +243,15 @@ def main() -> None:
     for seed in [0] if one else given.seeds:
         dense, file = started(name, task, plan, seed, given), folder / f"dense-{seed}.safetensors"
         if not file.is_file():
-            fit(dense, task, plan, plan.prune + plan.share, seed, given.device, f"{name} dense {seed}")
+            fit(
+                dense,
+                task,
+                plan,
+                plan.prune + plan.move + plan.share,
+                seed,
+                given.device,
+                f"{name} dense {seed}",
+            )
             files.write_tensors(file, dense.state_dict())
             records.add(f"{name} | dense | seed {seed}", {"top1": top1(dense, task, given.device)})
     for seed in given.seeds:
@@ -252,13 +261,13 @@ def main() -> None:
         model = started(name, task, plan, 0 if one else seed, given)
         teacher = copy.deepcopy(model)
         teacher.load_state_dict(files.read_tensors(folder / f"dense-{0 if one else seed}.safetensors"))
-        model = compressed(model, teacher.eval(), task, plan, seed, given.device, f"{name} {seed}")
+        model = compressed(model, teacher.eval(), task, name, seed, given.device)
         files.write_tensors(folder / f"compressed-{seed}.safetensors", model.state_dict())
         weights = masks.weights_of(model)
         kept = sum(int((weight != 0).sum()) for weight in weights.values()) / sum(
             weight.numel() for weight in weights.values()
         )
-        report = codebook.pack(model, file, example_inputs=task.example_inputs)
+        report = codebook.pack(model, file, example_inputs=task.example_inputs, other=plan.other)
         model = lz.load(file)
         records.add(
             key,

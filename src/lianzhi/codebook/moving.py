@@ -60,13 +60,12 @@ class _Straight(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, filled: Tensor, *tables: Tensor) -> Tensor:
         ctx.save_for_backward(filled)
-        shared = torch.empty_like(weight)  # laid out as the weight is
-        for part, place, centroids in zip(
-            runs(weight, len(tables)), runs(shared, len(tables)), tables, strict=True
-        ):
+        shared = torch.zeros_like(weight)
+        parts = zip(*(runs(tensor, len(tables)) for tensor in (weight, filled, shared)), tables, strict=True)
+        for part, some, place, centroids in parts:
             if len(centroids):
-                place.copy_(centroids.to(weight.dtype)[assign(part.contiguous(), centroids)])
-        return shared.masked_fill_(~filled, 0.0)
+                place[some] = centroids.to(weight.dtype)[assign(part[some], centroids)]
+        return shared
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
