@@ -162,6 +162,9 @@ def test_names_of_classes(tmp_path, place):
     file = write(tmp_path / "all.jsonl", [{"text": TEXTS[at], "label": at % 3} for at in range(90)])
     named = lz.task("text", data=file, tokenizer=place, labels=["red", "green", "blue"])
     assert named.labels == ["red", "green", "blue"]
+    assert named.notes == ()
+    more = lz.task("text", data=file, tokenizer=place, labels=["red", "green", "blue", "grey"])
+    assert more.notes == ("train has no text of the class 'grey'",)
     found = texts_of(named, "test")
     assert [TEXTS.index(text) % 3 for text in found.texts] == found.labels.tolist()
     with pytest.raises(DataError, match=r"line 6: label '2' is unknown"):

@@ -17,7 +17,10 @@ def command(
     data: common.Data = None,
     split: Annotated[
         str | None,
-        typer.Option("--split", help="train, validation, calibration or test (default: the reported one)."),
+        typer.Option(
+            "--split",
+            help="train, validation, calibration, test or another of the task (default: the reported one).",
+        ),
     ] = None,
     runtime: common.Runtime = None,
     precision: common.Precision = None,

@@ -81,7 +81,7 @@ def assemble_text(
     for name, (source, rows) in chosen.items():
         part, bucket = parts[source], options.bucket and name == "train"
         splits[name] = TokenSplit(tokens[source], rows, part.labels[rows], preprocess, bucket=bucket)
-    notes += cut_notes(splits)
+    notes += [*_unseen(splits.get("train"), facts.labels), *cut_notes(splits)]
     reported = splits.get("test") or next(iter(splits.values()))
     return Task(
         *(splits.get(split) for split in SPLITS),
@@ -129,6 +129,18 @@ def _check(part: TextPart, facts: TextFacts) -> None:
         check_scores(part, facts.lowest, facts.highest)
     else:
         check_classes(part, len(facts.labels))
+
+
+def _unseen(train: TokenSplit | None, labels: tuple[str, ...] | None) -> list[str]:
+    """Classes that cannot be learned, since no text is of them."""
+    if train is None or labels is None:
+        return []
+    counts = np.bincount(train.labels, minlength=len(labels))
+    return [
+        f"train has no text of the class '{name}'"
+        for name, count in zip(labels, counts, strict=True)
+        if not count
+    ]
 
 
 def _metrics(facts: TextFacts, first: str | None) -> dict[str, Metric]:
