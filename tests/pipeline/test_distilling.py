@@ -138,6 +138,16 @@ def test_stages_are_trained_one_after_another(task, tmp_path, two_stages):
     assert saved["options"] == {"weight": 1.5}
 
 
+def test_the_saved_recipe_has_the_method_s_defaults(task, tmp_path):
+    step = lz.Distill(temperature=2.0, **{**FAST, "epochs": 0})
+    compress(Deep(), task, [step, lz.Prune(ratio=0.5, iterations=2, refine=step)], tmp_path / "out")
+    saved = files.parse_yaml((tmp_path / "out" / "recipe.yaml").read_text(), "recipe")["steps"]
+    for found in (saved[0]["distill"], saved[1]["prune"]["refine"]["distill"]):
+        assert (found["options"]["temperature"], found["options"]["alpha"]) == (2.0, 0.9)
+        assert (found["temperature"], found["alpha"]) == (None, None)
+        assert lz.Distill(**found).to_dict() == found
+
+
 def stop_at(monkeypatch, name, updates):
     """Stop the run after so many updates of a stage."""
     real = train.fit

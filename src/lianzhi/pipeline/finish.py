@@ -11,12 +11,13 @@ from typing import Any
 from torch import nn
 
 from lianzhi import __version__, artifact, deploy, files, measure, quantize, train
+from lianzhi.pipeline.distilling import filled
 from lianzhi.pipeline.packing import write_packed
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.rows import FLOAT
 from lianzhi.pipeline.state import NOTES, Run, State
 from lianzhi.quantize import QuantizedModel
-from lianzhi.recipe import Recipe
+from lianzhi.recipe import Distill, Prune, Recipe
 from lianzhi.report import Report
 from lianzhi.tasks import TextPreprocess
 
@@ -91,7 +92,7 @@ def resolved(
     recipe: Recipe, row: Mapping[str, Any], decision: dict[str, Any] | None, environment: dict[str, Any]
 ) -> dict[str, Any]:
     """The recipe with every default, the measured decisions (those in the last row too) and the versions filled in."""
-    values = timed(recipe, row, decision)
+    values = plain(recipe, row, decision)
     if decision:
         values["target"], values["precision"] = decision["runtime"], decision["precision"]
     values["versions"] = {"lianzhi": __version__} | {
@@ -100,9 +101,14 @@ def resolved(
     return values
 
 
-def timed(recipe: Recipe, row: Mapping[str, Any], decision: dict[str, Any] | None) -> dict[str, Any]:
-    """The recipe as plain values, with the layers that were faster in float in place of `where_faster`."""
+def plain(recipe: Recipe, row: Mapping[str, Any], decision: dict[str, Any] | None) -> dict[str, Any]:
+    """The recipe as plain values: every method's defaults, and the layers that were faster in float for `where_faster`."""
     values = recipe.to_dict()
+    for step, options in zip(recipe.steps, values["steps"], strict=True):
+        if isinstance(step, Distill):
+            options["distill"] = filled(step)
+        elif isinstance(step, Prune) and isinstance(step.refine, Distill):
+            options["prune"]["refine"] = {"distill": filled(step.refine)}
     found = row["details"].get("quantization", {}).get(decision["runtime"] if decision else None, {})
     for step in values["steps"]:
         options = step.get("quantize", {})
@@ -171,7 +177,7 @@ def _remove(path: Path) -> None:
 def reopen(run: Run) -> Result:
     """The result of a run that had finished before, if it was of the same recipe."""
     report = Report.from_dict(files.read_json(run.store.output / "report.json"))
-    recipe = timed(run.recipe, report.rows[-1], report.decision)
+    recipe = plain(run.recipe, report.rows[-1], report.decision)
     decided = {"versions"} | {key for key in ("target", "precision") if recipe[key] in ("auto", None)}
     before, now = (
         {key: value for key, value in recipes.items() if key not in decided}
