@@ -17,6 +17,7 @@ from lianzhi import train
 from lianzhi.distill import methods
 from lianzhi.distill.methods.lesson import Lessons, Setting
 from lianzhi.distill.transformer import layers_of
+from lianzhi.tasks import Batch
 
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
@@ -128,6 +129,16 @@ def gradients(case: str) -> dict[str, Tensor]:
     entry = history.epochs[0]
     numbers = [entry["loss"], *(entry["terms"][key] for key in sorted(entry["terms"]))]
     return {**seen, "numbers": torch.tensor(numbers, dtype=torch.float64)}
+
+
+def first_batch(given: Setting) -> Batch:
+    """The first texts of a setting's task."""
+    return next(iter(given.task.batches("train", 8)))
+
+
+def terms_of(result: dict[str, Any]) -> dict[str, float]:
+    """A step's terms as numbers."""
+    return {name: float(value) for name, value in result["terms"].items()}
 
 
 def of_teacher_layers(teacher: nn.Module, kept: list[int]) -> nn.Module:
