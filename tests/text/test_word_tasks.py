@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from lianzhi.errors import DataError
 from lianzhi.tasks.texts import texts_of
 from lianzhi.tasks.words import split_words
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 SIZES = {"hidden": 8, "linear": 8}
 
 
@@ -81,8 +83,16 @@ def test_a_recipe_s_model_has_the_words_and_their_vectors(tmp_path, glue):
     assert any("have a vector in" in remark for remark in job.remarks)
 
 
-def test_from_training_to_a_sentence(tmp_path, glue):
-    job = jobs.prepare(recipe(tmp_path, glue, width=8))
+def test_the_ready_recipe_from_training_to_a_sentence(tmp_path, glue, monkeypatch):
+    (tmp_path / "glue").symlink_to(glue)
+    monkeypatch.setenv("DATA", str(tmp_path))
+    place = write_vectors(tmp_path / "v.npz", ["good", "film", "nowhere"])
+    changes = {"model.vectors": place, "model.hidden": 8, "target": "onnxruntime", "steps.0.lr": 0.02}
+    changes |= {"measure": '{"batches": [1], "repeats": 1}', "steps.0.batch_size": 32}
+    job = jobs.prepare(
+        str(RECIPES / "sst2-bilstm-alone.yaml"),
+        overrides=[f"{key}={value}" for key, value in changes.items()],
+    )
     jobs.run(job, output=str(tmp_path / "out"), resume=False, force=False, progress=False)
     assert jobs.evaluate(tmp_path / "out", progress=False)["value"] > 0.9
     said = jobs.predict(tmp_path / "out", ["a great, funny film", "a dull story"])

@@ -121,7 +121,7 @@ def bilstm(settings: BiLSTMConfig) -> BiLSTM:
     with torch.no_grad():
         model.tuned.weight.uniform_(-SPREAD, SPREAD)
         if vectors is not None:
-            model.zoo_remarks = {"remarks": (_fill(model, named, vectors),)}  # type: ignore[assignment]
+            model.zoo_remarks = {"remarks": (_fill(model, named, vectors, settings.vectors),)}  # type: ignore[assignment]
         model.static.weight.copy_(model.tuned.weight)
     saved = {**settings.to_dict(), "vocabulary": count, "vectors": None, "width": width}
     model.zoo = {"name": NAME, "config": saved}  # type: ignore[assignment]
@@ -146,7 +146,7 @@ def _check(settings: BiLSTMConfig, named: Sequence[str], vectors: WordVectors | 
         )
 
 
-def _fill(model: BiLSTM, named: Sequence[str], vectors: WordVectors) -> str:
+def _fill(model: BiLSTM, named: Sequence[str], vectors: WordVectors, place: str | None) -> str:
     """Put the vectors into the tuned table, and say how many words have one."""
     rows, known = vectors.rows(named)
     found = int(known.sum())
@@ -156,7 +156,4 @@ def _fill(model: BiLSTM, named: Sequence[str], vectors: WordVectors) -> str:
         )
     model.tuned.weight[torch.from_numpy(known)] = torch.from_numpy(rows[known]).to(model.tuned.weight)
     share = found / len(named)
-    return (
-        f"{found:,} of {len(named):,} words ({share:.1%}) have a vector in {vectors.source}; the others begin with "
-        f"random ones"
-    )
+    return f"{found:,} of {len(named):,} words ({share:.1%}) have a vector in {place}; the others begin with random ones"
