@@ -7,7 +7,8 @@ import pytest
 import torch
 from lessons import STILL, carried_out, setting, taught
 from small_transformers import bert
-from tiny_corpus import VOCABULARY, sentences, write_masked_lm, write_texts, write_tokenizer
+from tiny_corpus import VOCABULARY, write_masked_lm, write_texts
+from tiny_texts import tiny_task
 
 import lianzhi as lz
 from lianzhi.distill.capture import capture
@@ -15,9 +16,6 @@ from lianzhi.distill.methods import Learner, Setting
 from lianzhi.distill.methods.teacher import Logits
 from lianzhi.distill.transformer import layers_of
 from lianzhi.errors import ArtifactError, DataError, RecipeError
-from lianzhi.tasks.metrics import top1
-from lianzhi.tasks.text import TextOptions, assemble_text
-from lianzhi.tasks.text_part import TextFacts, TextPart
 
 pytest.importorskip("transformers")
 
@@ -31,14 +29,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def texts(tmp_path):
-    """A task of tiny texts, with labels of their first word."""
-    place = write_tokenizer(tmp_path / "tokenizer")
-    lines = sentences(40, 0)
-    labels = np.asarray([len(line) % 2 for line in lines])
-    part = TextPart(lines, None, labels, "made up", lambda row: f"row {row}")
-    facts = TextFacts("tiny", "made up", ("even", "odd"), {"accuracy": top1})
-    options = TextOptions(tokenizer=str(place), validation=8, calibration=0, max_length=24)
-    return assemble_text({"train": part}, facts, options)
+    return tiny_task(tmp_path)
 
 
 @pytest.fixture

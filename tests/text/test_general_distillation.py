@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from tiny_corpus import VOCABULARY, sentences, write_masked_lm, write_texts
+from tiny_corpus import VOCABULARY, sentences, write_inverted_bert, write_masked_lm, write_texts
 from tiny_text import write_table
 
 import lianzhi as lz
@@ -81,6 +81,50 @@ def tinybert(data: Path, folder: Path, **stages) -> dict:
         "model": {"name": "huggingface", "path": str(bert), "num_classes": 2},
         "steps": found["steps"],
     }
+
+
+def mobilebert(data: Path, folder: Path, **stages) -> dict:
+    """The same of MobileBERT, with the inverted-bottleneck BERT of the test."""
+    sizes = {
+        "hidden_size": 24,
+        "embedding_size": 12,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        **SMALL,
+    }
+    inverted = {"intra_bottleneck_size": 32, "intermediate_size": 48, "num_feedforward_networks": 1}
+    norm = {"normalization_type": "layer_norm", "hidden_act": "gelu"}
+    place = write_inverted_bert(folder / "ib-bert", **sizes, **inverted, **norm)
+    found = files.parse_yaml((RECIPES / "sst2-mobilebert.yaml").read_text(), "sst2-mobilebert.yaml")
+    step = found["steps"][-1]["distill"]
+    step["student"]["config"] |= {**sizes, "intra_bottleneck_size": 8, "intermediate_size": 12}
+    step["options"] |= {"masked_lm": str(place), "corpus": {"data": str(data / "corpora")}}
+    step["options"]["phase"] |= {"epochs": 1}
+    for name, options in step["stages"].items():
+        options |= {"epochs": 1, **stages.get(name, {})}
+    model = {"name": "huggingface", "path": str(place), "num_classes": 2}
+    return {"model": model, "steps": found["steps"][1:]}
+
+
+def test_the_step_of_mobilebert(data, tmp_path):
+    state, details = distilled(mobilebert(data, tmp_path), data, tmp_path)
+    assert list(details["stages"]) == ["transfer-1", "transfer-2", "masked_lm", "fine-tuning"]
+    terms = [set(history["epochs"][0]["terms"]) for history in details["stages"].values()]
+    assert terms[0] == terms[1] >= {"normalized", "mean_weighted", "variance", "attention"}
+    assert terms[2] == {"hard", "hard_weighted", "soft", "soft_weighted"} == terms[3]
+    assert details["history"]["epochs"][0]["metric"] is not None
+    layer = state.model.mobilebert.encoder.layer[0]
+    assert type(layer.output.LayerNorm).__name__ == "NoNorm"
+    assert not any("heads" in name for name, _ in state.model.named_parameters())
+
+
+@pytest.mark.slow
+def test_mobilebert_by_the_command(data, tmp_path):
+    recipe = mobilebert(data, tmp_path, **{"fine-tuning": {"epochs": 6, "lr": 1e-2}})
+    out, (_, teacher, row) = whole(recipe, data, tmp_path)
+    assert min(teacher["value"], row["value"]) > 0.8, (teacher["value"], row["value"])
+    assert lz.load(out).config.intra_bottleneck_size == 8
+    assert cli.main(["predict", str(out), "the film is good", "--quiet"]) == 0
 
 
 def test_the_step_of_tinybert(data, tmp_path):

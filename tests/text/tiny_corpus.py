@@ -95,3 +95,13 @@ def write_masked_lm(folder: Path, **changes: Any) -> Path:
     write_tokenizer(folder)
     BertForMaskedLM(bert_config(**changes)).save_pretrained(folder)
     return folder
+
+
+def write_inverted_bert(folder: Path, **sizes: Any) -> Path:
+    """The same of a MobileBERT."""
+    from transformers import MobileBertConfig, MobileBertForMaskedLM
+
+    torch.manual_seed(3)
+    write_tokenizer(folder)
+    MobileBertForMaskedLM(MobileBertConfig(**sizes)).save_pretrained(folder)
+    return folder

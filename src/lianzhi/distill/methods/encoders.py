@@ -15,7 +15,7 @@ from lianzhi.distill.layer_map import LayerMap
 from lianzhi.distill.losses.parts import require_same_shape
 from lianzhi.distill.methods.lesson import Setting
 from lianzhi.distill.methods.teacher import logits_of
-from lianzhi.distill.transformer import embeddings_of, layers_of
+from lianzhi.distill.transformer import attention_of, embeddings_of, layers_of
 from lianzhi.errors import DataError, GraphError, RecipeError
 from lianzhi.graph import device_of, in_eval, moved
 from lianzhi.train.default_step import call
@@ -83,6 +83,17 @@ def check_both(
     if same_outputs:
         require_same_shape(*both.logits)
     return both
+
+
+def check_heads(setting: Setting, method: str, attention: Pairs) -> None:
+    """Raise `RecipeError` unless both sides of each pair of layers have as many heads."""
+    for one, other in attention:
+        heads = attention_of(setting.student, one).heads, attention_of(setting.teacher, other).heads
+        if heads[0] != heads[1]:
+            raise RecipeError(
+                f"{method}: the student's '{one}' has {heads[0]} heads and the teacher's '{other}' {heads[1]}, and "
+                f"attention is compared head by head; give the student num_attention_heads: {heads[1]}, or attention: 0"
+            )
 
 
 def depths(setting: Setting) -> tuple[int, int]:

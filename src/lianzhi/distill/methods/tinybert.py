@@ -28,12 +28,18 @@ from lianzhi.distill.augmentation.tinybert import TinyBertAugmentation, augment,
 from lianzhi.distill.layer_map import LayerMap
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.corpora import CorpusData, corpus_later
-from lianzhi.distill.methods.encoders import Both, Pairs, check_both, depths, modules_of, run_both
+from lianzhi.distill.methods.encoders import (
+    Both,
+    Pairs,
+    check_both,
+    check_heads,
+    depths,
+    modules_of,
+    run_both,
+)
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.terms import weighted
-from lianzhi.distill.transformer import attention_of
-from lianzhi.errors import RecipeError
 from lianzhi.models import model as zoo_model
 from lianzhi.tasks import Batch, Task
 from lianzhi.tasks.texts import texts_of, with_train
@@ -130,21 +136,11 @@ def _compared(setting: Setting, options: TinyBertOptions, *, same_outputs: bool)
     first = modules_of(setting, replace(layers, pairs=((0, 0),))) if options.embedding else []
     pairs = modules_of(setting, replace(layers, pairs=inner)) if inner else []
     looks = _Looks(first, pairs, pairs if options.attention else [])
-    _check_heads(setting, looks.attention)
+    check_heads(setting, "tinybert", looks.attention)
     both = check_both(
         setting, "tinybert", hidden=looks.hidden, attention=looks.attention, same_outputs=same_outputs
     )
     return looks, both
-
-
-def _check_heads(setting: Setting, attention: Pairs) -> None:
-    for one, other in attention:
-        heads = attention_of(setting.student, one).heads, attention_of(setting.teacher, other).heads
-        if heads[0] != heads[1]:
-            raise RecipeError(
-                f"tinybert: the student's '{one}' has {heads[0]} heads and the teacher's '{other}' {heads[1]}, and "
-                f"attention is compared head by head; give the student num_attention_heads: {heads[1]}, or attention: 0"
-            )
 
 
 def _projections(looks: _Looks, both: Both, options: TinyBertOptions) -> dict[str, nn.Module]:

@@ -46,12 +46,21 @@ def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
             f"need a model with a masked-LM head: (batch, tokens, vocabulary)"
         )
     asked = labels != NOT_ASKED
-    counts = asked.sum(1)
-    if not bool((counts > 0).any()):
+    if not bool(asked.any()):
         raise DataError("corpus: no token is masked, so there is no loss; give masked: 0.15")
     losses = functional.cross_entropy(logits[asked].float(), labels[asked], reduction="none")
-    weights = (1.0 / counts.clamp(min=1))[:, None].expand_as(labels)[asked]
-    return (losses * weights).sum() / (counts > 0).sum()
+    return mean_by_sample(losses, asked)
+
+
+def mean_by_sample(values: Tensor, asked: Tensor) -> Tensor:
+    """The mean over samples of the mean over a sample's values, of the positions that are asked for, in a row.
+
+    >>> mean_by_sample(torch.tensor([1.0, 3.0, 6.0]), torch.tensor([[True, True], [False, True]])).item()
+    4.0
+    """
+    counts = asked.sum(1)
+    weights = (1.0 / counts.clamp(min=1))[:, None].expand_as(asked)[asked]
+    return (values * weights.to(values.dtype)).sum() / (counts > 0).sum().clamp(min=1)
 
 
 def condensed(outputs: Any, labels: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
