@@ -72,7 +72,7 @@ def given(tmp_path):
 
 @pytest.fixture
 def corpus(tmp_path):
-    return {"data": str(write_texts(tmp_path / "corpus", documents=2)), "max_length": 32}
+    return {"data": str(write_texts(tmp_path / "corpus", documents=4)), "max_length": 32}
 
 
 def batch_of(task, count=8):
@@ -262,7 +262,7 @@ class TestMaskedWords:
 def test_all_stages_are_trained_and_the_teachers_stay(given, corpus, tmp_path):
     before = copy.deepcopy(given.teacher.state_dict())
     made = taught(given, "mobilebert", corpus=corpus, masked_lm=masked_lm(tmp_path / "lm"), alpha=0.5)
-    histories = carried_out(given, made, epochs=2)
+    histories = carried_out(given, made, epochs=3)
     for history in histories[:3]:
         assert history.epochs[-1]["loss"] < history.epochs[0]["loss"]
     assert set(histories[3].epochs[0]["terms"]) >= {"soft", "hard"}
