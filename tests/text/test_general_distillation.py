@@ -20,7 +20,7 @@ from lianzhi.pipeline.store import Store
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 MEASURE = {"batches": [1], "repeats": 2, "threads": 1}
-TEACHER = {"train": {"epochs": 6, "optimizer": "adamw", "lr": 3e-3, "batch_size": 16}}
+TEACHER = {"train": {"epochs": 10, "optimizer": "adamw", "lr": 3e-3, "batch_size": 16}}
 BERT = {"num_attention_heads": 4, "num_hidden_layers": 2}
 TINY = {"num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4}
 SMALL = {"vocab_size": len(VOCABULARY), "max_position_embeddings": 64}
@@ -30,7 +30,8 @@ SMALL = {"vocab_size": len(VOCABULARY), "max_position_embeddings": 64}
 def data(tmp_path_factory) -> Path:
     """A folder with SST-2, a corpus and word vectors."""
     folder = tmp_path_factory.mktemp("data")
-    lines = dict.fromkeys(f"{text} {word}" for text in sentences(150, 7) for word in ("good", "bad"))
+    plain = [text.replace("good", "film").replace("bad", "plot") for text in sentences(150, 7)]
+    lines = dict.fromkeys(f"{text} {word}" for text in plain for word in ("good", "bad"))
     rows = [(text, int(text.endswith("good"))) for text in lines]
     write_table(folder / "glue" / "SST-2" / "train.tsv", rows[:240])
     write_table(folder / "glue" / "SST-2" / "dev.tsv", rows[240:])
@@ -120,7 +121,7 @@ def test_the_step_of_mobilebert(data, tmp_path):
 
 @pytest.mark.slow
 def test_mobilebert_by_the_command(data, tmp_path):
-    recipe = mobilebert(data, tmp_path, **{"fine-tuning": {"epochs": 6, "lr": 1e-2}})
+    recipe = mobilebert(data, tmp_path, **{"fine-tuning": {"epochs": 12, "lr": 1e-2, "batch_size": 16}})
     out, (_, teacher, row) = whole(recipe, data, tmp_path)
     assert min(teacher["value"], row["value"]) > 0.8, (teacher["value"], row["value"])
     assert lz.load(out).config.intra_bottleneck_size == 8
