@@ -237,6 +237,23 @@ def test_a_folder_as_the_library_saves_it(tmp_path, place):
     assert sum(alone.size(name) for name in alone.splits) == 90
 
 
+def test_a_damaged_arrow_file_is_refused_and_not_read_beyond_its_end(tmp_path, place):
+    import pyarrow as pa
+
+    table = pa.table({"text": TEXTS, "label": NAMES})
+    whole = tmp_path / "whole.arrow"
+    with pa.OSFile(str(whole), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    known = whole.read_bytes()
+    assert sum(split.size for split in lz.task("text", data=whole, tokenizer=place).splits.values()) == 120
+    offsets = known.index(b"".join(at.to_bytes(4, "little") for at in (0, len(TEXTS[0]))))
+    (tmp_path / "far.arrow").write_bytes(known[: offsets + 8] + b"\xff\xff\xff\x7f" + known[offsets + 12 :])
+    (tmp_path / "short.arrow").write_bytes(known[: len(known) // 2])
+    for name in ("far", "short"):
+        with pytest.raises(DataError, match=rf"{name}.arrow: damaged, or no arrow file"):
+            lz.task("text", data=tmp_path / f"{name}.arrow", tokenizer=place)
+
+
 def test_scores(tmp_path, place):
     table = [{"text": TEXTS[at], "score": at / 10 - 2} for at in range(100)]
     task = lz.task("text", data=write(tmp_path / "all.csv", table), tokenizer=place, score=True)
@@ -262,6 +279,11 @@ def test_scores(tmp_path, place):
         ("train.jsonl", '{"text": null, "label": "bad"}\n', "line 1: 'text' is missing"),
         ("train.jsonl", '{"text": "a", "label": null}\n', "line 1: no label"),
         ("train.jsonl", '{"text": "a", "label": ["b"]}\n', "line 1: the label is a list"),
+        (
+            "train.jsonl",
+            '{"text": "a", "label": "b"}\n{"text": "\\ud83d", "label": "c"}',
+            "line 2: 'text' holds half a",
+        ),
         ("train.jsonl", "\n", "no rows; an empty part"),
         ("train.csv", 'text,label\n"a film",bad\n"a "film",bad\n', "line 3: broken"),
         (

@@ -149,4 +149,11 @@ def _texts(table: TextTable, column: str) -> Sequence[str]:
         if not isinstance(value, str):
             what = "missing" if value is None else f"a {type(value).__name__}, {value!r:.40}"
             raise DataError(f"{table.line(row)}: '{column}' is {what}; a text is expected")
+    try:
+        "".join(values).encode()
+    except UnicodeEncodeError:  # JSON can write half a sign, \ud83d
+        row = next(
+            row for row, value in enumerate(values) if any("\ud800" <= sign <= "\udfff" for sign in value)
+        )
+        raise DataError(f"{table.line(row)}: '{column}' holds half a Unicode sign; mend the line") from None
     return values

@@ -41,18 +41,25 @@ def _open(file: Path) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        if file.suffix == PARQUET:
-            return pq.read_table(file)
-        with pa.memory_map(str(file)) as source:
-            try:
-                return pa.ipc.open_stream(source).read_all()
-            except pa.ArrowInvalid:
-                return pa.ipc.open_file(source).read_all()
+        table = pq.read_table(file) if file.suffix.lower() == PARQUET else _stream(file)
+        table.validate(full=True)  # a damaged one would be read beyond its end
+        return table
     except FileNotFoundError:
         raise DataError(f"{file}: no such file") from None
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:150]
         raise DataError(f"{file}: damaged, or no {file.suffix[1:]} file ({reason}); restore it") from None
+
+
+def _stream(file: Path) -> Any:
+    """The table of an Arrow file, which is a stream as `datasets` writes it, or has an index at its end."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(file)) as source:
+        try:
+            return pa.ipc.open_stream(source).read_all()
+        except pa.ArrowInvalid:
+            return pa.ipc.open_file(source).read_all()
 
 
 def _classes(table: Any, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
