@@ -2,7 +2,7 @@
 
     loss = alpha · MSE(s, t) + (1 - alpha) · the task's loss
 
-on logits s and t, with alpha 1 as in the paper's best rows. The paper writes the squared distance, which is the MSE times
+on logits s and t; with alpha 1 the student learns from the logits alone, as in the paper. The paper writes the squared distance, which is the MSE times
 the number of classes, and calls alpha the weight of the other term; here alpha is that of the soft loss everywhere.
 
 The student reads whole words and the teacher its own tokens, so that the teacher's logits are computed once, by
