@@ -199,6 +199,18 @@ def test_the_ready_recipe_from_a_teacher_to_a_small_model_of_other_tokens(
     assert not any("no tagged corpus" in note for note in result.report["notes"])
 
 
+def test_made_texts_of_other_splits_are_left_out_and_counted(task, teacher):
+    made = lessons(
+        Setting(teacher, teacher, task), augmentation={**MORE, "mask": 0, "ngram": 1, "longest": 2}
+    )
+    data = made.stages[0].task()
+    elsewhere = {
+        text for split in ("validation", "calibration", "test") for text in texts_of(data, split).texts
+    }
+    assert not elsewhere & set(texts_of(data, "train").texts)
+    assert any("stand in another split" in note for note in made.notes)
+
+
 def test_a_recipe_of_a_small_model_and_a_teachers_folder(folder, glue, tmp_path):
     step = {**STEP, "teacher": str(folder), "options": {"augmentation": {**MORE, "times": 1}}}
     recipe = {
