@@ -162,7 +162,7 @@ class Replacing:
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
         chosen = draw(self.seed, self.number, self.now, batch.ids if self.by_sample else None)
         self.stack.hold()
-        self.stack.start_gradients()
+        self.stack.start_gradients(chosen)
         with self.stack.replaced(chosen):
             result = self.lesson(model, batch)
         shares = [float(one.double().mean()) if isinstance(one, Tensor) else float(one) for one in chosen]
