@@ -38,6 +38,7 @@ def teacher(glue, tmp_path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_ready_recipe_of_the_whole_chain(teacher, glue, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LIANZHI_CACHE", str(tmp_path / "cache"))
     ready = files.parse_yaml(RECIPE.read_text(), RECIPE.name)
