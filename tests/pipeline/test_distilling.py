@@ -229,6 +229,10 @@ def test_the_cache_saves_the_teacher_s_passes(task, tmp_path, monkeypatch):
         ({"options": {"alpha": 0.5}, "alpha": 0.5}, RecipeError, "give it once"),
         ({"stages": {"prediction": {"epochs": 2}}}, RecipeError, "has no stage 'prediction'; it has kd"),
         ({"cache": True, "augment": True}, RecipeError, "augment: false"),
+        ({"cache": "FILE"}, ArtifactError, "is a file, and a folder of that name is needed"),
+        ({"cache": "FILE/inside"}, ArtifactError, "is a file, and a folder of that name is needed"),
+        ({"cache": "DAMAGED"}, ArtifactError, "teacher.safetensors is damaged"),
+        ({"cache": "no\0path"}, ArtifactError, "is not a path"),
     ],
 )
 def test_what_cannot_work_is_told_before_anything_is_written(task, tmp_path, step, error, match):
@@ -238,6 +242,11 @@ def test_what_cannot_work_is_told_before_anything_is_written(task, tmp_path, ste
             validation=[(torch.zeros(4, 3, 8, 8), torch.arange(4))],
             num_classes=4,
         )
+    (tmp_path / "DAMAGED").mkdir()
+    for file in ("FILE", "DAMAGED/teacher.safetensors"):
+        (tmp_path / file).write_bytes(b"no tensors")
+    if isinstance(step.get("cache"), str):
+        step = {"cache": str(tmp_path / step["cache"])}
     with pytest.raises(error, match=match):
         compress(Deep(), task, [lz.Distill(**{**FAST, **step})], tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -247,6 +256,7 @@ def test_what_cannot_work_is_told_before_anything_is_written(task, tmp_path, ste
     ("options", "match"),
     [
         ({"student": {"layers": [2, 1]}}, "numbers that rise"),
+        ({"student": {"layers": []}}, "numbers that rise"),
         ({"student": {"layers": 2, "name": "mlp"}}, "of the model as it is now"),
         ({"student": {"init": "first"}}, "give 'layers' as a number"),
         ({"stages": {"kd": {"epoch": 2}}}, "did you mean 'epochs'"),
@@ -256,6 +266,22 @@ def test_what_cannot_work_is_told_before_anything_is_written(task, tmp_path, ste
 def test_options_that_do_not_go_together(options, match):
     with pytest.raises(RecipeError, match=match):
         lz.Distill(**options)
+
+
+def test_kept_logits_go_with_no_stage_that_augments(tmp_path):
+    task = lz.task("synthetic", samples=64, classes=4, shape=(3, 8, 8))
+    step = lz.Distill(cache=True, stages={"kd": {"augment": True}}, **FAST)
+    task.splits["train"].fixed = lambda augment: not augment  # as pictures with an augmentation say it
+    with pytest.raises(RecipeError, match="augment: false"):
+        compress(Deep(), task, [step], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_at_once(task, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)  # as for a user who is not root
+    with pytest.raises(ArtifactError, match="cache cannot be written: permission denied"):
+        compress(Deep(), task, [lz.Distill(cache=str(tmp_path / "cache"), **FAST)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_without_a_stack_has_no_layers_to_choose(task, tmp_path):

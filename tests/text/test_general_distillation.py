@@ -57,7 +57,7 @@ def distilled(recipe, data: Path, folder: Path) -> tuple[State, dict]:
     this = Run(job.recipe, job.task, Store(folder / "out"), progress=False)
     state = State(copy.deepcopy(job.model).eval(), job.model.eval())
     step = job.recipe.steps[-1]
-    check_distill(this, job.model, step)
+    check_distill(this, State(model=job.model, teacher=job.model), step)
     return state, run_distill(this, state, step, folder / "work", resume=False)
 
 

@@ -66,7 +66,7 @@ class Distilling:
 
     def __call__(self, *, resume: bool = False) -> tuple[State, dict]:
         state = State(copy.deepcopy(self.teacher), self.teacher)
-        check_distill(self.run, self.teacher, self.step)
+        check_distill(self.run, State(model=self.teacher, teacher=self.teacher), self.step)
         return state, run_distill(self.run, state, self.step, self.folder, resume=resume)
 
 

@@ -22,16 +22,29 @@ from lianzhi.errors import ArtifactError, DataError, RecipeError
 from lianzhi.graph import fingerprint
 from lianzhi.measure.shown import shown
 from lianzhi.tasks import Task, cache
-from lianzhi.train.processes import from_leader, gathered, process
+from lianzhi.train.processes import by_leader, gathered, process
 from lianzhi.train.validation import move
 
 FORMAT = 1
 TEACHERS = "teachers"  # in the cache folder
+OWN = "teacher.safetensors"  # in a folder of one teacher
 
 
 def folder() -> Path:
     """Where logits are kept unless a recipe says where."""
     return cache.folder() / TEACHERS
+
+
+def require_usable(folder: Path, *, named: bool) -> None:
+    """Refuse a folder that logits cannot be kept in, before anything is computed. Writes nothing.
+
+    Raises:
+        ArtifactError: it is a file or cannot be written to, or what it holds already is damaged.
+    """
+    files.require_writable(folder)
+    file = folder / OWN
+    if not named and file.exists():
+        files.tensor_table(file)
 
 
 @dataclass(frozen=True)
@@ -108,13 +121,13 @@ def kept(
         "top_k": top_k,
     }
     name = hashlib.blake2b(json.dumps(mark, sort_keys=True).encode(), digest_size=12).hexdigest()
-    file = folder / (f"teacher-{name}.safetensors" if named else "teacher.safetensors")
-    found = from_leader(_read(file, mark, task.size(split)) if process()[0] == 0 else None)
+    file = folder / (f"teacher-{name}.safetensors" if named else OWN)
+    found = by_leader(lambda: _read(file, mark, task.size(split)))
     if found is None:
         logits = _computed(teacher, task, split, batch_size, device or torch.device("cpu"), progress)
-        found = kept_of(logits, top_k=top_k)
-        if process()[0] == 0:
-            _write(file, mark, found)
+        made = kept_of(logits, top_k=top_k)
+        by_leader(lambda: _write(file, mark, made))
+        return made
     return found
 
 

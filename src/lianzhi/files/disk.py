@@ -59,6 +59,27 @@ def make_folder(path: PathLike) -> Path:
     return folder
 
 
+def require_writable(path: PathLike) -> Path:
+    """Return the path of a folder that files can be written into, or that can be made. Writes nothing.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     require_writable(file.name + "/cache")          # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    lianzhi.errors.ArtifactError: ... is a file, and a folder of that name is needed; give another path
+    """
+    folder = Path(path)
+    if "\0" in str(folder):
+        raise ArtifactError(f"{str(folder)!r} is not a path: embedded null byte")
+    above = next((one for one in (folder, *folder.absolute().parents) if os.path.lexists(one)), Path("/"))
+    if not above.is_dir():
+        raise ArtifactError(f"{above} is a file, and a folder of that name is needed; give another path")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise explain(PermissionError(errno.EACCES, "Permission denied"), folder, "written")
+    return folder
+
+
 def require_empty(path: PathLike) -> Path:
     """Return the path, or raise `ArtifactError` if something is there already. Writes nothing."""
     folder = Path(path)

@@ -12,7 +12,6 @@ from lianzhi import artifact, deploy, graph, quantize, train
 from lianzhi.codebook.bits import bits_by_name
 from lianzhi.codebook.sharing import homes_of, is_shared
 from lianzhi.config import Config
-from lianzhi.distill.methods.teacher import teacher_logits
 from lianzhi.errors import (
     ArtifactError,
     DataError,
@@ -25,11 +24,12 @@ from lianzhi.errors import (
 from lianzhi.pipeline import weights
 from lianzhi.pipeline.batches import evaluator, require_calibration, validation_metric
 from lianzhi.pipeline.choose import runtimes
-from lianzhi.pipeline.distilling import check_distill, reads_otherwise
+from lianzhi.pipeline.distilling import check_distill, check_refine
 from lianzhi.pipeline.pruning import latency_target, make_plan
 from lianzhi.pipeline.quantizing import quantization_targets, reads_samples, settings
 from lianzhi.pipeline.rows import batch_of
-from lianzhi.pipeline.state import ORIGINAL, Run, State
+from lianzhi.pipeline.state import Run, State, reading
+from lianzhi.pipeline.teachers import check_teacher
 from lianzhi.pipeline.training import penalty_of
 from lianzhi.pipeline.vocabulary import check_vocabulary
 from lianzhi.precisions import FLOAT_PRECISIONS, PRECISIONS
@@ -53,11 +53,11 @@ def check(run: Run, model: nn.Module) -> None:
     task, steps = run.task, run.recipe.steps
     if not task.has("train") and any(_trains(step) for step in steps):
         raise DataError(f"task '{task.name}' has no training split, and the recipe has steps that train")
+    state = State(model=model, teacher=model)  # as the steps before leave it: students, tokens
     for position, step in enumerate(steps):
         if type(step) in CHECKS:
             try:
-                found = CHECKS[type(step)](run, model, step)
-                run, model = found or (run, model)
+                CHECKS[type(step)](reading(run, state), state, step)
             except LianzhiError as error:
                 raise type(error)(f"steps.{position} ({kind_of(step)}): {error}") from None
 
@@ -142,18 +142,18 @@ def _trains(step: Config) -> bool:
     return isinstance(step, train.TrainOptions) or (isinstance(step, Prune) and step.refine is not None)
 
 
-def _check_prune(run: Run, model: nn.Module, step: Prune) -> None:
+def _check_prune(run: Run, state: State, step: Prune) -> None:
     """Try names, options and budget on the model as it was given, without reading data or timing anything.
 
     A criterion that reads data is resolved, and l1 takes its place in the trial plan: what can be met does not
     depend on the scores. So does an even ratio for sensitivities, and any ratio for a latency.
     """
     if step.removes_weights:
-        weights.compressible(model, step.ignore)
+        weights.compressible(state.model, step.ignore)
         if step.scope == "sensitivity" and step.ratio is not None:
             evaluator(run.task)
         if isinstance(step.refine, Distill):
-            _check_refine(run, model, step.refine)
+            check_refine(run, state, step.refine)
         return
     changes: dict[str, Any] = {}
     if step.removes_layers:
@@ -170,58 +170,21 @@ def _check_prune(run: Run, model: nn.Module, step: Prune) -> None:
     if step.scope == "sensitivity":
         evaluator(run.task)
         changes |= {"scope": "layer", "max_layer_ratio": min(step.max_layer_ratio, step.ratios[-1])}
-    make_plan(run, model, step, **changes)
+    make_plan(run, state.model, step, **changes)
     if isinstance(step.refine, Distill):
-        _check_refine(run, model, step.refine)
+        check_refine(run, state, step.refine)
 
 
-def _check_sparsify(run: Run, model: nn.Module, step: Sparsify) -> None:
-    penalty_of(step, model, run.task)
+def _check_sparsify(run: Run, state: State, step: Sparsify) -> None:
+    penalty_of(step, state.model, run.task)
 
 
-def _check_distill(run: Run, model: nn.Module, step: Distill) -> tuple[Run, nn.Module]:
-    """The run and the model as they are after it: the student is checked by the steps that follow."""
-    _check_teacher(run, model, step.teacher)
-    return check_distill(run, model, step)
+def _check_distill(run: Run, state: State, step: Distill) -> None:
+    check_teacher(run, state, step.teacher)
+    check_distill(run, state, step)
 
 
-def _check_refine(run: Run, model: nn.Module, step: Distill) -> None:
-    if step.student is not None:
-        raise RecipeError("refine: the student is the model that is pruned; leave 'student' out")
-    _check_distill(run, model, step)
-
-
-def _check_teacher(run: Run, model: nn.Module, name: str) -> None:
-    if name == ORIGINAL:
-        return
-    teacher = artifact.load(name)
-    read = reads_otherwise(run.task, State(model=model, teacher=model), name) or run.task
-    try:
-        theirs = tuple(teacher_logits(teacher, read.example_inputs).shape)
-        ours = tuple(teacher_logits(model, run.task.example_inputs).shape)
-    except (RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RecipeError(
-            f"the teacher {name} does not run on the inputs of task '{run.task.name}' ({reason}); give one "
-            f"that takes the same inputs"
-        ) from None
-    if theirs != ours:
-        raise RecipeError(
-            f"the teacher {name} gives {theirs[-1]} outputs, and the model {ours[-1]}; give a teacher of the "
-            f"same classes"
-        )
-    labels = artifact.labels_of(name)
-    if labels and run.task.labels and labels != run.task.labels:
-        place = next(
-            n for n, (one, two) in enumerate(zip(labels, run.task.labels, strict=True)) if one != two
-        )
-        raise RecipeError(
-            f"the teacher {name} calls class {place} '{labels[place]}', and the task '{run.task.labels[place]}'; give a "
-            f"teacher of the same classes in the same order"
-        )
-
-
-def _check_quantize(run: Run, model: nn.Module, step: Quantize) -> None:
+def _check_quantize(run: Run, state: State, step: Quantize) -> None:
     if run.recipe.target == "pytorch":
         raise RecipeError(
             "PyTorch computes in float32, where int8 is neither smaller nor faster; leave the step out, or set target: "
@@ -254,9 +217,9 @@ def _check_quantize(run: Run, model: nn.Module, step: Quantize) -> None:
             f"where_faster: target '{run.recipe.target}' does not run on this machine, so nothing can be timed; leave it out"
         )
     if step.calibration_table is not None:
-        _check_table(run, model, step, targets)
+        _check_table(run, state.model, step, targets)
     if not any(isinstance(before, Prune) and before.removes_layers for before in run.recipe.steps):
-        quantize.check_patterns(model, run.task.example_inputs, ignore=step.ignore, layers=step.layers)
+        quantize.check_patterns(state.model, run.task.example_inputs, ignore=step.ignore, layers=step.layers)
 
 
 def _check_table(run: Run, model: nn.Module, step: Quantize, targets: list[str]) -> None:
@@ -280,28 +243,28 @@ def _after(run: Run, step: Config) -> list[Config]:
     return steps[next(index for index, one in enumerate(steps) if one is step) + 1 :]
 
 
-def _check_share(run: Run, model: nn.Module, step: ShareWeights) -> None:
+def _check_share(run: Run, state: State, step: ShareWeights) -> None:
     for later in _after(run, step):
         if not isinstance(later, (Pack, Quantize)) or (isinstance(later, Quantize) and later.training):
             raise RecipeError(
                 f"'{kind_of(later)}' after it would change the weights, and they would share no values any more; only "
                 f"'pack' and 'quantize' (ptq) go behind it"
             )
-    homes_of(model, bits_by_name(weights.compressible(model, step.ignore), step.bits))
+    homes_of(state.model, bits_by_name(weights.compressible(state.model, step.ignore), step.bits))
     if step.max_drop is not None:
         validation_metric(run.task)
     if step.distill and step.trainings:
-        _check_teacher(run, model, step.teacher)
+        check_teacher(run, state, step.teacher)
 
 
-def _check_pack(run: Run, model: nn.Module, step: Pack) -> None:
+def _check_pack(run: Run, state: State, step: Pack) -> None:
     if _after(run, step):
         raise RecipeError("the packed file is of the model that ships; make 'pack' the last step")
     if step.other != "float32" and any(isinstance(one, Quantize) for one in run.recipe.steps):
         raise RecipeError(f"other: {step.other} would round the scales of int8 as well; leave it out")
 
 
-CHECKS: dict[type[Config], Callable[[Run, nn.Module, Any], tuple[Run, nn.Module] | None]] = {
+CHECKS: dict[type[Config], Callable[[Run, State, Any], None]] = {
     Prune: _check_prune,
     Sparsify: _check_sparsify,
     Distill: _check_distill,

@@ -18,13 +18,13 @@ from lianzhi.distill.methods import Lessons, Logits, Setting, Stage
 from lianzhi.distill.methods.teacher import teacher_logits
 from lianzhi.distill.teacher_cache import Kept, kept
 from lianzhi.errors import RecipeError
-from lianzhi.pipeline.state import ORIGINAL, Run, State
+from lianzhi.pipeline.state import Run, State, reading
 from lianzhi.pipeline.students import make_student
-from lianzhi.pipeline.training import AfterStep, masks_of, teacher_of
+from lianzhi.pipeline.teachers import check_teacher, reads_otherwise, teacher_of
+from lianzhi.pipeline.training import AfterStep, masks_of
 from lianzhi.recipe import Distill
 from lianzhi.tasks import Task
 from lianzhi.tasks.text_preprocess import TextPreprocess
-from lianzhi.tasks.texts import retokenized
 from lianzhi.train.loop import place
 from lianzhi.train.options import TrainOptions
 
@@ -106,14 +106,9 @@ def filled(step: Distill) -> dict[str, Any]:
     return {**step.to_dict(), **dict.fromkeys(SHARED), "options": options_of(step).to_dict()}
 
 
-def reads_otherwise(task: Task, state: State, teacher: str) -> Task | None:
-    """The task as the teacher reads it, if it has another tokenizer than the student; else None."""
-    if not isinstance(task.preprocess, TextPreprocess):
-        return None
-    own = state.reads
-    if teacher != ORIGINAL:
-        own = TextPreprocess.load(Path(teacher)) if (Path(teacher) / "tokenizer").is_dir() else None
-    return None if own is None or own.digest() == task.preprocess.digest() else retokenized(task, own)
+def _folder(step: Distill) -> Path:
+    """Where the recipe has the logits kept."""
+    return Path(step.cache).expanduser() if isinstance(step.cache, str) else teacher_cache.folder()
 
 
 def _kept(run: Run, step: Distill, teacher: nn.Module, progress: bool, task: Task) -> Kept:
@@ -121,7 +116,7 @@ def _kept(run: Run, step: Distill, teacher: nn.Module, progress: bool, task: Tas
     return kept(
         teacher,
         task,
-        Path(step.cache) if isinstance(step.cache, str) else teacher_cache.folder(),
+        _folder(step),
         named=not isinstance(step.cache, str),
         augment=step.augment,
         batch_size=step.batch_size,
@@ -191,14 +186,9 @@ def _take(state: State, setting: Setting, lessons: Lessons) -> None:
         state.task = lessons.task
 
 
-def check_distill(run: Run, model: nn.Module, step: Distill) -> tuple[Run, nn.Module]:
-    """Refuse what cannot work; the run and the model as they will be after the step. Nothing is trained or written."""
-    state = State(model=copy.deepcopy(model), teacher=model)
-    if step.cache and not run.task.fixed("train", augment=step.augment):
-        raise RecipeError(
-            "cache: it keeps one output a sample, and the inputs are other ones in each epoch; set augment: false, or "
-            "cache: false"
-        )
+def check_distill(run: Run, state: State, step: Distill) -> None:
+    """Refuse what cannot work; the state is as after the step, with a model of its own. Nothing is trained or written."""
+    state.model = given = copy.deepcopy(state.model)
     lessons, setting = make_lessons(run, state, step, progress=False)
     names = [stage.name for stage in lessons.stages]
     unknown = [name for name in step.stages if name not in names]
@@ -207,13 +197,40 @@ def check_distill(run: Run, model: nn.Module, step: Distill) -> tuple[Run, nn.Mo
             f"stages: method '{step.method}' has no stage '{unknown[0]}'; it has {', '.join(names)}"
         )
     for stage in lessons.stages:
-        stage_options(step, stage)
+        _check_cached(run, step, stage_options(step, stage))
+    if step.cache:
+        teacher_cache.require_usable(_folder(step), named=step.cache is True)
     _take(state, setting, lessons)
-    after = run if state.task is None else replace(run, task=state.task)
+    after = reading(run, state)
     _check_outputs(after.task, state.model)
-    if state.model is not setting.student or step.student is not None:
+    if state.model is not given:
         artifact.check_savable(state.model, after.task.example_inputs)
-    return after, state.model
+
+
+def check_refine(run: Run, state: State, step: Distill) -> None:
+    """Refuse what cannot train a model while it is pruned."""
+    if step.student is not None:
+        raise RecipeError("refine: the student is the model that is pruned; leave 'student' out")
+    trial = replace(state)
+    check_teacher(run, trial, step.teacher)
+    check_distill(run, trial, step)
+    before, after = (
+        {name: tensor.shape for name, tensor in one.model.state_dict().items()} for one in (state, trial)
+    )
+    if before != after:
+        raise RecipeError(
+            f"refine: method '{step.method}' leaves another model than the one that is pruned; make it a step of its "
+            f"own, before or after"
+        )
+
+
+def _check_cached(run: Run, step: Distill, options: TrainOptions) -> None:
+    """What is kept by sample goes with inputs that are the same in every epoch."""
+    if step.cache and not run.task.fixed("train", augment=options.augment):
+        raise RecipeError(
+            "cache: it keeps one output a sample, and the inputs are other ones in each epoch; set augment: false, or "
+            "cache: false"
+        )
 
 
 def _check_outputs(task: Task, student: nn.Module) -> None:

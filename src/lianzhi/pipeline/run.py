@@ -12,7 +12,6 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from lianzhi.pipeline.pruning import replay
 from lianzhi.pipeline.quantizing import requantize
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.rows import FLOAT, FloatMeter, accuracy, fastest, make_row, of_target, retimed
-from lianzhi.pipeline.state import NOTES, ORIGINAL, Run, State
+from lianzhi.pipeline.state import NOTES, ORIGINAL, Run, State, reading
 from lianzhi.pipeline.steps import RUNNERS
 from lianzhi.pipeline.store import DONE, Store
 from lianzhi.pipeline.training import learns_from
@@ -156,17 +155,12 @@ def _carry_out(run: Run, model: nn.Module, student: nn.Module, *, resumed: bool)
         rows.append({**row, NOTES: list(state.notes)})
         _save(run, "original", rows[-1])
     for position in range(index, len(run.recipe.steps)):
-        rows.append(_step(_read(run, state), state, meter, position, resumed=resumed and position == index))
+        rows.append(_step(reading(run, state), state, meter, position, resumed=resumed and position == index))
     if run.leads:
         again = meter.again(run, model, run.store.work / "original" / FLOAT)
         rows = retimed(rows, again, run.recipe.measure.choose_batch, run.recipe.target)
     train.barrier()
-    return finish.finish(_read(run, state), state, rows)
-
-
-def _read(run: Run, state: State) -> Run:
-    """The run with the data as the model reads it now."""
-    return run if state.task is None else replace(run, task=state.task)
+    return finish.finish(reading(run, state), state, rows)
 
 
 def _step(run: Run, state: State, meter: FloatMeter, position: int, *, resumed: bool) -> dict[str, Any]:
@@ -177,7 +171,7 @@ def _step(run: Run, state: State, meter: FloatMeter, position: int, *, resumed: 
     _keep_teacher(run, state, position)
     start = time.perf_counter()
     details = RUNNERS[type(step)](run, state, step, folder, resume=resumed)
-    run = _read(run, state)
+    run = reading(run, state)
     if state.quantize is not None and not isinstance(step, (Quantize, Pack)):
         details = {**details, **requantize(run, state)}
         state.note(f"quantized again after '{kind_of(step)}', which changed the float weights")
@@ -284,16 +278,16 @@ def _restore(run: Run, state: State) -> tuple[list[dict[str, Any]], int]:
             return rows, position
         _keep_teacher(run, state, position)
         if isinstance(step, Prune):
-            replay(_read(run, state), state, step, run.store.step(position))
+            replay(reading(run, state), state, step, run.store.step(position))
         if isinstance(step, Distill):
-            replay_distill(_read(run, state), state, step)
+            replay_distill(reading(run, state), state, step)
         if isinstance(step, ReduceVocabulary):
-            replay_vocabulary(_read(run, state), state, step)
+            replay_vocabulary(reading(run, state), state, step)
         if isinstance(step, Quantize):
             state.quantize = step
         run.store.load_state(f"step-{position}/state", state.model)
         state.notes = list(row.get(NOTES, ()))
         rows.append(row)
     if state.quantize is not None:
-        requantize(_read(run, state), state)
+        requantize(reading(run, state), state)
     return rows, len(run.recipe.steps)

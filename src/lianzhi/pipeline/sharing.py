@@ -22,7 +22,8 @@ from lianzhi.codebook.sharing import bake, share
 from lianzhi.pipeline.batches import validation_metric
 from lianzhi.pipeline.stages import distributions, stage
 from lianzhi.pipeline.state import Run, State
-from lianzhi.pipeline.training import AfterStep, masks_of, teacher_of
+from lianzhi.pipeline.teachers import logits_of_teacher
+from lianzhi.pipeline.training import AfterStep, masks_of
 from lianzhi.pipeline.weights import compressible
 from lianzhi.pipeline.working import working
 from lianzhi.recipe import ShareWeights
@@ -137,7 +138,7 @@ def _step(run: Run, state: State, step: ShareWeights) -> train.Step:
     if not step.distill:
         return train.default_step(run.task, step)
     return distill.methods.kd.make_step(
-        teacher_of(state, step.teacher),
+        logits_of_teacher(run, state, step.teacher, step),
         temperature=step.temperature,
         alpha=step.alpha,
         loss=run.task.loss,

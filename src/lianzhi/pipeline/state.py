@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -58,3 +58,8 @@ class State:
         for layer in layers:
             first = self.layers.get(layer["name"], (layer["before"], 0))[0]
             self.layers[layer["name"]] = (first, layer["after"])
+
+
+def reading(run: Run, state: State) -> Run:
+    """The run with the data as the model reads it now."""
+    return run if state.task is None else replace(run, task=state.task)

@@ -7,14 +7,18 @@ import copy
 import torch
 from torch import nn
 
+from lianzhi import files
 from lianzhi.distill.layer_map import LayerMap
 from lianzhi.distill.transformer import layers_of
 from lianzhi.errors import RecipeError
 from lianzhi.graph.shorten import shortened
 from lianzhi.models import renew
-from lianzhi.pipeline.opening import open_model
+from lianzhi.pipeline.opening import open_model, tokenizer_of
 from lianzhi.pipeline.state import Run
+from lianzhi.pipeline.teachers import check_labels
 from lianzhi.recipe import StudentSpec
+from lianzhi.tasks import Task, TextPreprocess
+from lianzhi.tasks.tokenizer import FILE, FOLDER, PATTERNS, parse, read
 
 
 def make_student(run: Run, model: nn.Module, spec: StudentSpec) -> nn.Module:
@@ -22,12 +26,13 @@ def make_student(run: Run, model: nn.Module, spec: StudentSpec) -> nn.Module:
 
     Raises:
         GraphError: the model has no stack of layers.
-        RecipeError: it has not so many.
+        RecipeError: it has not so many, or the student reads other tokens or has other classes than the task.
     """
     if spec.layers is None and spec.init == "chosen":
         classes = spec.num_classes or run.task.num_classes
         takes = spec.artifact is None and spec.file is None
         named = spec.model_copy(update={"num_classes": classes}) if takes else spec
+        _check_reading(run.task, spec)
         return open_model(named, seed=run.recipe.seed, task=run.task)
     student = copy.deepcopy(model)
     if spec.layers is not None:
@@ -39,6 +44,24 @@ def make_student(run: Run, model: nn.Module, spec: StudentSpec) -> nn.Module:
             torch.manual_seed(run.recipe.seed)
             renew(student)
     return student
+
+
+def _check_reading(task: Task, spec: StudentSpec) -> None:
+    """A student that was trained before reads the task's tokens, and has its classes in order."""
+    if spec.artifact is not None:
+        check_labels(task, spec.artifact, f"the student {spec.artifact}")
+    place = tokenizer_of(spec)
+    if place is None or not isinstance(task.preprocess, TextPreprocess):
+        return
+    root = files.find_folder(place, PATTERNS)
+    if not any(next(root.glob(kind), None) for kind in (FILE, f"{FOLDER}/{FILE}", "vocab*", "*.model")):
+        return  # weights alone: they may be of any tokenizer
+    theirs, ours = parse(read(place).text, place), parse(task.preprocess.members[FILE], FILE)
+    if theirs.to_str() != ours.to_str():
+        raise RecipeError(
+            f"the student {place} reads other tokens than task '{task.name}' gives it; set the task's tokenizer to "
+            f"{place} (a teacher reads with its own), or give a student of the task's tokenizer"
+        )
 
 
 def chosen_layers(spec: StudentSpec, depth: int) -> list[int]:

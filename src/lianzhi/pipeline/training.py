@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lianzhi import artifact, prune, train
+from lianzhi import prune, train
 from lianzhi.codebook.masks import Masks, held
 from lianzhi.errors import RecipeError
-from lianzhi.pipeline.state import ORIGINAL, Run, State
+from lianzhi.pipeline.state import Run, State
 from lianzhi.recipe import Distill, ShareWeights, Sparsify, Train
 from lianzhi.tasks import Task
 from lianzhi.train.options import TrainOptions
@@ -67,11 +67,6 @@ def learns_from(step: Any) -> str | None:
     if isinstance(step, ShareWeights):
         return step.teacher if step.distill else None
     return step.teacher if isinstance(step, Distill) else None
-
-
-def teacher_of(state: State, name: str) -> torch.nn.Module:
-    """The teacher of a name: the model as it was before the first step that compressed it, or an artifact's."""
-    return state.teacher if name == ORIGINAL else artifact.load(name)
 
 
 def masks_of(state: State, model: torch.nn.Module) -> Masks | None:

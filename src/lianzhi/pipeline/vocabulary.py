@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from lianzhi import prune
 from lianzhi.errors import RecipeError
@@ -54,9 +52,7 @@ def preprocess_of(run: Run) -> TextPreprocess:
     return found
 
 
-def check_vocabulary(run: Run, model: nn.Module, step: ReduceVocabulary) -> tuple[Run, nn.Module]:
-    """Refuse what cannot work; the run and the model as they are after it."""
-    state = State(model=copy.deepcopy(model), teacher=model)
+def check_vocabulary(run: Run, state: State, step: ReduceVocabulary) -> None:
+    """Refuse what cannot work; the state is as after the step, with a model of its own."""
+    state.model = copy.deepcopy(state.model)
     _reduce(run, state, step)
-    assert state.task is not None
-    return replace(run, task=state.task), state.model

@@ -96,7 +96,9 @@ class StudentSpec(ModelSpec):
             return super()._one_source()  # type: ignore[operator,no-any-return]
         if other:
             raise ValueError("'layers' and 'init' are of the model as it is now: give them, or another model")
-        numbers = (self.layers,) if isinstance(self.layers, int) else self.layers or (1,)
+        numbers = (
+            (1,) if self.layers is None else self.layers if isinstance(self.layers, tuple) else (self.layers,)
+        )
         if not numbers or any(number < 1 for number in numbers) or list(numbers) != sorted(set(numbers)):
             raise ValueError(f"'layers' is a number from 1, or numbers that rise, got {self.layers}")
         if self.init == "first" and not isinstance(self.layers, int):

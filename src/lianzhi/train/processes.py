@@ -12,13 +12,16 @@ import atexit
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from lianzhi.errors import LianzhiError
+
+Result = TypeVar("Result")
 BUCKET = 8_000_000
 LAST_TENSORS = 0.2  # seconds; milliseconds do, on a busy machine too
 LONGEST_WAIT = timedelta(days=7)  # while the leader measures; when a process ends, `torchrun` ends the others
@@ -90,6 +93,26 @@ def from_leader(value: Any) -> Any:
     box = [value]
     torch.distributed.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def by_leader(function: Callable[[], Result]) -> Result:
+    """Process 0 calls the function; every process returns its value, or raises its `LianzhiError`.
+
+    >>> by_leader(lambda: 3)
+    3
+    """
+    value: Any = None
+    failure: LianzhiError | None = None
+    if process()[0] == 0:
+        try:
+            value = function()
+        except LianzhiError as error:
+            failure = error
+    value, failure = from_leader((value, failure))
+    if failure is not None:
+        raise failure
+    found: Result = value
+    return found
 
 
 def gathered(value: Any) -> list[Any]:

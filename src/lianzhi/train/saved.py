@@ -26,7 +26,7 @@ from lianzhi.train.checkpoint import (
 )
 from lianzhi.train.history import History
 from lianzhi.train.options import TrainOptions
-from lianzhi.train.processes import from_leader, process
+from lianzhi.train.processes import by_leader, process
 
 if TYPE_CHECKING:
     from lianzhi.tasks import Task
@@ -55,20 +55,7 @@ class Saved:
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
         """Load the last checkpoint into model and optimizer; return its position, or None at the beginning."""
-        last = best = None
-        failure: Exception | None = None
-        if self.leads and self.folder is not None:
-            try:
-                last = read(self.folder / LAST)
-                if last is not None:
-                    self._check(last)
-                    best = read(self.folder / BEST)
-            except (ArtifactError, RecipeError) as error:
-                failure = error
-        failure = from_leader(failure)
-        if failure is not None:
-            raise failure
-        last, best = from_leader((last, best))
+        last, best = by_leader(self._both)
         if last is None:
             return None
         position: dict[str, Any] = last.values["position"]
@@ -79,6 +66,16 @@ class Saved:
             current = best is not None and best.values["epoch"] == wanted
             self._best = best.part("model") if current and best is not None else last.part("model")
         return position
+
+    def _both(self) -> tuple[Checkpoint | None, Checkpoint | None]:
+        """The last checkpoint and the best one, as they are on the disk."""
+        if self.folder is None:
+            return None, None
+        last = read(self.folder / LAST)
+        if last is None:
+            return None, None
+        self._check(last)
+        return last, read(self.folder / BEST)
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, position: dict[str, Any]) -> None:
         """Write the last checkpoint, of weights that are all numbers."""
