@@ -1,11 +1,15 @@
 """Recipes: YAML and back, environment, --set, and every way to write one wrong."""
 
+from pathlib import Path
+
 import pytest
 
 import lianzhi as lz
 from lianzhi import recipe as recipes
 from lianzhi.errors import RecipeError
+from lianzhi.pipeline.distilling import options_of
 
+READY = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 GOOD = """
 model: {name: resnet20, weights: "${HERE}/w.safetensors"}
 task: {name: cifar10, data: "${HERE}", limit: 100}
@@ -162,3 +166,14 @@ def test_an_empty_section_can_be_set():
     raw = {"task": None}
     recipes.override(raw, "task.name=cifar10")
     assert raw == {"task": {"name": "cifar10"}}
+
+
+@pytest.mark.parametrize("file", READY, ids=lambda file: file.stem)
+def test_every_ready_recipe_is_read(write, file, monkeypatch):
+    """The steps with their options, those of a distillation's method among them, and again as they are saved."""
+    monkeypatch.setenv("DATA", "/data")
+    recipe = recipes.load(str(file))
+    assert recipes.load(write(recipe.to_yaml())) == recipe
+    for step in recipe.steps:
+        if isinstance(step, lz.Distill):
+            options_of(step)

@@ -3,6 +3,7 @@
 import math
 import re
 from pathlib import Path
+from statistics import mean
 
 import pytest
 import torch
@@ -74,3 +75,26 @@ def test_pruning_and_sharing_on_the_page(page):
         f"`{option}" in text
         for option in ("quality", "gradual", "every", "feedback", "max_drop", "groups", "bits", "moving")
     )
+
+
+@pytest.mark.parametrize("page", ["deep_compression.md", "zh/deep_compression.md"])
+def test_the_figures_are_those_on_record(page):
+    runs = files.read_json(DOCS.parent / "benchmarks" / "results" / "deep_compression.json")["runs"]
+    rows = dict(re.findall(r"^\| (lenet\w+) \| (.*) \| [^|]* \|$", (DOCS / page).read_text(), re.M))
+    assert set(rows) == {key.partition(" | ")[0] for key in runs if key.startswith("lenet")}
+    for name, row in rows.items():
+        dense = [run["top1"] for key, run in runs.items() if key.startswith(f"{name} | dense | ")]
+        found = [run for key, run in runs.items() if key.startswith(f"{name} | compressed | ")]
+        tops, ratios, sizes, kept = (
+            [run[key] for run in found] for key in ("top1", "ratio", "bytes", "kept")
+        )
+        assert row.split(" | ") == [
+            str(len(found)),
+            f"{100 * mean(dense):.2f} %",
+            f"{100 * mean(tops):.2f} %",
+            f"{100 * (mean(dense) - mean(tops)):.2f}",
+            f"{100 * mean(kept):.1f} %",
+            str(found[0]["bits"]),
+            f"{mean(sizes):,.0f}",
+            f"{mean(ratios):.1f}×",
+        ]

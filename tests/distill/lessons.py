@@ -87,6 +87,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "minilm": ("minilm", {}, {"hidden_size": 24, "num_attention_heads": 3}),
     "minilm_1": ("minilm", {"version": 1}, {"hidden_size": 16}),
     "distilbert": ("distilbert", {}, {}),
+    "mobilebert": ("mobilebert", {}, {}),
     "tinybert": ("tinybert", {}, {"hidden_size": 24}),
     "tinybert_joint": (
         "tinybert",

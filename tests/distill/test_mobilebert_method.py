@@ -301,3 +301,60 @@ def test_a_masked_lm_of_another_kind(given, corpus, tmp_path):
     headless = masked_lm(tmp_path / "headless", "MobileBertModel")
     with pytest.raises(ArtifactError, match="was saved with its masked-LM head"):
         taught(given, "mobilebert", corpus=corpus, masked_lm=headless)
+
+
+def test_a_phase_that_is_stopped_ends_with_the_same_weights(given, tmp_path):
+    """What is under the layer goes a tenth of the way after a resume too."""
+
+    def weights(folder, stop: int | None, resume: bool = False):
+        own = copy.deepcopy(given)
+        stage = taught(own, "mobilebert").stages[1]
+        calls: list[int] = []
+
+        def after(model):
+            stage.after_step(model)
+            calls.append(1)
+            if len(calls) == stop:
+                raise KeyboardInterrupt
+
+        options = {
+            "epochs": 2,
+            "batch_size": 8,
+            "optimizer": "adamw",
+            "lr": 0.01,
+            "keep": "last",
+            "save_every": 1e-6,
+        }
+        lz.train.fit(
+            own.student,
+            own.task,
+            lz.train.TrainOptions(**options),
+            step=stage.step,
+            directory=folder,
+            resume=resume,
+            progress=False,
+            after_step=after,
+        )
+        return own.student.state_dict()
+
+    whole = weights(tmp_path / "whole", None)
+    with pytest.raises(KeyboardInterrupt):
+        weights(tmp_path / "stopped", 4)
+    again = weights(tmp_path / "stopped", None, resume=True)
+    assert all(torch.equal(again[name], value) for name, value in whole.items())
+    assert not torch.equal(
+        whole["mobilebert.encoder.layer.0.output.dense.weight"],
+        given.student.state_dict()["mobilebert.encoder.layer.0.output.dense.weight"],
+    )
+
+
+def test_half_precision(given, corpus, tmp_path):
+    """Under autocast all terms stay finite and near those in float32."""
+    made = taught(given, "mobilebert", corpus=corpus, masked_lm=masked_lm(tmp_path / "lm"))
+    for stage, data in ((made.stages[1], given.task), (made.stages[2], made.stages[2].task())):
+        batch = batch_of(data)
+        model = stage.model or given.student
+        whole = terms_of(stage.step(model, batch))
+        with torch.autocast("cpu", torch.bfloat16):
+            half = terms_of(stage.step(model, batch))
+        assert half == {name: pytest.approx(value, rel=0.1, abs=1e-3) for name, value in whole.items()}

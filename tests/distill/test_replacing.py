@@ -21,6 +21,7 @@ from lianzhi.distill.methods.teacher import Logits
 from lianzhi.distill.methods.theseus import TheseusOptions, rate_of
 from lianzhi.distill.transformer import layers_of
 from lianzhi.errors import DataError, GraphError, RecipeError
+from lianzhi.graph.shorten import shortened
 from lianzhi.tasks import Batch
 
 pytest.importorskip("transformers")
@@ -201,6 +202,30 @@ def test_each_sample_runs_through_its_own_modules():
         with torch.no_grad(), stack.replaced([bool(one[row]) for one in chosen]):
             alone = stack.student(**{key: value[row : row + 1] for key, value in batch.inputs.items()}).logits
         assert torch.allclose(found[row], alone[0], atol=1e-5), row
+
+
+def test_a_decoder_keeps_no_keys_while_layers_are_replaced():
+    import transformers
+
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(vocab_size=30, num_labels=2, pad_token_id=0, **sizes)
+    torch.manual_seed(0)
+    model = transformers.LlamaForSequenceClassification(config).eval()
+    given = setting(model, copy.deepcopy(model))
+    stack = make_stack(given, GroupOptions())
+    note_shared(stack, given.task.example_inputs)
+    batch, rows = first_batch(given), torch.arange(8) % 3 == 0
+    by_hand = shortened(copy.deepcopy(model), [layers_of(model)[1]])
+    with torch.no_grad():
+        with stack.replaced([True, False]):
+            assert torch.allclose(
+                stack.student(**batch.inputs).logits, by_hand(**batch.inputs).logits, atol=1e-6
+            )
+        with stack.replaced([rows, False]):
+            found = stack.student(**batch.inputs).logits
+        assert torch.allclose(found[rows], by_hand(**batch.inputs).logits[rows], atol=1e-6)
+        assert torch.allclose(found[~rows], model(**batch.inputs).logits[~rows], atol=1e-6)
+    assert stack.student.config.use_cache is True
 
 
 def test_arguments_that_all_samples_share_are_not_parted():

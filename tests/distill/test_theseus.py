@@ -48,6 +48,7 @@ def trained(tmp_path_factory):
 def test_only_successors_are_trained(trained):
     given, lessons, before, states, folder = trained
     assert [stage.name for stage in lessons.stages] == ["replacing", "finetuning"]
+    assert lessons.notes == ["module replacement: 2 layers take the place of layers 1-2, 3-4"]
     for first, second in itertools.pairwise(states):
         for name, value in second.items():
             assert torch.equal(value, first[name]) != of_blocks(name), name

@@ -123,8 +123,10 @@ def test_difficulty_is_what_the_answers_lose(order):
                 for one in (model, mixed)
             )
         assert found[place] == pytest.approx((p * np.log(p / q)).sum(1).mean(), rel=1e-3)
-    stage = taught(given, "theseus_plus", compress_ratio=1, order=order, measured=16).stages[0]
+    lessons = taught(given, "theseus_plus", compress_ratio=1, order=order, measured=16)
+    stage = lessons.stages[0]
     stage.prepare()
+    assert f"{int(np.argmax(found)) + 1} (KL {max(found):.3g})" in lessons.notes[-1]
     assert stage.step.rates.order[-1 if order == "easiest" else 0] == int(np.argmax(found))
 
 

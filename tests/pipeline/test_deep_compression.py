@@ -354,6 +354,7 @@ def test_the_ready_recipe_runs_at_small_size(tmp_path):
             "steps.0.epochs=1",
             "steps.1.every=1",
             "steps.1.refine.distill.epochs=2",
+            "steps.2.moving.epochs=1",
             "steps.2.epochs=1",
             "measure.batches=[1]",
             "measure.repeats=1",
@@ -364,5 +365,5 @@ def test_the_ready_recipe_runs_at_small_size(tmp_path):
     assert [row["step"] for row in result.report.rows] == [
         "original", "train", "prune", "share_weights", "pack",
     ]  # fmt: skip
-    assert share_of_zeros(result.model) == pytest.approx(0.895, abs=0.001)
+    assert share_of_zeros(result.model) == pytest.approx(0.885, abs=0.002)
     assert result.report.rows[-1]["bytes"] * 25 < result.report.rows[0]["bytes"]

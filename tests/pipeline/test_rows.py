@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from lianzhi.pipeline.rows import deployed_keys, retimed
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import lianzhi as lz
+from lianzhi.errors import DataError
+from lianzhi.pipeline.rows import accuracy, deployed_keys, retimed
 
 
 def entry(runtime, batch, median):
@@ -36,3 +43,23 @@ def test_the_shorter_of_two_times_counts_for_every_row_of_the_originals_structur
     assert trained["latencies"] == original["latencies"]
     assert (trained["runtime"], trained["latency_ms"]) == ("onnxruntime", 4.0)
     assert small == rows[2]
+
+
+def test_splits_that_are_reported_too_stand_among_the_metrics():
+    loaders = {
+        name: [(torch.eye(2)[[0, 1, 1, 0]], torch.tensor(labels))]
+        for name, labels in {"test": [0, 1, 1, 0], "validation": [0, 1, 1, 1], "night": [0, 0, 0, 0]}.items()
+    }
+    task = lz.Task(
+        test=loaders["test"],
+        validation=loaders["validation"],
+        also={"night": loaders["night"]},
+        labels=["a", "b"],
+    )
+    run = SimpleNamespace(task=task, progress=False, leads=True)
+    reported, validation = accuracy(run, lambda inputs: inputs)
+    assert (reported.split, reported.value, validation) == ("test", 1.0, 0.75)
+    assert reported.metrics == {"top1": 1.0, "night_top1": 0.5}
+    assert task.description()["splits"] == {"validation": 4, "test": 4, "night": 4}
+    with pytest.raises(DataError, match="'also' names the split 'test', which has its own argument"):
+        lz.Task(test=loaders["test"], also={"test": loaders["night"]})

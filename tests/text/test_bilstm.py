@@ -204,3 +204,13 @@ def test_quantized_its_layers_and_tables_are_int8_and_the_lstms_float(tmp_path):
 def test_macs_are_those_of_gates_and_layers():
     steps, gates = 7, 4 * HIDDEN * (2 * WIDTH + HIDDEN)
     assert measure.macs(small(), inputs(1, steps)) == steps * 2 * gates + 2 * HIDDEN * 8 + 8 * 3
+
+
+def test_units_of_the_lstms_are_pruned():
+    model, batch = small(hidden=32, linear=32).eval(), inputs(2, 9)
+    plan = lz.prune.plan(model, batch, ratio=0.5, scope="layer")
+    assert plan.verify() < 1e-4
+    pruned = plan.apply()
+    assert {pruned.forwards.hidden_size, pruned.backwards.hidden_size, pruned.linear.out_features} == {16}
+    assert pruned.linear.in_features == 32
+    assert pruned(**inputs(3, 14))["logits"].shape == (3, 3)

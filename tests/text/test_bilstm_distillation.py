@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from tiny_text import SIZES, WORDS, sentences, write_table, write_tokenizer
 
 import lianzhi as lz
 from lianzhi import jobs, models
 from lianzhi.distill import methods
 from lianzhi.distill.methods import Setting
-from lianzhi.distill.methods.bilstm import make_step
+from lianzhi.distill.methods.bilstm import Augmentation, BiLSTMMethodOptions, make_step
 from lianzhi.distill.methods.teacher import Logits, teacher_logits
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.tasks import Batch, TextPreprocess
@@ -197,6 +199,18 @@ def test_the_ready_recipe_from_a_teacher_to_a_small_model_of_other_tokens(
     assert not any("no tagged corpus" in note for note in result.report["notes"])
 
 
+def test_made_texts_of_other_splits_are_left_out_and_counted(task, teacher):
+    made = lessons(
+        Setting(teacher, teacher, task), augmentation={**MORE, "mask": 0, "ngram": 1, "longest": 2}
+    )
+    data = made.stages[0].task()
+    elsewhere = {
+        text for split in ("validation", "calibration", "test") for text in texts_of(data, split).texts
+    }
+    assert not elsewhere & set(texts_of(data, "train").texts)
+    assert any("stand in another split" in note for note in made.notes)
+
+
 def test_a_recipe_of_a_small_model_and_a_teachers_folder(folder, glue, tmp_path):
     step = {**STEP, "teacher": str(folder), "options": {"augmentation": {**MORE, "times": 1}}}
     recipe = {
@@ -248,3 +262,23 @@ def test_what_does_not_go_together(task, teacher, glue, tmp_path):
     images = lz.task("synthetic", samples=32, classes=2, shape=(3, 8, 8))
     with pytest.raises(DataError, match="not of texts"):
         lessons(Setting(teacher, teacher, images))
+
+
+@pytest.mark.parametrize("page", ["distillation/bilstm.md", "zh/distillation/bilstm.md"])
+def test_the_guide_names_every_option_with_its_default(page):
+    text = (RECIPES.parent / "docs" / page).read_text(encoding="utf-8")
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| `")]
+    said = {}
+    for names, defaults in rows:
+        values = [value.strip() for value in re.split(", |、", defaults)]
+        said |= dict(zip(re.findall(r"`(\w+)`", names), values, strict=False))
+    for config in (BiLSTMMethodOptions, Augmentation):
+        for name, found in config.model_fields.items():
+            if isinstance(found.default, (int, float)):
+                assert float(said[name].replace(",", "")) == found.default, name
+            else:
+                assert name in said
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+        for step in yaml.safe_load(block)["steps"]:
+            kind, options = next(iter(step.items()))
+            lz.Train(**options) if kind == "train" else lz.Distill(**options)

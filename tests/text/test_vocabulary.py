@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import string
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_text import SIZES, WORDS, write_tokenizer
+from tiny_text import SIZES, SPELLED, WORDS, write_tokenizer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 import lianzhi as lz
@@ -169,12 +168,10 @@ def test_a_model_without_such_a_table_is_refused():
 def test_in_a_recipe_with_a_teacher_afterwards(glue, tmp_path, monkeypatch):
     """The teacher reads the texts with its own tokenizer, by sample."""
     monkeypatch.setenv("LIANZHI_CACHE", str(tmp_path / "cache"))
-    signs = [*string.ascii_lowercase, *string.punctuation]
-    words = list(dict.fromkeys([*WORDS, *signs, *(f"##{sign}" for sign in signs)]))
-    folder = write_tokenizer(tmp_path / "tokenizer", words)
+    folder = write_tokenizer(tmp_path / "tokenizer", SPELLED)
     task = lz.task("sst2", data=str(glue / "SST-2"), tokenizer=str(folder), max_length=32)
-    model = lz.model("huggingface", config={**SIZES, "vocab_size": len(words)}, num_classes=2)
-    size = len(words) - 10
+    model = lz.model("huggingface", config={**SIZES, "vocab_size": len(SPELLED)}, num_classes=2)
+    size = len(SPELLED) - 10
     fast = {"optimizer": "adamw", "lr": 1e-3, "batch_size": 32, "epochs": 1}
     result = lz.compress(
         model,
@@ -187,7 +184,7 @@ def test_in_a_recipe_with_a_teacher_afterwards(glue, tmp_path, monkeypatch):
     )
     rows = result.report.rows
     details = rows[2]["details"]
-    assert (details["tokens_before"], details["tokens_after"]) == (len(words), size)
+    assert (details["tokens_before"], details["tokens_after"]) == (len(SPELLED), size)
     assert rows[2]["parameters"] == rows[1]["parameters"] - 32 * 10
     found = lz.load(tmp_path / "out")
     assert found.config.vocab_size == details["tokens_after"]

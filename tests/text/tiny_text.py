@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import string
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ THINGS = ("film", "plot", "cast", "score", "story", "scene")
 MORE = ("a", "the", "and", "but", "very", "one", "more", "with", "of", "it", "is", "never")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 WORDS = (*SPECIAL, *MORE, *THINGS, *GOOD, *BAD, "##s", "##ly", ".", '"', "'")
+SIGNS = (*string.ascii_lowercase, *string.punctuation)
+SPELLED = tuple(dict.fromkeys([*WORDS, *SIGNS, *(f"##{sign}" for sign in SIGNS), "unheard", "unseen"]))
 SIZES = {
     "model_type": "bert",
     "vocab_size": len(WORDS),

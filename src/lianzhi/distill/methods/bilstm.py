@@ -2,7 +2,7 @@
 
     loss = alpha · MSE(s, t) + (1 - alpha) · the task's loss
 
-on logits s and t, with alpha 1 as in the paper's best rows. The paper writes the squared distance, which is the MSE times
+on logits s and t; with alpha 1 the student learns from the logits alone, as in the paper. The paper writes the squared distance, which is the MSE times
 the number of classes, and calls alpha the weight of the other term; here alpha is that of the soft loss everywhere.
 
 The student reads whole words and the teacher its own tokens, so that the teacher's logits are computed once, by
@@ -191,14 +191,14 @@ def _data(
         tags = None if wanted.tags is None else tags_of(Path(wanted.tags).expanduser())
         given = texts_of(student, "train")
         with waiting(f"changing {len(given):,} texts word by word"):
-            plain = WordLevelOptions(**{key: getattr(wanted, key) for key in WordLevelOptions.model_fields})
-            more = word_level(given.texts, given.pairs, tags=tags, seed=setting.seed, options=plain)
+            more = word_level(given.texts, given.pairs, tags=tags, seed=setting.seed, options=wanted)
         labels = given.labels[more.origins]
         both = [_with(task, more, labels, sign) for task, sign in ((student, MASK), (teacher, mask))]
         if both[0].size("train") != both[1].size("train"):
             raise DataError("bilstm: teacher and student were left different texts; set augmentation: null")
         note = f"{both[0].size('train') - len(given):,} texts were made of {len(given):,} by changing words"
-        return _Data(both[0], both[1], len(given), (note, *more.notes))
+        left = [found for found in both[0].notes if found not in student.notes]
+        return _Data(both[0], both[1], len(given), (note, *more.notes, *left))
 
     return made
 

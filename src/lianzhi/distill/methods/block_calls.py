@@ -18,7 +18,7 @@ def note_shared(stack: Stack, example_inputs: Any) -> None:
     """Find which arguments of blocks are no sample's own, so that a batch can be parted: those that do not grow with it.
 
     Raises:
-        GraphError: the hidden state does not: its first axis is not the batch.
+        GraphError: the hidden state does not, since its first axis is not the batch, or a layer runs more than once.
     """
     sizes: list[list[list[int | None]]] = []
     for samples in (2, 3):
@@ -30,11 +30,16 @@ def note_shared(stack: Stack, example_inputs: Any) -> None:
 
         hooks = [place.successor.register_forward_pre_hook(note, with_kwargs=True) for place in stack.places]
         try:
-            with in_eval(stack.student), torch.no_grad():
+            everything = [True] * len(stack.places)
+            with in_eval(stack.student), torch.no_grad(), stack.replaced(everything):
                 call(stack.student, moved(_repeated(example_inputs, samples), device_of(stack.student)))
         finally:
             for hook in hooks:
                 hook.remove()
+        if len(found) != len(stack.places):
+            raise GraphError(
+                "replace: sample needs layers that run once each; some run more often; use replace: batch"
+            )
         sizes.append(found)
     for place, two, three in zip(stack.places, *sizes, strict=True):
         if next(size for size in two if size is not None) != 2:

@@ -160,19 +160,27 @@ class Stack:
             if place.predecessor.training != training:
                 place.predecessor.train(training)
                 keep_statistics(place.predecessor)
+        config: Any = getattr(self.student, "config", None)
+        caches = getattr(config, "use_cache", None)
         try:
+            if caches:  # a decoder's keys and values are kept by layer, and two layers would share a place
+                config.use_cache = False
             for name, place in zip(self.names, self.places, strict=True):
                 _put(self.student, name, place)
             yield
         finally:
             for name, place in zip(self.names, self.places, strict=True):
                 _put(self.student, name, place.successor)
+            if caches:
+                config.use_cache = caches
 
-    def start_gradients(self) -> None:
-        """Give zeros to what has no gradient yet: a successor that is not drawn gets no other."""
-        for _, parameter in self.trainable:
-            if parameter.requires_grad and parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+    def start_gradients(self, chosen: Sequence[Choice]) -> None:
+        """Give zeros to successors that do not run: they get no other gradient, and optimizers need one."""
+        for place, choice in zip(self.places, chosen, strict=True):
+            if choice is False:
+                for parameter in place.successor.parameters():
+                    if parameter.requires_grad and parameter.grad is None:
+                        parameter.grad = torch.zeros_like(parameter)
 
     def train_only(self, names: set[str]) -> None:
         """Let gradients go to these parameters of the student, and to no others."""

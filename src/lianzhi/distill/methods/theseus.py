@@ -12,6 +12,7 @@ even; processes and accumulated batches share a draw.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -92,9 +93,9 @@ def stages(
     stack: Stack,
     lesson: Lesson,
     replacing: Replacing,
-    prepare: Callable[[], None] | None = None,
+    prepare: Callable[[list[str]], None] | None = None,
 ) -> Lessons:
-    """Both stages; what is left is the student with its successors."""
+    """Both stages; what is left is the student with its successors. `prepare` may add notes for the report."""
     tuned = set(stack.successor)
     if options.tuned == "classifier":
         tuned |= after_blocks(stack, setting.task.example_inputs)
@@ -104,20 +105,29 @@ def stages(
     def first() -> None:
         stack.train_only(stack.successor)
         if prepare is not None:
-            prepare()
+            prepare(notes)
 
     def finish() -> nn.Module:
         stack.release()
         return stack.student
 
-    alone = Alone(stack, lesson)
+    alone, notes = Alone(stack, lesson), [groups_of(stack)]
     return Lessons(
         [
             Stage("replacing", replacing, stack.student, choose=False, prepare=first),
             Stage("finetuning", alone, stack.student, prepare=lambda: stack.train_only(tuned)),
         ],
         finish=finish,
+        notes=notes,
     )
+
+
+def groups_of(stack: Stack) -> str:
+    """Which layers of the predecessor each successor replaces, in words."""
+    ends = list(itertools.accumulate(len(place.predecessor) for place in stack.places))
+    starts = [1, *(end + 1 for end in ends[:-1])]
+    groups = [f"{a}-{b}" if a < b else str(a) for a, b in zip(starts, ends, strict=True)]
+    return f"module replacement: {len(groups)} layers take the place of layers {', '.join(groups)}"
 
 
 class Alone:
@@ -152,7 +162,7 @@ class Replacing:
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
         chosen = draw(self.seed, self.number, self.now, batch.ids if self.by_sample else None)
         self.stack.hold()
-        self.stack.start_gradients()
+        self.stack.start_gradients(chosen)
         with self.stack.replaced(chosen):
             result = self.lesson(model, batch)
         shares = [float(one.double().mean()) if isinstance(one, Tensor) else float(one) for one in chosen]

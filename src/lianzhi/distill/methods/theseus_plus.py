@@ -77,9 +77,12 @@ def build(setting: Setting, options: TheseusPlusOptions) -> Lessons:
     ahead = Ahead(rate_of(options), len(stack.places), options)
     replacing = Replacing(stack, lesson, ahead, setting.seed, by_sample=options.replace == "sample")
 
-    def prepare() -> None:
+    def prepare(notes: list[str]) -> None:
         if options.order in ("easiest", "hardest"):
-            ahead.measured(difficulty(stack, setting.task, options.measured))
+            values = difficulty(stack, setting.task, options.measured)
+            ahead.measured(values)
+            turns = ", ".join(f"{place + 1} (KL {values[place]:.3g})" for place in ahead.order)
+            notes.append(f"module replacement: the order by measured difficulty is {turns}")
 
     return stages(setting, options, stack, lesson, replacing, prepare)
 

@@ -85,14 +85,14 @@ class BiLSTM(nn.Module):
         first = torch.where(mask > 0, place, length - 1).amin(1, keepdim=True)
         onward = (first + place).clamp(max=length - 1)
         back = (first + count - 1 - place).clamp(min=0)
+        last = (place == count - 1).unsqueeze(-1)
         read = [(self.forwards, onward), (self.backwards, back)]
-        return torch.cat([self._last(lstm, ids.gather(1, order), count) for lstm, order in read], -1)
+        return torch.cat([self._last(lstm, ids.gather(1, order), last) for lstm, order in read], -1)
 
-    def _last(self, lstm: nn.LSTM, ids: Tensor, count: Tensor) -> Tensor:
-        """The LSTM's state after the first `count` of the ids."""
+    def _last(self, lstm: nn.LSTM, ids: Tensor, last: Tensor) -> Tensor:
+        """The LSTM's state where `last` (batch, tokens, 1) is true: by a sum, whose channels can be pruned."""
         states, _ = lstm(torch.cat([self.static(ids), self.tuned(ids)], -1))
-        end = (count - 1).clamp(min=0).unsqueeze(-1)
-        return states.gather(1, end.expand(-1, -1, states.shape[-1])).squeeze(1) * (count > 0)
+        return (states * last).sum(1)
 
 
 @registry.register(
