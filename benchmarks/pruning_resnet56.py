@@ -142,7 +142,7 @@ def recover(
     """Fine-tune in place, by the labels or, with a teacher, by distillation."""
     step = None
     if dense is not None:
-        step = distill.methods.registry.get("kd").build(dense, temperature=4.0, alpha=0.9, loss=task.loss)
+        step = distill.methods.kd.make_step(dense, temperature=4.0, alpha=0.9, loss=task.loss)
     train.fit(model, task, options(epochs, lr=0.05), step=step, seed=seed, title=title)
 
 

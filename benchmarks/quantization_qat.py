@@ -68,7 +68,7 @@ def trained(
 ) -> tuple[quantize.QuantizedModel, float]:
     """Quantization-aware training with the recipe's options; the model and its seconds."""
     module = quantize.make_trainable(calibrated, lsq=options.lsq, channels=options.channels)
-    step = distill.methods.registry.get("kd").build(
+    step = distill.methods.kd.make_step(
         dense, temperature=options.temperature, alpha=options.alpha, loss=task.loss
     )
     history = train.fit(
