@@ -138,7 +138,7 @@ def test_a_student_that_reads_other_tokens_or_has_other_classes_is_refused(folde
 
 
 CHAIN = [
-    lz.Distill(student={"layers": 2}, **FAST),
+    lz.Distill(student={"layers": 1}, **FAST),
     lz.Prune(granularity="heads", ratio=0.5),
     lz.ReduceVocabulary(size=SIZE),
     lz.Distill(**FAST),
@@ -149,8 +149,9 @@ class Stopped(Exception):
     """The run ends here, as if it were killed."""
 
 
+@pytest.mark.slow
 def test_a_chain_ends_with_the_same_weights_when_it_was_stopped(task, tmp_path, monkeypatch):
-    model = bert(4)
+    model = bert()
     before = copy.deepcopy(model.state_dict())
     whole = compress(model, task, CHAIN, tmp_path / "whole")
     real, count = train.fit, []
@@ -174,6 +175,7 @@ def test_a_chain_ends_with_the_same_weights_when_it_was_stopped(task, tmp_path, 
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_words_and_what_comes_behind_them(task, tmp_path):
     """After the BiLSTM the task is of words: a second teacher reads its own tokens, and what ships its words."""
     teacher = saved(tmp_path / "teacher", task, bert())
