@@ -93,6 +93,7 @@ def test_images_calibrate_a_file(source, images, tmp_path, capsys):
     assert "not empty" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_auto_keeps_the_fastest_runtime_and_prints_a_table(source, tmp_path, capsys):
     np.savez(tmp_path / "x.npz", x=rng.normal(size=(20, 3, 8, 8)).astype("f"))
     arguments = ["compress", str(source), "--data", str(tmp_path / "x.npz"), "--threads", "1"]

@@ -71,6 +71,7 @@ def kill_and_resume(tmp_path: Path, kills: int, seed: int) -> None:
     assert not (tmp_path / "killed" / ".work").exists()
 
 
+@pytest.mark.slow
 def test_killed_twice(tmp_path):
     kill_and_resume(tmp_path, kills=2, seed=0)
 

@@ -73,6 +73,7 @@ def test_all_steps(task, tmp_path):
     assert json.loads((result.path / "report.json").read_text())["rows"][0]["step"] == "original"
 
 
+@pytest.mark.slow
 def test_steps_repeat_in_any_order(task, tmp_path):
     result = lz.compress(
         Net(),

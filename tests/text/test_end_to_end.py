@@ -113,6 +113,7 @@ def test_int8_of_a_trained_classifier(teacher, glue, tmp_path):
     assert cli.main(["predict", str(tmp_path / "out"), "a very good film", "--quiet"]) == 0
 
 
+@pytest.mark.slow
 def test_the_ready_recipe_of_4_bits(teacher, glue, tmp_path):
     ready = files.parse_yaml((RECIPES / "sst2-int4.yaml").read_text(), "sst2-int4.yaml")
     recipe = write_recipe(
