@@ -206,3 +206,24 @@ def test_options_come_back_from_a_file_as_they_were(given):
     options = methods.kd.KDMethodOptions(**given)
     assert methods.kd.KDMethodOptions(**options.to_dict()) == options
     assert (options.alpha is None) != (options.weight is None)
+
+
+@pytest.mark.parametrize("method", ["kd", "dkd", "dist"])
+def test_label_smoothing_is_of_every_method_s_own_loss(method):
+    task = lz.Task(train=[(torch.randn(6, 4), torch.arange(6) % 3)], num_classes=3)
+    teacher, student, data = net(), net(seed=2).eval(), next(iter(task.batches("train", 6)))
+    entry = methods.registry.get(method)
+    found = [
+        entry.build(
+            methods.Setting(teacher, student, task, training=lz.Train(label_smoothing=smoothing)),
+            entry.config(),
+        )
+        .stages[0]
+        .step(student, data)["terms"]["hard"]
+        for smoothing in (0.0, 0.3)
+    ]
+    logits = student(data.inputs)
+    for value, smoothing in zip(found, (0.0, 0.3), strict=True):
+        wanted = functional.cross_entropy(logits, data.labels, label_smoothing=smoothing)
+        assert torch.allclose(value, wanted)
+    assert not torch.allclose(*found)

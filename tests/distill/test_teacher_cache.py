@@ -91,12 +91,10 @@ def test_the_largest_k_and_the_mass_of_the_others(task, tmp_path):
 
 
 def test_augmented_images_are_refused(tmp_path):
-    from lianzhi.tasks.split import StoredSplit
-
-    task = lz.task("synthetic", samples=16, classes=2, shape=(3, 8, 8))
-    split = task.splits["train"]
-    assert isinstance(split, StoredSplit)
-    assert task.fixed("train", augment=split.augmentation is None)
+    task = lz.task("synthetic", samples=64, classes=7, shape=(3, 4, 4), padding=1)
+    kept(teacher(), task, tmp_path, augment=False, progress=False)
+    with pytest.raises(RecipeError, match="augment: false"):
+        kept(teacher(), task, tmp_path, augment=True, progress=False)
     loader = lz.Task(train=[(torch.zeros(2, 48), torch.zeros(2, dtype=torch.long))])
     with pytest.raises(RecipeError, match="augment: false"):
         kept(teacher(2), loader, tmp_path, progress=False)

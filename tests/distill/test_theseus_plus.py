@@ -56,7 +56,8 @@ def test_the_loss_by_hand():
         for a, b in zip(own, theirs, strict=True)
     ]
     terms = numbers(result)
-    assert terms["soft"] == pytest.approx(9 * (p * np.log(p / q)).sum(1).mean(), rel=1e-4)
+    # the two are nearly alike: what is left of float32's logarithms is in the sixth place of the KL
+    assert terms["soft"] == pytest.approx(9 * (p * np.log(p / q)).sum(1).mean(), rel=1e-4, abs=1e-6)
     assert terms["hidden"] == pytest.approx(np.mean(errors), rel=1e-5)
     assert terms["hard"] == pytest.approx(entropy(student, batch), rel=1e-5)
     for name, weight in (("soft", 0.3), ("hard", 0.7), ("hidden", 2.0)):

@@ -261,6 +261,7 @@ def test_what_cannot_work_is_told_before_anything_is_written(task, tmp_path, ste
         ({"student": {"init": "first"}}, "give 'layers' as a number"),
         ({"stages": {"kd": {"epoch": 2}}}, "did you mean 'epochs'"),
         ({"top_k": 5}, "add cache: true"),
+        ({"stages": {"kd": {"label_smoothing": 0.1}}}, "is of the whole step"),
     ],
 )
 def test_options_that_do_not_go_together(options, match):

@@ -140,7 +140,9 @@ def _computed(
     total = task.steps(split, batch_size)
     ids: list[Tensor] = []
     rows: list[Tensor] = []
-    batches = task.batches(split, batch_size, rank=rank, world=world)
+    batches = task.batches(
+        split, batch_size, epoch=0, rank=rank, world=world
+    )  # texts of like length together
     for batch in shown(batches, total, progress and rank == 0, "teacher"):
         if len(batch.ids):
             ids.append(batch.ids)

@@ -127,7 +127,10 @@ def _step(run: Run, state: State, options: QAT) -> train.Step:
     if not options.distill:
         return train.default_step(run.task, options)
     return distill.methods.kd.make_step(
-        state.model, temperature=options.temperature, alpha=options.alpha, loss=run.task.loss
+        state.model,
+        temperature=options.temperature,
+        alpha=options.alpha,
+        loss=train.task_loss(run.task, options),
     )
 
 

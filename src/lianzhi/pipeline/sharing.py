@@ -141,5 +141,5 @@ def _step(run: Run, state: State, step: ShareWeights) -> train.Step:
         logits_of_teacher(run, state, step.teacher, step),
         temperature=step.temperature,
         alpha=step.alpha,
-        loss=run.task.loss,
+        loss=train.task_loss(run.task, step),
     )

@@ -44,6 +44,10 @@ class Distill(TrainOptions):
             if unknown:
                 near = did_you_mean(unknown[0], TrainOptions.model_fields)
                 raise ValueError(f"stages.{name}: unknown option '{unknown[0]}'{near}")
+            if "label_smoothing" in options:
+                raise ValueError(
+                    f"stages.{name}: 'label_smoothing' is of the whole step; give it beside 'stages'"
+                )
         if self.top_k is not None and not self.cache:
             raise ValueError("'top_k' is of the cache; add cache: true")
         return self

@@ -1,6 +1,6 @@
 """The one training loop: optimizers, schedules, checkpoints, several processes."""
 
-from lianzhi.train.default_step import Step, default_step
+from lianzhi.train.default_step import Step, default_step, task_loss
 from lianzhi.train.device import check_device
 from lianzhi.train.history import History
 from lianzhi.train.loop import fit
@@ -20,4 +20,5 @@ __all__ = [
     "move",
     "process",
     "start_processes",
+    "task_loss",
 ]

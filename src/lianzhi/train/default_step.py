@@ -38,22 +38,27 @@ def smooth(loss: Tensor, logits: Tensor, smoothing: float) -> Tensor:
     return (1 - smoothing) * loss + smoothing * uniform
 
 
-def default_step(task: Task, options: TrainOptions) -> Step:
-    """Make the step of plain training: model, loss, label smoothing.
+def task_loss(task: Task, options: TrainOptions) -> Callable[[Any, Any], Tensor]:
+    """The task's loss of outputs and labels as these options have it: with label smoothing.
 
     Raises:
         RecipeError: label smoothing is asked for, and the task is a score.
     """
-    if options.label_smoothing and task.scores:
+    smoothing = options.label_smoothing
+    if not smoothing:
+        return task.loss
+    if task.scores:
         raise RecipeError(
-            f"label_smoothing {options.label_smoothing:g}: task '{task.name}' is a score and has no classes; leave it out"
+            f"label_smoothing {smoothing:g}: task '{task.name}' is a score and has no classes; leave it out"
         )
+    return lambda outputs, labels: smooth(task.loss(outputs, labels), logits_of(outputs), smoothing)
+
+
+def default_step(task: Task, options: TrainOptions) -> Step:
+    """Make the step of plain training: model, loss, label smoothing. Raises what `task_loss` does."""
+    loss = task_loss(task, options)
 
     def step(model: nn.Module, batch: Batch) -> dict[str, Any]:
-        outputs = call(model, batch.inputs)
-        loss = task.loss(outputs, batch.labels)
-        if options.label_smoothing:
-            loss = smooth(loss, logits_of(outputs), options.label_smoothing)
-        return {"loss": loss, "terms": {}}
+        return {"loss": loss(call(model, batch.inputs), batch.labels), "terms": {}}
 
     return step

@@ -38,7 +38,7 @@ from lianzhi.tasks.readers.tagged import tags_of
 from lianzhi.tasks.texts import retokenized, texts_of, with_train
 from lianzhi.tasks.waiting import waiting
 from lianzhi.tasks.words import MASK, are_words, of_words
-from lianzhi.train.default_step import Step, call
+from lianzhi.train.default_step import Step, call, task_loss
 
 NAME = "bilstm"
 MASKS = (MASK, "<mask>")
@@ -109,7 +109,9 @@ def build(setting: Setting, options: BiLSTMMethodOptions) -> Lessons:
         notes.extend(data().notes)
         return data().student
 
-    step = make_step(source, task.loss, alpha=options.alpha, labelled=lambda: data().labelled)
+    step = make_step(
+        source, task_loss(task, setting.training), alpha=options.alpha, labelled=lambda: data().labelled
+    )
     made = None if task is setting.task else task
     return Lessons([Stage(NAME, step, student, begin)], finish=lambda: student, task=made, notes=notes)
 

@@ -134,7 +134,7 @@ class FeatureStep:
         logits = logits_of(outputs, "student")
         parts: dict[str, tuple[float, Tensor]] = {}
         if options.hard:
-            parts["hard"] = (options.hard, self.setting.task.loss(outputs, batch.labels))
+            parts["hard"] = (options.hard, self.setting.loss(outputs, batch.labels))
         if options.soft or options.weight:
             wanted, theirs = self._teacher(batch, logits.device)
             if options.soft:

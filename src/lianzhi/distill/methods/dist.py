@@ -45,5 +45,5 @@ def build(setting: Setting, options: DISTMethodOptions) -> Lessons:
         return {"inter": (options.beta, inter), "intra": (options.gamma, intra)}
 
     assert setting.source is not None
-    step = LogitStep("dist", setting.source, compare, hard=options.hard, loss=setting.task.loss)
+    step = LogitStep("dist", setting.source, compare, hard=options.hard, loss=setting.loss)
     return Lessons([Stage("dist", step)])

@@ -70,7 +70,7 @@ def build(setting: Setting, options: DistilBERTOptions) -> Lessons:
         both = run_both(setting, batch.inputs, hidden=[last])
         parts = {"soft": (options.soft, _soft(both, options.temperature))}
         if options.hard:
-            parts["hard"] = (options.hard, setting.task.loss(both.outputs, batch.labels))
+            parts["hard"] = (options.hard, setting.loss(both.outputs, batch.labels))
         if options.cosine:
             states = both.student[last[0]], both.teacher[last[1]]
             parts["cosine"] = (options.cosine, losses.cosine(*states, mask=both.mask, by_sample=True))

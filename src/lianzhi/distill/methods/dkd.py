@@ -84,6 +84,6 @@ def build(setting: Setting, options: DKDMethodOptions) -> Lessons:
         compare,
         hard=options.hard,
         warmup=options.warmup,
-        loss=setting.task.loss,
+        loss=setting.loss,
     )
     return Lessons([Stage("dkd", step)])

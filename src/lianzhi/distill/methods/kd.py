@@ -78,7 +78,7 @@ class KDMethodOptions(Config):
 def build(setting: Setting, options: KDMethodOptions) -> Lessons:
     """One stage. See `make_step`."""
     assert setting.source is not None
-    step = make_step(setting.source, loss=setting.task.loss, **options.to_dict())
+    step = make_step(setting.source, loss=setting.loss, **options.to_dict())
     return Lessons([Stage("kd", step)])
 
 

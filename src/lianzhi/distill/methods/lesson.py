@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lianzhi.distill.methods.teacher import Logits, placed
 from lianzhi.graph import in_eval
 from lianzhi.tasks import Batch, Task
-from lianzhi.train.default_step import Step
+from lianzhi.train.default_step import Step, task_loss
 from lianzhi.train.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Setting:
     """A teacher, a student, and the data that the student learns on.
 
     `student` is trained in place. The teacher never is; use it through `logits` and `running`. `training` are the
-    recipe's options of training, before a stage changes some. What is made before a stage (more texts, say) is
+    recipe's options of training, before a stage changes some; `loss(outputs, labels)` is the task's as they have it. What is made before a stage (more texts, say) is
     computed on `device`, and a bar is shown with `progress`. `reads` is the task as the teacher reads it, where the
     student has other tokens.
     """
@@ -40,11 +40,13 @@ class Setting:
     progress: bool = False
     reads: Task | None = None
     keep: Callable[[Task], Kept] | None = None
+    loss: Callable[[Any, Any], Tensor] = field(init=False, repr=False)
     _placed: nn.Module | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.source is None:
             self.source = Logits(self.teacher)
+        self.loss = task_loss(self.task, self.training)
 
     def logits(self, batch: Batch, device: torch.device) -> Tensor:
         """The teacher's logits of a batch, (samples, classes): computed, or read where they are kept."""

@@ -87,7 +87,7 @@ def build(setting: Setting, options: MiniLMOptions) -> Lessons:
             setting.source or setting.teacher,
             alpha=options.alpha,
             temperature=options.temperature,
-            loss=setting.task.loss,
+            loss=setting.loss,
         )
     texts = None if options.corpus is None else corpus_later("minilm", options.corpus, setting.task)
     first = Stage("relations", step, task=texts, choose=False)

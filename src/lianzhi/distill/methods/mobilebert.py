@@ -240,5 +240,5 @@ def _fine_tuning(setting: Setting, options: MobileBertOptions) -> Step:
         setting.source or setting.teacher,
         alpha=options.alpha,
         temperature=options.temperature,
-        loss=setting.task.loss,
+        loss=setting.loss,
     )

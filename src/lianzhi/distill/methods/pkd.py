@@ -74,7 +74,7 @@ def build(setting: Setting, options: PKDOptions) -> Lessons:
         both = run_both(setting, batch.inputs, hidden=pairs)
         student, teacher = both.logits
         parts = {
-            "hard": (1 - options.alpha, setting.task.loss(both.outputs, batch.labels)),
+            "hard": (1 - options.alpha, setting.loss(both.outputs, batch.labels)),
             "soft": (options.alpha, soft_loss(student, teacher, options.temperature)),
             "patience": (options.patience, _patience(both, pairs, options)),
         }

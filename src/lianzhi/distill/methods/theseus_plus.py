@@ -37,7 +37,7 @@ from lianzhi.distill.methods.teacher import logits_of
 from lianzhi.distill.methods.terms import weighted
 from lianzhi.distill.methods.theseus import Lesson, Replacing, TheseusOptions, rate_of, stages
 from lianzhi.tasks import Batch
-from lianzhi.train.default_step import call, smooth
+from lianzhi.train.default_step import call
 
 Order = Literal["together", "top", "bottom", "easiest", "hardest"]
 
@@ -115,14 +115,12 @@ class Ahead:
 def make_lesson(setting: Setting, stack: Stack, options: TheseusPlusOptions) -> Lesson:
     """The loss, whatever runs. What weighs nothing is not computed."""
     names = stack.names if options.hidden else []
-    smoothing = setting.training.label_smoothing
 
     def lesson(model: nn.Module, batch: Batch) -> dict[str, Any]:
         with capture(model, names) as seen:
             outputs = call(model, batch.inputs)
         logits = logits_of(outputs, "student")
-        hard = setting.task.loss(outputs, batch.labels)
-        parts = {"hard": (1 - options.alpha, smooth(hard, logits, smoothing) if smoothing else hard)}
+        parts = {"hard": (1 - options.alpha, setting.loss(outputs, batch.labels))}
         if options.alpha or options.hidden:
             wanted, states = _teacher(setting, stack, batch, logits.device, bool(options.hidden))
             if options.alpha:
