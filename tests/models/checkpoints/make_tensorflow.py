@@ -1,0 +1,111 @@
+"""Write the TensorFlow checkpoints that the tests read, by the real TensorFlow: ``pip install tensorflow-cpu==2.21.0``.
+
+    python tests/models/checkpoints/make_tensorflow.py
+
+Each holds what `expected.npz` beside them says, read back by TensorFlow itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+HERE = Path(__file__).parent / "data" / "tensorflow"
+TYPES = [
+    "float32",
+    "float64",
+    "float16",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+    "complex64",
+    "bfloat16",
+]
+
+
+def values(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers that are exact in every type."""
+    count = int(np.prod(shape))
+    numbers = np.arange(count).reshape(shape) % (2 if dtype == "bool" else 50)
+    return tf.cast(numbers, dtype).numpy()
+
+
+def types() -> dict[str, np.ndarray]:
+    """A variable of every type, and of every odd shape."""
+    found = {f"types/{dtype}": values(dtype, (2, 3)) for dtype in TYPES}
+    shapes = {"scalar": (), "empty": (0, 4), "one": (1,), "deep": (1, 2, 1, 2, 1)}
+    return found | {f"shapes/{name}": values("float32", shape) for name, shape in shapes.items()}
+
+
+def save_v1(name: str, arrays: dict[str, np.ndarray], **saver) -> None:
+    """As TensorFlow 1 saves a session."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        variables = {key: tf.compat.v1.Variable(value, name=key) for key, value in arrays.items()}
+        session.run([variable.initializer for variable in variables.values()])
+        saver = tf.compat.v1.train.Saver(variables, **saver)
+        saver.save(session, str(HERE / name), write_meta_graph=False, write_state=False)
+
+
+def save_sharded(arrays: dict[str, np.ndarray]) -> None:
+    """In several data files, as several servers save."""
+    parts = []
+    for number, name in enumerate(arrays):
+        prefix = str(HERE / f"part{number}")
+        tf.raw_ops.SaveV2(prefix=prefix, tensor_names=[name], shape_and_slices=[""], tensors=[arrays[name]])
+        parts.append(prefix)
+    tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=str(HERE / "sharded.ckpt"))
+
+
+def save_parts() -> None:
+    """One variable that is stored in two parts."""
+    tf.raw_ops.SaveV2(
+        prefix=str(HERE / "parts.ckpt"),
+        tensor_names=["table", "table"],
+        shape_and_slices=["4 3 0,2:0,3", "4 3 2,2:0,3"],
+        tensors=[np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32)],
+    )
+
+
+def save_objects() -> None:
+    """As TensorFlow 2 saves a model and its optimizer."""
+    tf.random.set_seed(0)
+    weight = tf.Variable(values("float32", (3, 2)))
+    slots = {"momentum": tf.Variable(values("float32", (3, 2))), "iterations": tf.Variable(7, dtype=tf.int64)}
+    checkpoint = tf.train.Checkpoint(layer=weight, optimizer=tf.train.Checkpoint(**slots))
+    checkpoint.save(str(HERE / "objects"))
+    for file in HERE.glob("checkpoint"):
+        file.unlink()
+
+
+def main() -> None:
+    """Write all of them, and what TensorFlow reads from them."""
+    HERE.mkdir(parents=True, exist_ok=True)
+    for file in HERE.iterdir():
+        file.unlink()
+    save_v1("types.ckpt", types())
+    save_v1("old.ckpt", {"weight": values("float32", (2, 2))}, write_version=tf.compat.v1.train.SaverDef.V1)
+    save_sharded(
+        {name: values("float32", (2, number + 1)) for number, name in enumerate(("a", "b/c", "b/d"))}
+    )
+    save_parts()
+    save_objects()
+    expected = {}
+    for name in ("types.ckpt", "sharded.ckpt", "objects-1"):
+        reader = tf.train.load_checkpoint(str(HERE / name))
+        for key, dtype in reader.get_variable_to_dtype_map().items():
+            if dtype != tf.string:
+                value = reader.get_tensor(key)
+                expected[f"{name}|{key}"] = value.view(np.uint16) if dtype == tf.bfloat16 else value
+    np.savez_compressed(HERE / "expected.npz", **expected)
+
+
+if __name__ == "__main__":
+    main()
