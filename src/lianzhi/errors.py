@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+_LISTED = 4
 
 
 class LianzhiError(Exception):
@@ -54,3 +57,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(known)}" if known else ""
+
+
+def listed(names: Iterable[Any]) -> str:
+    """A few names, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d", "e", "f"])
+    "'a', 'b', 'c', 'd' and 2 more"
+    """
+    names = list(names)
+    shown = ", ".join(f"'{name!s:.80}'" for name in names[:_LISTED])
+    return shown + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

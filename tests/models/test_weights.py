@@ -47,9 +47,10 @@ def test_the_prefix_of_parallel_training_is_taken_away(tmp_path, kind):
     assert same(small(weights=path), state)
 
 
-def test_a_state_dict_inside_a_checkpoint(tmp_path):
+@pytest.mark.parametrize("name", ["state_dict", "model"])
+def test_a_state_dict_inside_a_checkpoint(tmp_path, name):
     state = small().state_dict()
-    path = write(tmp_path, ".pt", {"epoch": 3, "state_dict": state, "note": "best"})
+    path = write(tmp_path, ".pt", {"epoch": 3, name: state, "note": "best"})
     assert same(small(weights=path), state)
 
 
@@ -214,7 +215,7 @@ def test_a_pickle_is_not_run(tmp_path, how):
     ("content", "message"),
     [
         ([torch.zeros(1)], "holds a list, not a state dict"),
-        ({"model": {"a": torch.zeros(1)}}, "'model' is no tensor"),
+        ({"net": {"a": torch.zeros(1)}}, "'net' is no tensor"),
         ({"state_dict": {"a": 1, "b": 2}}, "'a', 'b' are no tensor"),
     ],
 )

@@ -1,6 +1,6 @@
 """Where a model runs: export, and one runtime a file."""
 
-from lianzhi.deploy import onnxruntime, openvino, pytorch, tensorrt
+from lianzhi.deploy import oneflow, onnxruntime, openvino, pytorch, tensorrt
 from lianzhi.deploy.inspection import is_quantized, onnx_example_inputs
 from lianzhi.deploy.onnx import copy_onnx, export_onnx, write_onnx
 from lianzhi.deploy.precision import held_precision
@@ -24,6 +24,7 @@ __all__ = [
     "held_precision",
     "is_quantized",
     "load",
+    "oneflow",
     "onnx_example_inputs",
     "onnx_runtimes",
     "onnx_targets",

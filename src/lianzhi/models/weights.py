@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from lianzhi import files
-from lianzhi.errors import ArtifactError
+from lianzhi.errors import ArtifactError, listed
+from lianzhi.models.checkpoints.state_dicts import find_state_dict
 
 PathLike = str | os.PathLike[str]
 
@@ -34,7 +35,7 @@ def read_weights(path: PathLike) -> dict[str, Tensor]:
     ...     read_weights(folder + "/a.pth")
     {'bias': tensor([1., 1.])}
 
-    A dict with the one entry ``state_dict`` is opened (others beside it are ignored), and the prefix ``module.``
+    A dict with a state dict under ``state_dict`` or ``model`` is opened (all beside it is ignored), and the prefix ``module.``
     that `DataParallel` puts before every name is taken away.
     """
     source = Path(path).expanduser()
@@ -45,7 +46,7 @@ def read_weights(path: PathLike) -> dict[str, Tensor]:
     if source.suffix == ".safetensors":
         tensors = files.read_tensors(source)
     elif source.suffix in _PICKLED:
-        tensors = _state_dict(source, _unpickle(source))
+        tensors = find_state_dict(source, _unpickle(source))
     else:
         raise ArtifactError(
             f"{source}: weights are read from .safetensors, .pt or .pth files, not from '{source.suffix}'"
@@ -70,22 +71,6 @@ def _unpickle(source: Path) -> Any:
         raise files.explain(error, source, "read") from error
     except Exception as error:  # damage can make the reader fail in any way
         raise ArtifactError(f"{source} is damaged: {str(error)[:200]}; restore it") from None
-
-
-def _state_dict(source: Path, loaded: Any) -> dict[str, Tensor]:
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping):
-        raise ArtifactError(
-            f"{source} holds a {type(loaded).__name__}, not a state dict of names and tensors"
-        )
-    strange = [name for name, value in loaded.items() if not isinstance(value, Tensor)]
-    if strange:
-        raise ArtifactError(
-            f"{source}: {listed(strange)} {'is' if len(strange) == 1 else 'are'} no tensor; give a state dict, "
-            f"or a dict with one under 'state_dict'"
-        )
-    return {str(name): value for name, value in loaded.items()}
 
 
 def load_weights(module: nn.Module, path: PathLike) -> None:
@@ -157,14 +142,3 @@ def _fix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None
 def _name(module: nn.Module) -> str:
     zoo = vars(module).get("zoo")
     return f"model '{zoo['name']}'" if isinstance(zoo, dict) else type(module).__name__
-
-
-def listed(names: Iterable[Any]) -> str:
-    """A few names, and how many more there are.
-
-    >>> listed(["a", "b", "c", "d", "e", "f"])
-    "'a', 'b', 'c', 'd' and 2 more"
-    """
-    names = list(names)
-    shown = ", ".join(f"'{name!s:.80}'" for name in names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -15,12 +15,11 @@ from pydantic import Field
 from torch import nn
 
 from lianzhi import files
-from lianzhi.errors import ArtifactError, RecipeError
+from lianzhi.errors import ArtifactError, RecipeError, listed
 from lianzhi.models.catalog import registry
 from lianzhi.models.options import TextModelConfig
 from lianzhi.models.text import configs
 from lianzhi.models.text.library import explained, transformers
-from lianzhi.models.weights import listed
 
 NAME = "huggingface"
 WEIGHTS = "model.safetensors"

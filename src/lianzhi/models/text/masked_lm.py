@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 from lianzhi import files
-from lianzhi.errors import ArtifactError
+from lianzhi.errors import ArtifactError, listed
 from lianzhi.models.text.huggingface import PATTERNS, require_safetensors
 from lianzhi.models.text.library import explained, transformers
-from lianzhi.models.weights import listed
 
 
 def find_masked_lm(place: str) -> Path:

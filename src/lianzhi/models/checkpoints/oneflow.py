@@ -1,0 +1,113 @@
+"""Checkpoints of OneFlow, read without OneFlow.
+
+`oneflow.save(model.state_dict(), folder)` (format version 1, since 0.5) leaves a file `pickled_data`, a pickle of
+``{"protocol_version": 1, "data": …}`` in which every tensor is the name of a folder beside it. The pickle is read as
+data (`pickled.py`), the folders by `oneflow_variables.py`. A folder without the pickle is one of the older or other forms
+(`oneflow_snapshots.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lianzhi import files
+from lianzhi.errors import ArtifactError
+from lianzhi.files.disk import PathLike
+from lianzhi.models.checkpoints.oneflow_snapshots import is_snapshot, optimizer_variables, read_snapshot
+from lianzhi.models.checkpoints.oneflow_variables import read_variable
+from lianzhi.models.checkpoints.pickled import Reference, read_pickle
+from lianzhi.models.checkpoints.state_dicts import find_state_dict
+
+PICKLE = "pickled_data"
+VERSION = 1
+MAX_PICKLE = 1 << 26
+
+
+def read_oneflow(folder: PathLike) -> dict[str, Tensor]:
+    """Read a OneFlow checkpoint: its tensors by name, on the CPU, without OneFlow and without running anything.
+
+    ```python
+    state = read_oneflow("resnet50_oneflow/")          # what oneflow.save(model.state_dict(), …) left
+    lz.model("resnet50").load_state_dict(state)
+    ```
+
+    A dict with a state dict under ``state_dict`` or ``model`` is opened (all beside it is ignored). The state of an
+    `nn.Graph`, a saved `nn.Graph` and the snapshots of lazy graphs give their model's variables; what an optimizer
+    keeps (`weight-m`, `weight-v`, …) and counters of steps are left out. A tensor that stands under two names is one tensor here
+    as well. bfloat16 is bfloat16, which OneFlow 0.9 itself writes but does not load.
+
+    Raises:
+        ArtifactError: no checkpoint; a pickle that names or does anything else than hold tensors; a value that is no
+            tensor; a path that leaves the folder, or a link; data of another length than shape and type say.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        what = "a file" if root.exists() else "not there"
+        raise ArtifactError(f"{root} is {what}; a OneFlow checkpoint is a folder: check the path")
+    try:
+        if os.path.lexists(root / PICKLE):
+            return _read_pickled(root)
+        if is_snapshot(root):
+            return read_snapshot(root)
+    except OSError as error:
+        raise files.explain(error, root, "read") from error
+    raise ArtifactError(
+        f"{root} is no OneFlow checkpoint: it has neither '{PICKLE}' nor folders with 'meta' and 'out'"
+    )
+
+
+def is_oneflow(path: PathLike) -> bool:
+    """Whether a path is a folder with a checkpoint of OneFlow, by the names in it; nothing is opened."""
+    folder = Path(path).expanduser()
+    return folder.is_dir() and (os.path.lexists(folder / PICKLE) or is_snapshot(folder))
+
+
+def _read_pickled(root: Path) -> dict[str, Tensor]:
+    path = files.member(root, PICKLE)
+    loaded = read_pickle(files.read_bytes(path, MAX_PICKLE), str(path))
+    if not isinstance(loaded, dict) or not {"protocol_version", "data"} <= loaded.keys():
+        raise ArtifactError(f"{path} is a pickle, but not one that oneflow.save wrote")
+    if loaded["protocol_version"] != VERSION:
+        raise ArtifactError(
+            f"{path} has the format version {loaded['protocol_version']!r:.20}; version {VERSION} is read here"
+        )
+    references = find_state_dict(path, _without_graph(loaded["data"]), Reference)
+    read: dict[str, Tensor] = {}
+    tensors = {}
+    for name, reference in references.items():
+        place = _place(path, name, reference)
+        if place not in read:
+            read[place] = read_variable(files.member(root, place), f"'{name}'")
+        tensors[name] = read[place]
+    return tensors
+
+
+def _place(path: Path, name: str, reference: Reference) -> str:
+    """The name of a tensor's folder."""
+    place = reference.path
+    if place is None or not re.fullmatch(r"\w{1,200}", place):
+        raise ArtifactError(
+            f"{path}: the data of '{name:.80}' are said to lie at {place!r:.100}, which is no folder of this "
+            f"checkpoint (like 'tensor_26'); it is damaged, or made to read other files: nothing was read"
+        )
+    return place
+
+
+def _without_graph(data: Any) -> Any:
+    """The model of an `nn.Graph`'s state: the one dict in it, where all beside it is its optimizer's."""
+    if not isinstance(data, dict):
+        return data
+    inside = [name for name, value in data.items() if isinstance(value, dict)]
+    if len(inside) != 1 or not isinstance(inside[0], str):
+        return data
+    model = data[inside[0]]
+    names = {f"{inside[0]}.{key}" for key in model}
+    rest = {name for name in data if name != inside[0]}
+    if not rest or not rest <= optimizer_variables(names | {str(name) for name in rest}):
+        return data
+    return model
