@@ -139,7 +139,7 @@ def test_a_module_of_ones_own(tmp_path):
     ("name", "content", "message"),
     [
         ("gone.safetensors", None, "no such weights file"),
-        ("weights.onnx", b"x", "not from '.onnx'"),
+        ("weights.onnx", b"x", "not read from '.onnx'"),
         ("weights.pt", b"", "damaged"),
         ("weights.pth", b"not a checkpoint", "not a file of tensors alone"),
         ("weights.safetensors", b"\x00" * 4, "damaged"),

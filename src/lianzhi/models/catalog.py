@@ -11,7 +11,6 @@ from torch import nn
 
 from lianzhi.errors import ArtifactError, RecipeError
 from lianzhi.models.options import ModelConfig, WordModelConfig, ZooConfig
-from lianzhi.models.weights import load_weights
 from lianzhi.registry import Registry
 
 registry = Registry("models", "model")
@@ -35,11 +34,12 @@ def model(
     lianzhi.errors.RecipeError: unknown model 'resnet_20'; did you mean 'resnet20'?
 
     Without `weights` they are drawn from PyTorch's generator. `weights` is a `.safetensors` file, or a `.pt`
-    or `.pth` file with a state dict, of which only tensors are read.
+    or `.pth` file with a state dict, of which only tensors are read; the folder of a OneFlow checkpoint; or the prefix of a
+    TensorFlow checkpoint's files.
 
     Raises:
         RecipeError: there is no such model, or it has no such option.
-        ArtifactError: the weights file is missing, damaged, or not one of this model.
+        ArtifactError: the weights are missing, damaged, or not those of this model.
     """
     entry = registry.get(name)
     if entry.config is None or not issubclass(entry.config, ZooConfig):
@@ -50,7 +50,7 @@ def model(
     if "zoo" not in vars(module):  # a model that came from files has put down what it turned out to be
         module.zoo = {"name": name, "config": settings.to_dict()}  # type: ignore[assignment]
     if weights is not None:
-        load_weights(module, weights)
+        entry.config.load_into(module, weights)
     return module
 
 

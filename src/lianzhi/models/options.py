@@ -12,6 +12,7 @@ from torch import nn
 
 from lianzhi.config import Config
 from lianzhi.errors import ArtifactError
+from lianzhi.models.weights import PathLike, load_weights
 
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Depth = Annotated[int, Field(ge=1, le=256)]
@@ -34,6 +35,11 @@ class ZooConfig(Config):
         for key, value in config.items():
             for item in value if isinstance(value, (list, tuple)) else [value]:
                 check_plain(name, key, item)
+
+    @classmethod
+    def load_into(cls, module: nn.Module, weights: PathLike) -> None:
+        """Fill a model with the weights in a file or checkpoint, which must have its names and shapes."""
+        load_weights(module, weights)
 
     @classmethod
     def current(cls, module: nn.Module, config: dict[str, Any]) -> dict[str, Any]:

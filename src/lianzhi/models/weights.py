@@ -6,71 +6,41 @@ Everything is compared before anything is copied, so that a file that does not f
 from __future__ import annotations
 
 import os
-import pickle
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from lianzhi import files
 from lianzhi.errors import ArtifactError, listed
-from lianzhi.models.checkpoints.state_dicts import find_state_dict
+from lianzhi.models.checkpoints.kinds import file_of_pytorch
+from lianzhi.models.checkpoints.opening import open_checkpoint
+from lianzhi.models.checkpoints.pytorch import read_pytorch
 
 PathLike = str | os.PathLike[str]
 
-_PICKLED = {".pt", ".pth"}
 _COUNTER = "num_batches_tracked"  # BatchNorm's counter, which old files lack and inference never reads
 _SHOWN = 4
 
 
 def read_weights(path: PathLike) -> dict[str, Tensor]:
-    """Read a state dict from a `.safetensors`, `.pt` or `.pth` file, on the CPU.
+    """Read tensors by name, on the CPU, from a file of PyTorch or safetensors, or a checkpoint of OneFlow or TensorFlow.
 
-    >>> import tempfile
+    >>> import tempfile, torch
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     torch.save({"state_dict": {"module.bias": torch.ones(2)}}, folder + "/a.pth")
     ...     read_weights(folder + "/a.pth")
     {'bias': tensor([1., 1.])}
 
-    A dict with a state dict under ``state_dict`` or ``model`` is opened (all beside it is ignored), and the prefix ``module.``
-    that `DataParallel` puts before every name is taken away.
+    That is a `.safetensors`, `.pt`, `.pth` or `.bin` file, whose names stay as they are but for the prefix ``module.`` that
+    `DataParallel` puts before every one; the folder of a OneFlow checkpoint; or the prefix of a TensorFlow checkpoint's files.
+    Of these two a BERT's tensors get the names of transformers, and what an optimizer keeps is left out.
+
+    Raises:
+        ArtifactError: nothing lies there, or it is damaged, hostile, or of another kind.
     """
     source = Path(path).expanduser()
-    if source.is_dir():
-        raise ArtifactError(f"{source} is a folder; give a weights file (.safetensors, .pt, .pth)")
-    if not source.exists():
-        raise ArtifactError(f"{source}: no such weights file; check the path")
-    if source.suffix == ".safetensors":
-        tensors = files.read_tensors(source)
-    elif source.suffix in _PICKLED:
-        tensors = find_state_dict(source, _unpickle(source))
-    else:
-        raise ArtifactError(
-            f"{source}: weights are read from .safetensors, .pt or .pth files, not from '{source.suffix}'"
-        )
-    if tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
-
-
-def _unpickle(source: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that are refused below
-            return torch.load(source, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()
-        raise ArtifactError(
-            f"{source} is not a file of tensors alone ({reason[0] if reason else 'not a pickle'}); anything else "
-            f"could run code and was not opened. Save the weights alone: torch.save(model.state_dict(), path)"
-        ) from None
-    except OSError as error:
-        raise files.explain(error, source, "read") from error
-    except Exception as error:  # damage can make the reader fail in any way
-        raise ArtifactError(f"{source} is damaged: {str(error)[:200]}; restore it") from None
+    file = file_of_pytorch(source)
+    return open_checkpoint(source).tensors if file is None else read_pytorch(file)
 
 
 def load_weights(module: nn.Module, path: PathLike) -> None:

@@ -18,7 +18,12 @@ from torch import Tensor
 from lianzhi import files
 from lianzhi.errors import ArtifactError
 from lianzhi.files.disk import PathLike
-from lianzhi.models.checkpoints.oneflow_snapshots import is_snapshot, optimizer_variables, read_snapshot
+from lianzhi.models.checkpoints.oneflow_snapshots import (
+    OF_OPTIMIZER,
+    is_snapshot,
+    optimizer_variables,
+    read_snapshot,
+)
 from lianzhi.models.checkpoints.oneflow_variables import read_variable
 from lianzhi.models.checkpoints.pickled import Reference, read_pickle
 from lianzhi.models.checkpoints.state_dicts import find_state_dict
@@ -45,6 +50,11 @@ def read_oneflow(folder: PathLike) -> dict[str, Tensor]:
         ArtifactError: no checkpoint; a pickle that names or does anything else than hold tensors; a value that is no
             tensor; a path that leaves the folder, or a link; data of another length than shape and type say.
     """
+    return read_model(folder)[0]
+
+
+def read_model(folder: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The same, and what was left out: its name, and what it is."""
     root = Path(folder).expanduser()
     if not root.is_dir():
         what = "a file" if root.exists() else "not there"
@@ -67,7 +77,7 @@ def is_oneflow(path: PathLike) -> bool:
     return folder.is_dir() and (os.path.lexists(folder / PICKLE) or is_snapshot(folder))
 
 
-def _read_pickled(root: Path) -> dict[str, Tensor]:
+def _read_pickled(root: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = files.member(root, PICKLE)
     loaded = read_pickle(files.read_bytes(path, MAX_PICKLE), str(path))
     if not isinstance(loaded, dict) or not {"protocol_version", "data"} <= loaded.keys():
@@ -76,7 +86,8 @@ def _read_pickled(root: Path) -> dict[str, Tensor]:
         raise ArtifactError(
             f"{path} has the format version {loaded['protocol_version']!r:.20}; version {VERSION} is read here"
         )
-    references = find_state_dict(path, _without_graph(loaded["data"]), Reference)
+    data, beside = _without_graph(loaded["data"])
+    references = find_state_dict(path, data, Reference)
     read: dict[str, Tensor] = {}
     tensors = {}
     for name, reference in references.items():
@@ -84,7 +95,7 @@ def _read_pickled(root: Path) -> dict[str, Tensor]:
         if place not in read:
             read[place] = read_variable(files.member(root, place), f"'{name}'")
         tensors[name] = read[place]
-    return tensors
+    return tensors, dict.fromkeys(sorted(beside), OF_OPTIMIZER)
 
 
 def _place(path: Path, name: str, reference: Reference) -> str:
@@ -98,16 +109,16 @@ def _place(path: Path, name: str, reference: Reference) -> str:
     return place
 
 
-def _without_graph(data: Any) -> Any:
-    """The model of an `nn.Graph`'s state: the one dict in it, where all beside it is its optimizer's."""
+def _without_graph(data: Any) -> tuple[Any, set[str]]:
+    """The model of an `nn.Graph`'s state, and what is beside it: the one dict in it, where all beside it is its optimizer's."""
     if not isinstance(data, dict):
-        return data
+        return data, set()
     inside = [name for name, value in data.items() if isinstance(value, dict)]
     if len(inside) != 1 or not isinstance(inside[0], str):
-        return data
+        return data, set()
     model = data[inside[0]]
     names = {f"{inside[0]}.{key}" for key in model}
     rest = {name for name in data if name != inside[0]}
     if not rest or not rest <= optimizer_variables(names | {str(name) for name in rest}):
-        return data
-    return model
+        return data, set()
+    return model, rest

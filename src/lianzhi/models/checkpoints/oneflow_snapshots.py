@@ -22,6 +22,7 @@ _HELPERS = (
     *("m", "v", "max_v", "momentum", "beta1_t", "beta2_t", "sum", "mean_square", "mean_gradient"),
     *("square_avgs", "acc_deltas", "accumulate", "z"),
 )
+OF_OPTIMIZER = "of the optimizer, or a counter of training steps"
 _COUNTERS = "System-"  # of training steps
 
 
@@ -32,13 +33,15 @@ def is_snapshot(folder: Path) -> bool:
     return any(_is_variable(Path(entry)) for entry in _folders(folder))
 
 
-def read_snapshot(folder: Path) -> dict[str, Tensor]:
-    """Read all variables but those of the optimizer."""
+def read_snapshot(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read all variables but those of the optimizer, which are named beside them."""
     paths = dict(_variables(folder, deep=(folder / DONE).is_file()))
-    names = [name for name in paths if name not in optimizer_variables(paths)]
+    left_out = optimizer_variables(paths)
+    names = [name for name in paths if name not in left_out]
     inside = {name.partition(".")[0] for name in names}
     prefix = f"{inside.pop()}." if (folder / GRAPH).is_file() and len(inside) == 1 else ""
-    return {name.removeprefix(prefix): read_variable(paths[name], f"'{name}'") for name in names}
+    read = {name.removeprefix(prefix): read_variable(paths[name], f"'{name}'") for name in names}
+    return read, dict.fromkeys(sorted(left_out), OF_OPTIMIZER)
 
 
 def optimizer_variables(names: Iterable[str]) -> set[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,11 @@ from torch import Tensor
 
 from lianzhi import files
 from lianzhi.errors import ArtifactError
+from lianzhi.files.disk import PathLike
 from lianzhi.models.checkpoints import sstable
 from lianzhi.models.checkpoints.crc32c import crc32c, unmasked
+from lianzhi.models.checkpoints.tensorflow_places import find_stem, refuse_first_format
 from lianzhi.models.checkpoints.wire import fields, signed
-
-PathLike = str | os.PathLike[str]
 
 DTYPES = {
     1: torch.float32,
@@ -50,7 +49,6 @@ MOST_DIMS = 254  # TensorFlow's own bound
 MOST_SHARDS = 1 << 16
 _LITTLE = 0
 _PART = b"\0"
-_SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def read_tensorflow(prefix: PathLike) -> dict[str, Tensor]:
     read_tensorflow("uncased_L-12_H-768_A-12/bert_model.ckpt")["bert/pooler/dense/bias"]
     ```
 
-    `prefix` is what the files have in common, or one of the files. Each tensor's checksum is compared.
+    `prefix` is what the files have in common, one of the files, or the folder they lie in. Each tensor's checksum is compared.
 
     Raises:
         ArtifactError: there is no checkpoint, it is damaged or hostile, or of a kind that is not read; nothing is returned.
@@ -83,7 +81,13 @@ def read_tensorflow(prefix: PathLike) -> dict[str, Tensor]:
 
 def read_variables(prefix: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The same, and what was left out: its name, and what it holds."""
-    stem = stem_of(prefix)
+    stem = find_stem(prefix)
+    if stem is None:
+        refuse_first_format(Path(prefix).expanduser())
+        raise ArtifactError(
+            f"{os.fspath(prefix)}: there is no TensorFlow checkpoint; give what the names of its .index and .data files have "
+            f"in common"
+        )
     shards, entries = read_index(stem)
     wanted = {name: entry for name, entry in entries.items() if entry.dtype in DTYPES}
     left_out = {
@@ -96,12 +100,6 @@ def read_variables(prefix: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]
     for name, entry in wanted.items():
         tensors[name] = _read(_shard(stem, entry.shard, shards), name, entry)
     return tensors, left_out
-
-
-def stem_of(place: PathLike) -> Path:
-    """The prefix that a checkpoint's files have in common, from the prefix itself, or from one of the files."""
-    text = os.fspath(Path(place).expanduser())
-    return Path(_SHARD.sub("", text.removesuffix(".index")))
 
 
 def read_index(stem: Path) -> tuple[int, dict[str, Entry]]:

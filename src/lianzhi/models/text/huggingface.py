@@ -15,11 +15,13 @@ from pydantic import Field
 from torch import nn
 
 from lianzhi import files
-from lianzhi.errors import ArtifactError, RecipeError, listed
+from lianzhi.errors import ArtifactError, RecipeError
 from lianzhi.models.catalog import registry
 from lianzhi.models.options import TextModelConfig
 from lianzhi.models.text import configs
+from lianzhi.models.text.filling import fill, fill_from_file
 from lianzhi.models.text.library import explained, transformers
+from lianzhi.models.weights import PathLike
 
 NAME = "huggingface"
 WEIGHTS = "model.safetensors"
@@ -55,6 +57,12 @@ class HuggingFaceConfig(TextModelConfig):
         configs.check(config["config"])
 
     @classmethod
+    def load_into(cls, module: nn.Module, weights: PathLike) -> None:
+        """Fill the model from one file or checkpoint; a new head, and what there is no place for, are said in its remarks."""
+        found = vars(module).get("zoo_remarks", {"remarks": ()})["remarks"]
+        module.zoo_remarks = {"remarks": (*found, *fill_from_file(module, weights))}  # type: ignore[assignment]
+
+    @classmethod
     def current(cls, module: nn.Module, config: dict[str, Any]) -> dict[str, Any]:
         """With the library's own config, which pruning brings in step with the model."""
         own: Any = getattr(module, "config", None)
@@ -88,7 +96,7 @@ def huggingface(settings: HuggingFaceConfig) -> nn.Module:
         "config": {"path": None, "num_classes": classes, "config": configs.plain(config)},
     }
     if folder is not None:
-        found = fill(model, folder)
+        found = fill_from_folder(model, folder)
         model.zoo_remarks = {"remarks": found}  # type: ignore[assignment]
     return model
 
@@ -109,7 +117,7 @@ def build(config: Any) -> nn.Module:
     return model.train()
 
 
-def fill(model: nn.Module, folder: Path) -> tuple[str, ...]:
+def fill_from_folder(model: nn.Module, folder: Path) -> tuple[str, ...]:
     """Read the weights of a folder into the model; return what was not there, or was left out.
 
     Raises:
@@ -136,40 +144,15 @@ def fill(model: nn.Module, folder: Path) -> tuple[str, ...]:
         raise ArtifactError(
             f"{folder}: the weights cannot be read ({type(error).__name__}: {reason}); restore the folder"
         ) from None
-    own = model.state_dict()
     other = {str(item[0]): tuple(item[1]) for item in told["mismatched_keys"]}
-    fresh = sorted({name for name in told["missing_keys"] if name in own} | other.keys())
-    _check_body(model, folder, fresh, other)
-    tensors = {name: value for name, value in read.state_dict().items() if name not in fresh}
-    model.load_state_dict(tensors, strict=False)
-    remarks = []
-    if fresh:
-        remarks.append(
-            f"{listed(fresh)}: newly initialised, since {folder.name or folder} has no such weights"
-        )
-    if told["unexpected_keys"]:
-        remarks.append(
-            f"{listed(sorted(told['unexpected_keys']))}: left out, the model has no place for them"
-        )
-    return tuple(remarks)
-
-
-def _check_body(model: nn.Module, folder: Path, fresh: list[str], other: dict[str, tuple[int, ...]]) -> None:
-    """The head may be new, and a layer of the body may; a body that is mostly new is another model's."""
-    prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    own = model.state_dict()
-    body = [name for name in own if name.startswith(prefix)]
-    for name, shape in other.items():
-        if name in body:
-            raise ArtifactError(
-                f"{folder}: '{name}' is {list(shape)} in the file and should be {list(own[name].shape)}; "
-                f"the config asks for other sizes than the weights have"
-            )
-    if sum(name in body for name in fresh) > len(body) / 2:
-        raise ArtifactError(
-            f"{folder}: the file lacks {listed([name for name in fresh if name in body])}; "
-            f"these are the weights of another model than a {type(model).__name__}"
-        )
+    return fill(
+        model,
+        read.state_dict(),
+        folder,
+        missing=told["missing_keys"],
+        other=other,
+        left=told["unexpected_keys"],
+    )
 
 
 def require_safetensors(folder: Path) -> None:
