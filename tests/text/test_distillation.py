@@ -53,3 +53,18 @@ def test_the_ready_recipe_of_pkd(glue, tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(["predict", str(out), "a very good film", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["classes"][0]["name"] == "positive"
+
+
+def test_widths_that_pruning_leaves_are_known_before_anything_is_trained(glue, tmp_path):
+    """Pruned to half its width, a student's states no longer stand beside the teacher's."""
+    bert = write_model(tmp_path / "bert", num_hidden_layers=4)
+    task = lz.task("sst2", data=str(glue), tokenizer=str(bert), max_length=32)
+    model = lz.model("huggingface", path=str(bert), num_classes=2)
+    steps = [
+        lz.Train(epochs=1),
+        lz.Prune(granularity="hidden", ratio=0.5),
+        lz.Distill(method="pkd", student={"layers": 2}, epochs=1),
+    ]
+    with pytest.raises(lz.errors.DataError, match=r"steps\.2 \(distill\).*the student's are 16 wide"):
+        lz.compress(model, task, steps, output=tmp_path / "out", target="pytorch")
+    assert not (tmp_path / "out").exists()

@@ -170,9 +170,12 @@ def _check_prune(run: Run, state: State, step: Prune) -> None:
     if step.scope == "sensitivity":
         evaluator(run.task)
         changes |= {"scope": "layer", "max_layer_ratio": min(step.max_layer_ratio, step.ratios[-1])}
-    make_plan(run, state.model, step, **changes)
+    plan = make_plan(run, state.model, step, **changes)
     if isinstance(step.refine, Distill):
         check_refine(run, state, step.refine)
+    taught = any(isinstance(later, Distill) for later in _after(run, step))
+    if taught and not step.removes_layers:  # layers that are left have names that only the scores tell
+        state.model = plan.apply()
 
 
 def _check_sparsify(run: Run, state: State, step: Sparsify) -> None:
