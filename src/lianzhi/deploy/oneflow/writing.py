@@ -19,18 +19,19 @@ from lianzhi import files
 from lianzhi.errors import ArtifactError
 from lianzhi.files.disk import PathLike
 from lianzhi.models.checkpoints.oneflow import PICKLE, VERSION
-from lianzhi.models.checkpoints.oneflow_variables import DATA, META
+from lianzhi.models.checkpoints.oneflow_variables import DATA, DATA_TYPES, META
 
-DATA_TYPES = {  # what OneFlow 0.9 both saves and loads
-    torch.float32: "kFloat",
-    torch.float64: "kDouble",
-    torch.float16: "kFloat16",
-    torch.int8: "kInt8",
-    torch.uint8: "kUInt8",
-    torch.int32: "kInt32",
-    torch.int64: "kInt64",
-    torch.bool: "kBool",
-}
+WRITTEN = (
+    "kFloat",
+    "kDouble",
+    "kFloat16",
+    "kInt8",
+    "kUInt8",
+    "kInt32",
+    "kInt64",
+    "kBool",
+)  # OneFlow 0.9 loads these
+KINDS = {DATA_TYPES[kind]: kind for kind in WRITTEN}
 _FIXES = {torch.bfloat16: "tensor.float()", torch.int16: "tensor.int()"}
 
 
@@ -60,8 +61,8 @@ def write(state_dict: Mapping[str, Tensor], folder: PathLike, *, overwrite: bool
             place = places.setdefault(_identity(tensor), f"tensor_{len(places)}")
             entries.append((name, place, isinstance(tensor, nn.Parameter)))
             if not (temporary / place).exists():
-                _write_tensor(tensor, temporary / place)
-        files.write_bytes(temporary / PICKLE, _pickled(entries))
+                _write_tensor(name, tensor, temporary / place)
+        _flushed(temporary / PICKLE, _pickled(entries))
     return Path(folder)
 
 
@@ -78,15 +79,26 @@ def _check(state_dict: Mapping[str, Tensor], folder: PathLike) -> None:
             raise ArtifactError(
                 f"{where}: '{name:.80}' is a {type(tensor).__name__}, not a tensor; leave it out"
             )
-        if tensor.dtype not in DATA_TYPES:
+        if tensor.dtype not in KINDS:
             fix = _FIXES.get(tensor.dtype, "another type")
             raise ArtifactError(
                 f"{where}: '{name:.80}' has the type {tensor.dtype}, which OneFlow 0.9 does not load; "
                 f"convert it first ({fix})"
             )
-        if tensor.layout != torch.strided or tensor.device.type == "meta":
-            what = "no data (device meta)" if tensor.device.type == "meta" else f"the layout {tensor.layout}"
-            raise ArtifactError(f"{where}: '{name:.80}' has {what}; give plain tensors with data")
+        reason = _without_data(tensor)
+        if reason:
+            raise ArtifactError(f"{where}: '{name:.80}' {reason}; give plain tensors with data")
+
+
+def _without_data(tensor: Tensor) -> str | None:
+    """Why a tensor has no values in row-major order, if that is so."""
+    if nn.parameter.is_lazy(tensor):
+        return "is of a lazy module that has not run yet"
+    if tensor.device.type == "meta":
+        return "is on the device 'meta', without data"
+    if tensor.layout != torch.strided:
+        return f"has the layout {tensor.layout}"
+    return None
 
 
 def _is_text(name: str) -> bool:
@@ -112,15 +124,21 @@ def _identity(tensor: Tensor) -> Any:
     return tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
-def _write_tensor(tensor: Tensor, folder: Path) -> None:
+def _write_tensor(name: str, tensor: Tensor, folder: Path) -> None:
+    try:
+        values = tensor.detach().resolve_neg().cpu().contiguous().numpy()
+    except (RuntimeError, TypeError) as error:  # of a subclass that holds its values in another form
+        raise ArtifactError(
+            f"'{name:.80}' is a {type(tensor).__name__} that gives no plain values ({error!s:.200}); "
+            f"convert it first (dequantize, or gather it)"
+        ) from None
     folder.mkdir()
     dims = "".join(f"  dim: {dim}\n" for dim in tensor.shape)
-    _write(folder / META, f"shape {{\n{dims}}}\ndata_type: {DATA_TYPES[tensor.dtype]}\n".encode())
-    plain = tensor.detach().resolve_neg().cpu().contiguous().reshape(-1)
-    _write(folder / DATA, plain.view(torch.uint8).numpy().data)
+    _flushed(folder / META, f"shape {{\n{dims}}}\ndata_type: {KINDS[tensor.dtype]}\n".encode())
+    _flushed(folder / DATA, values)
 
 
-def _write(path: Path, data: Any) -> None:
+def _flushed(path: Path, data: Any) -> None:
     """Inside a folder that is not yet in its place; flushed, so that a power cut leaves no half of it."""
     with open(path, "wb") as file:
         file.write(data)

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from lianzhi import files
-from lianzhi.errors import ArtifactError
+from lianzhi.errors import ArtifactError, listed
 from lianzhi.files.disk import PathLike
 from lianzhi.models.checkpoints.oneflow_snapshots import (
     OF_OPTIMIZER,
@@ -59,15 +59,14 @@ def read_model(folder: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not root.is_dir():
         what = "a file" if root.exists() else "not there"
         raise ArtifactError(f"{root} is {what}; a OneFlow checkpoint is a folder: check the path")
-    try:
-        if os.path.lexists(root / PICKLE):
-            return _read_pickled(root)
-        if is_snapshot(root):
-            return read_snapshot(root)
-    except OSError as error:
-        raise files.explain(error, root, "read") from error
+    if os.path.lexists(root / PICKLE):
+        return _read_pickled(root)
+    if is_snapshot(root):
+        return read_snapshot(root)
+    inside = sorted(path.parent.name for path in root.glob(f"*/{PICKLE}"))
     raise ArtifactError(
-        f"{root} is no OneFlow checkpoint: it has neither '{PICKLE}' nor folders with 'meta' and 'out'"
+        f"{root} is no OneFlow checkpoint: it has neither '{PICKLE}' nor folders with 'meta' and 'out'; "
+        + (f"give the folder of one: {listed(inside)} in it" if inside else "check the path")
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lianzhi import files
 from lianzhi.errors import ArtifactError
 from lianzhi.models.checkpoints.oneflow_variables import DATA, META, read_variable
 
@@ -22,8 +23,8 @@ _HELPERS = (
     *("m", "v", "max_v", "momentum", "beta1_t", "beta2_t", "sum", "mean_square", "mean_gradient"),
     *("square_avgs", "acc_deltas", "accumulate", "z"),
 )
-OF_OPTIMIZER = "of the optimizer, or a counter of training steps"
-_COUNTERS = "System-"  # of training steps
+OF_OPTIMIZER = "of the optimizer or the graph: not of the model"
+_OF_GRAPHS = ("System-", "FreeEagerTensor-")  # counters of steps; constants that a graph's own code uses
 
 
 def is_snapshot(folder: Path) -> bool:
@@ -45,14 +46,14 @@ def read_snapshot(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def optimizer_variables(names: Iterable[str]) -> set[str]:
-    """The names of what an optimizer keeps: another variable's name and `-m`, `-v` and the like, and counters of steps.
+    """The names of what an optimizer keeps: another variable's name and `-m`, `-v` and the like; and what graphs add.
 
     >>> sorted(optimizer_variables(["dense-weight", "dense-weight-m", "dense-weight-v", "layer-v", "System-Train-TrainStep"]))
     ['System-Train-TrainStep', 'dense-weight-m', 'dense-weight-v']
     """
     names = set(names)
     helpers = {f"{name}-{kind}" for name in names for kind in _HELPERS}
-    return {name for name in names if name in helpers or name.startswith(_COUNTERS)}
+    return {name for name in names if name in helpers or name.startswith(_OF_GRAPHS)}
 
 
 def _variables(folder: Path, deep: bool, above: str = "", depth: int = 0) -> Iterator[tuple[str, Path]]:
@@ -60,6 +61,8 @@ def _variables(folder: Path, deep: bool, above: str = "", depth: int = 0) -> Ite
     for count, path in enumerate(_folders(folder)):
         if count >= MAX_VARIABLES or depth > 20:
             raise ArtifactError(f"{folder}: too many folders for a checkpoint; give the folder of one")
+        if path.is_symlink():
+            raise ArtifactError(f"{path} is a link; put the folder itself there")
         name = above + path.name
         if _is_variable(path):
             yield name, path
@@ -73,8 +76,11 @@ def _variables(folder: Path, deep: bool, above: str = "", depth: int = 0) -> Ite
 
 
 def _folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        found = sorted(entry.name for entry in entries if entry.is_dir())
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError as error:
+        raise files.explain(error, folder, "read") from error
     return [folder / name for name in found]
 
 

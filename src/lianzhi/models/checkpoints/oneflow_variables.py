@@ -52,8 +52,8 @@ def read_variable(folder: Path, shown: str) -> Tensor:
         ArtifactError: `meta` or `out` is missing, a link, or damaged, or the length of `out` is not what the
             shape and type need; compared before any memory is allocated.
     """
-    dtype, shape = _described(files.member(folder, META), shown)
-    path = files.member(folder, DATA)
+    dtype, shape = _described(_present(folder, META, shown), shown)
+    path = _present(folder, DATA, shown)
     count = math.prod(shape)
     try:
         with open(path, "rb", buffering=0, opener=files.open_regular) as file:
@@ -64,7 +64,7 @@ def read_variable(folder: Path, shown: str) -> Tensor:
                     f"{path} has {size:,} bytes, and {shown} of shape {list(shape)} and type {dtype} has "
                     f"{dtype.itemsize * count:,}; it is cut off or damaged: restore it"
                 )
-            data = torch.empty(size, dtype=torch.uint8)
+            data = _allocated(size, path)
             view = memoryview(data.numpy())
             while view:
                 read = file.readinto(view)
@@ -74,6 +74,22 @@ def read_variable(folder: Path, shown: str) -> Tensor:
     except OSError as error:
         raise files.explain(error, path, "read") from error
     return _typed(data, dtype, wide, path).reshape(shape)
+
+
+def _present(folder: Path, name: str, shown: str) -> Path:
+    path = files.member(folder, name)
+    if not path.exists():
+        raise ArtifactError(f"{path} is missing, and {shown} needs it; copy the whole checkpoint again")
+    return path
+
+
+def _allocated(size: int, path: Path) -> Tensor:
+    try:
+        return torch.empty(size, dtype=torch.uint8)
+    except RuntimeError:
+        raise ArtifactError(
+            f"{path} has {size:,} bytes, and this machine has not the memory for it"
+        ) from None
 
 
 def _typed(data: Tensor, dtype: torch.dtype, wide: bool, path: Path) -> Tensor:

@@ -55,7 +55,7 @@ def read_pickle(data: bytes, source: str) -> Any:
     >>> read_pickle(pickle.dumps(print), "a.pkl")                       # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    lianzhi.errors.ArtifactError: a.pkl names 'builtins.print', which could run code...
+    lianzhi.errors.ArtifactError: a.pkl names 'builtins.print', which is no part of a checkpoint of tensors and could run code...
 
     Values may be shared, and a list or dict may hold itself: walk no deeper than you know.
 
@@ -141,7 +141,7 @@ class _Machine:
 
     def refuse(self, what: str) -> NoReturn:
         raise ArtifactError(
-            f"{self.source} {what}, which could run code and is no part of a checkpoint of tensors; nothing was run. "
+            f"{self.source} {what}, which is no part of a checkpoint of tensors and could run code; nothing was run. "
             f"Save the weights alone: oneflow.save(model.state_dict(), folder)"
         )
 
@@ -201,7 +201,7 @@ class _Machine:
             self.damaged("a key without a value")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if type(key) is not str and not (type(key) is int and key.bit_length() < 64):
-                self.damaged(f"a key is a {type(key).__name__}; names and numbers are read")
+                self.damaged("a key is neither a name nor a number of 63 bits")
             if key in table:
                 self.damaged(f"the key {key!r:.80} stands twice")
             table[key] = value
