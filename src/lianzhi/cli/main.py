@@ -20,6 +20,7 @@ from lianzhi.cli import (
     compress,
     evaluate,
     export,
+    import_weights,
     inspect,
     listing,
     measure,
@@ -39,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (compress, train, evaluate, measure, inspect, export, predict, pack, unpack):
+for module in (compress, train, evaluate, measure, inspect, export, predict, pack, unpack, import_weights):
     app.command(name=module.NAME)(module.command)
 app.command(name="list")(listing.command)
 

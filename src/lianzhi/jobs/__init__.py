@@ -3,6 +3,7 @@
 from lianzhi.jobs.dry_run import dry_run
 from lianzhi.jobs.evaluate import checked_device, evaluate
 from lianzhi.jobs.export import export, export_text
+from lianzhi.jobs.import_weights import Imported, import_weights
 from lianzhi.jobs.inspect import Question, inspect
 from lianzhi.jobs.listing import names
 from lianzhi.jobs.measuring import measure_model, measure_text
@@ -14,6 +15,7 @@ from lianzhi.jobs.prepare import Job, prepare, require_training_only, run
 
 __all__ = [
     "DataOptions",
+    "Imported",
     "Job",
     "OnnxResult",
     "Question",
@@ -23,6 +25,7 @@ __all__ = [
     "evaluate",
     "export",
     "export_text",
+    "import_weights",
     "inspect",
     "measure_model",
     "measure_text",

@@ -8,7 +8,8 @@ from typing import Any
 
 from lianzhi import artifact, codebook, files
 from lianzhi.codebook.container import Reader
-from lianzhi.errors import ArtifactError, RecipeError
+from lianzhi.errors import ArtifactError
+from lianzhi.jobs.outputs import require_free
 
 Report = Callable[[str, int, int], None]
 WEIGHTS = ".safetensors"
@@ -28,7 +29,7 @@ def pack(
 
     Raises `ArtifactError` for a model that is none, and for an output that exists, unless `force`.
     """
-    _free(output, ".lzc", force)
+    require_free(output, ".lzc", force=force)
     path = Path(model)
     if not path.exists():
         raise ArtifactError(f"{model}: no such artifact folder or file")
@@ -54,7 +55,7 @@ def unpack(
             codebook.load(file), output, example_inputs=codebook.example_inputs(file), overwrite=force
         )
         return {"file": str(file), "path": str(output), "bytes": _bytes(output)}
-    _free(output, WEIGHTS, force)
+    require_free(output, WEIGHTS, force=force)
     with Reader(file) as reader:
         total = len(reader.entries)
         tensors = {}
@@ -64,16 +65,6 @@ def unpack(
                 report(name, len(tensors), total)
     files.write_tensors(output, tensors)
     return {"file": str(file), "path": str(output), "tensors": total, "bytes": output.stat().st_size}
-
-
-def _free(output: str | Path, suffix: str, force: bool) -> None:
-    path = Path(output)
-    if path.suffix != suffix:
-        raise RecipeError(f"-o {output}: give a name that ends in {suffix}")
-    if not path.parent.is_dir():
-        raise ArtifactError(f"-o {output}: there is no folder {path.parent}; make it first")
-    if path.exists() and (not force or not path.is_file()):
-        raise ArtifactError(f"-o {output}: is there already; give another name, or add --force")
 
 
 def _bytes(folder: Path) -> int:
