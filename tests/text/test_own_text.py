@@ -189,6 +189,7 @@ def test_names_of_classes(tmp_path, place):
         (["1", "2"], ("1", "2"), ("1", "2"), [0, 1]),
         (["a"], ("a", "b"), ("a", "b"), [0]),
         (["-1", "3", "1"], None, ("-1", "1", "3"), [0, 2, 1]),
+        (["--5", "2"], None, ("2", "--5"), [1, 0]),
     ],
 )
 def test_how_labels_are_written(values, names, wanted, numbers):
@@ -267,6 +268,8 @@ def test_scores(tmp_path, place):
         lz.task("text", data=tmp_path / "all.csv", tokenizer=place, label="score")
     with pytest.raises(RecipeError, match="leave out one of them"):
         lz.task("text", data=tmp_path / "all.csv", tokenizer=place, score=True, labels=["a", "b"])
+    with pytest.raises(RecipeError, match="labels: 'a' stands twice"):
+        lz.task("text", data=tmp_path / "all.csv", tokenizer=place, labels=["a", "b", "a"])
 
 
 @pytest.mark.parametrize(
@@ -293,6 +296,14 @@ def test_scores(tmp_path, place):
         ),
         ("train.csv", 'text,label\n"a\nfilm",bad\na\n', "line 4: 1 fields"),
         ("train.csv", "text,label\n", "no rows below the header"),
+        ("train.csv", "", "an empty file; .* the names of the columns"),
+        ("train.tsv", "\n", "an empty first line; .* the names of the columns"),
+        (
+            "train.tsv",
+            "text\tid\ttext\tlabel\na\tb\tc\td\n",
+            "the column 'text' stands twice in the first line",
+        ),
+        ("train.tsv", "text\tlabel\na film\tbad\na plot\tnan\n", "line 3: label nan is no finite number"),
         ("train.csv", "text,label\na film,bad\n ,good\n", "line 3: an empty text"),
         ("train.csv", "text,label\na film,bad\na plot,\n", "line 3: no label"),
         ("train.csv", "text,label\na film,bad\na plot,bad\n", "all labels are 'bad'"),
@@ -310,6 +321,32 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path, place, name, text, messag
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=rf"{name}.*{message}"):
         lz.task("text", data=tmp_path, tokenizer=place)
+
+
+def test_a_table_without_rows_is_refused_whatever_its_kind(tmp_path, place):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(
+        pa.table({"text": pa.array([], pa.string()), "label": pa.array([], pa.string())}),
+        tmp_path / "train.parquet",
+    )
+    with pytest.raises(DataError, match=r"train\.parquet: no rows; an empty part cannot be used"):
+        lz.task("text", data=tmp_path, tokenizer=place)
+
+
+def test_a_file_that_is_no_table_is_not_printed_whole(tmp_path, place):
+    """A file that ends lines in another way has one line, which holds all of its text."""
+    (tmp_path / "train.tsv").write_bytes(b"text\tlabel\r" + b"a film of words\tbad\r" * 4000)
+    with pytest.raises(DataError, match="which column is the label") as caught:
+        lz.task("text", data=tmp_path, tokenizer=place)
+    assert len(str(caught.value)) < 1000
+
+
+def test_two_columns_of_a_pair_are_two(tmp_path, place):
+    write(tmp_path / "train.csv", rows(0, 60))
+    with pytest.raises(DataError, match="second: 'text' is the first text as well"):
+        lz.task("text", data=tmp_path, tokenizer=place, text="text", second="text")
 
 
 def test_files_that_are_not_there_or_too_many(tmp_path, place):

@@ -59,6 +59,7 @@ def open_own_text(data: Path | None, options: OwnTextOptions) -> Task:
         raise DataError(f"task '{NAME}': no data was given; {NEEDS}")
     if options.score and options.labels is not None:
         raise RecipeError("labels name classes, and score: true asks for numbers; leave out one of them")
+    _require_different(options.labels or ())
     tables, columns = _tables(_files(data, options), options)
     texts = {part: _texts(table, columns.text) for part, table in tables.items()}
     pairs = {part: _second(table, columns) for part, table in tables.items()}
@@ -70,6 +71,14 @@ def open_own_text(data: Path | None, options: OwnTextOptions) -> Task:
     metrics = score_metrics() if names is None else class_metrics(len(names))
     facts = TextFacts(NAME, str(data), names, metrics)
     return assemble_text(parts, facts, options, test=0 if "test" in parts else options.test)
+
+
+def _require_different(labels: Sequence[str]) -> None:
+    for place, name in enumerate(labels):
+        if name in labels[:place]:
+            raise RecipeError(
+                f"labels: '{name}' stands twice; name each class once, in the order of their numbers"
+            )
 
 
 def _files(data: Path, options: OwnTextOptions) -> dict[str, list[Path]]:

@@ -14,6 +14,7 @@ PAIRS = (
     ("question1", "question2"),
     ("text1", "text2"),
 )
+LISTED = 12
 LABELS, SCORES = ("label", "labels", "class"), ("score", "similarity", "label")
 
 
@@ -42,6 +43,8 @@ def columns_of(
     Raises:
         DataError: a column that is told is not there, or none, or more than one, is known by its name.
     """
+    if text is not None and text == second:
+        raise DataError(f"second: '{second}' is the first text as well; name two columns, or leave it out")
     if text is not None:
         texts = (text, second)
     elif second is not None:
@@ -62,7 +65,7 @@ def _texts(given: Sequence[str], where: str) -> tuple[str, str | None]:
     found += [pair for pair in PAIRS if set(pair) <= set(given)]
     if len(found) == 1:
         return found[0]
-    listed = ", ".join(map(repr, given))
+    listed = _listed(given)
     if not found:
         raise DataError(f"{where}: which column is the text? It has {listed}; say text: NAME")
     raise DataError(
@@ -73,6 +76,11 @@ def _texts(given: Sequence[str], where: str) -> tuple[str, str | None]:
 def _label(given: Sequence[str], where: str, score: bool) -> str:
     found = [name for name in (SCORES if score else LABELS) if name in given]
     if not found:
-        listed = ", ".join(map(repr, given))
-        raise DataError(f"{where}: which column is the label? It has {listed}; say label: NAME")
+        raise DataError(f"{where}: which column is the label? It has {_listed(given)}; say label: NAME")
     return found[0]
+
+
+def _listed(given: Sequence[str]) -> str:
+    """The first names, none of them long: what is no table may have one that is the whole file."""
+    more = [f"{len(given) - LISTED:,} more"] if len(given) > LISTED else []
+    return ", ".join([*(f"{name!r:.60}" for name in given[:LISTED]), *more])

@@ -40,10 +40,11 @@ class Classes:
             found = cls(names, by_number=not by_name and numbers.issuperset(written))
         else:
             for row, value in enumerate(written):
-                if _fraction(value):
+                what = _no_class(value)
+                if what is not None:
                     raise DataError(
-                        f"{line(row)}: label {value} is a number with a fraction; set score: true to predict numbers, "
-                        f"or name the classes: labels: [{value}, …]"
+                        f"{line(row)}: label {value:.40} is {what}; set score: true to predict numbers, or name the "
+                        f"classes: labels: [{value:.40}, …]"
                     )
             found = cls(sorted(set(written), key=_order), by_number=False)
         if len(found.names) < 2:
@@ -100,13 +101,17 @@ def _written(value: Any, line: Line, row: int) -> str:
     return str(value).strip()
 
 
-def _fraction(text: str) -> bool:
+def _no_class(text: str) -> str | None:
+    """Why a label is hardly the name of a class; None if it may be one."""
     try:
-        return not float(text).is_integer()
-    except (ValueError, OverflowError):
-        return False
+        number = float(text)
+    except ValueError:
+        return None
+    if not math.isfinite(number):
+        return "no finite number"
+    return None if number.is_integer() else "a number with a fraction"
 
 
 def _order(name: str) -> tuple[int, float, str]:
     """Whole numbers by size, then names by the alphabet."""
-    return (0, int(name), "") if name.lstrip("-").isdecimal() else (1, 0, name)
+    return (0, int(name), "") if name.removeprefix("-").isdecimal() else (1, 0, name)

@@ -9,12 +9,18 @@ from pathlib import Path
 
 from lianzhi.errors import DataError
 from lianzhi.tasks.readers.table import TextTable
-from lianzhi.tasks.readers.tsv import place_of, text_of
+from lianzhi.tasks.readers.tsv import no_names, place_of, text_of
 
 
 def names(file: Path) -> list[str]:
-    """The columns, as the first row names them."""
-    return next((row for _, row in _rows(file)), [])
+    """The columns, as the first row names them.
+
+    Raises:
+        DataError: the file is missing, not UTF-8, or empty.
+    """
+    for _, row in _rows(file):
+        return row
+    raise no_names(file)
 
 
 def read(file: Path, columns: Sequence[str], *, header: Sequence[str] | None = None) -> TextTable:

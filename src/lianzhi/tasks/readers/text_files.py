@@ -69,8 +69,15 @@ def names(file: Path, header: Sequence[str] | None) -> list[str]:
 
 
 def read(files: Sequence[Path], columns: Sequence[str], header: Sequence[str] | None) -> TextTable:
-    """The columns of one part, in the order of its files."""
-    return joined([_read(file, columns, header) for file in files])
+    """The columns of one part, in the order of its files.
+
+    Raises:
+        DataError: a file cannot be read, or there are no rows.
+    """
+    found = joined([_read(file, columns, header) for file in files])
+    if not len(found):
+        raise DataError(f"{files[0]}: no rows; an empty part cannot be used")
+    return found
 
 
 def _read(file: Path, columns: Sequence[str], header: Sequence[str] | None) -> TextTable:

@@ -11,8 +11,15 @@ from lianzhi.tasks.readers.table import TextTable
 
 
 def names(file: Path) -> list[str]:
-    """The columns, as the first line names them."""
-    return lines_of(file)[0].split("\t")
+    """The columns, as the first line names them.
+
+    Raises:
+        DataError: the file is missing, not UTF-8, or its first line is empty.
+    """
+    first = lines_of(file)[0]
+    if not first:
+        raise no_names(file)
+    return first.split("\t")
 
 
 def read(
@@ -79,10 +86,20 @@ def text_of(file: Path) -> str:
         raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
 
 
+def no_names(file: Path) -> DataError:
+    """What is wrong with a table whose first line is empty."""
+    what = "an empty first line" if file.stat().st_size else "an empty file"
+    return DataError(f"{file}: {what}; a table begins with the names of the columns")
+
+
 def place_of(column: str, names: Sequence[str], file: Path) -> int:
     """Where a column stands; raises `DataError` if it does not."""
     if column not in names:
         raise DataError(
             f"{file}: no column '{column}' in the first line{did_you_mean(column, [n[:40] for n in names])}"
+        )
+    if list(names).count(column) > 1:
+        raise DataError(
+            f"{file}: the column '{column}' stands twice in the first line; give each its own name"
         )
     return list(names).index(column)
