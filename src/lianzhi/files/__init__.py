@@ -2,6 +2,7 @@
 
 from lianzhi.files.disk import (
     explain,
+    is_text,
     make_folder,
     member,
     open_regular,
@@ -25,6 +26,7 @@ __all__ = [
     "explain",
     "find_folder",
     "finite",
+    "is_text",
     "make_folder",
     "member",
     "open_regular",

@@ -120,6 +120,19 @@ def member(folder: PathLike, name: Any) -> Path:
     return path
 
 
+def is_text(name: str) -> bool:
+    r"""Whether a name can be written as UTF-8, which half a sign cannot, nor a file's name in another encoding.
+
+    >>> is_text("权重"), is_text("\ud83d")
+    (True, False)
+    """
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def writing(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path to write to; it becomes `path` when the block ends without an error."""

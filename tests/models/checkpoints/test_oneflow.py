@@ -12,6 +12,7 @@ import torch
 import lianzhi as lz
 from lianzhi.errors import ArtifactError
 from lianzhi.models.checkpoints import is_oneflow, read_oneflow
+from lianzhi.models.checkpoints.oneflow import read_model
 
 DATA = Path(__file__).parent / "data" / "oneflow"
 STATE_DICTS = [
@@ -130,6 +131,17 @@ def test_the_model_in_a_graphs_state_is_taken_only_where_all_else_is_its_optimiz
     (folder / "pickled_data").write_bytes(pickled.replace(b"net.bias-m", b"net.bias-x"))
     with pytest.raises(ArtifactError, match="'net' is no tensor"):
         read_oneflow(folder)
+
+
+def test_what_is_left_out_is_told():
+    assert read_model(DATA / "checkpoint")[1] == dict.fromkeys(
+        ["optimizer", "epoch", "rate", "note", "none"], "beside 'model'"
+    )
+    assert {"net.weight-m", "net.bias-v", "System-Train-TrainStep"} < read_model(DATA / "graph_state")[
+        1
+    ].keys()
+    assert set(read_model(DATA / "nested")[1]) == {"bert/layer_0/weight-m"}
+    assert read_model(DATA / "module")[1] == {}
 
 
 def test_variables_of_an_optimizer_are_those_beside_a_variable():

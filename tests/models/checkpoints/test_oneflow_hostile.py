@@ -268,13 +268,34 @@ def test_a_pickle_that_is_too_long_is_not_read(folder):
 def test_folders_that_are_no_variables_are_named(tmp_path):
     graph = tmp_path / "graph"
     shutil.copytree(DATA / "graph", graph)
-    (graph / "net.weight" / "out").unlink()
-    assert (
-        f"{graph / 'net.weight'} is no variable of a checkpoint: 'out' and 'meta' are not both in it"
-        in refused(graph)
+    (graph / "notes").mkdir()
+    assert f"{graph / 'notes'} is no variable of a checkpoint: 'out' and 'meta' are not in it" in refused(
+        graph
     )
+    (graph / "notes").rmdir()
+    (graph / "net.weight" / "out").unlink()
+    assert f"{graph / 'net.weight' / 'out'} is missing, and 'net.weight' needs it" in refused(graph)
     (graph / "net.bias" / "meta").unlink()
     assert "it has neither 'pickled_data' nor folders with 'meta' and 'out'" in refused(graph)
+
+
+def test_a_variable_of_lazy_graphs_without_meta_or_data_is_missed(tmp_path):
+    snapshot = tmp_path / "snapshot"
+    shutil.copytree(DATA / "nested", snapshot)
+    variable = snapshot / "bert" / "layer_0" / "weight"
+    (variable / "meta").unlink()
+    assert f"{variable / 'meta'} is missing, and 'bert/layer_0/weight' needs it" in refused(snapshot)
+    (variable / "out").unlink()
+    assert f"{variable} is no variable of a checkpoint" in refused(snapshot)
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path):
+    shutil.copytree(DATA / "snapshot", tmp_path / "snapshot")
+    try:
+        os.mkdir(os.fsencode(tmp_path / "snapshot") + b"/\xff-weight")
+    except OSError:
+        pytest.skip("this file system has only names in UTF-8")
+    assert r"'\udcff-weight' is no name; names are UTF-8 text" in refused(tmp_path / "snapshot")
 
 
 def test_endless_folders_in_a_snapshot_are_refused(tmp_path):

@@ -73,7 +73,7 @@ def _check(state_dict: Mapping[str, Tensor], folder: PathLike) -> None:
             f"{where}: give a state dict of names and tensors (model.state_dict()), not a {type(state_dict).__name__}"
         )
     for name, tensor in state_dict.items():
-        if not isinstance(name, str) or not _is_text(name):
+        if not isinstance(name, str) or not files.is_text(name):
             raise ArtifactError(f"{where}: {name!r:.80} is no name; names are text")
         if not isinstance(tensor, Tensor):
             raise ArtifactError(
@@ -99,14 +99,6 @@ def _without_data(tensor: Tensor) -> str | None:
     if tensor.layout != torch.strided:
         return f"has the layout {tensor.layout}"
     return None
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _owned(folder: PathLike) -> frozenset[str]:

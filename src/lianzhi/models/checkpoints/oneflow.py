@@ -86,7 +86,7 @@ def _read_pickled(root: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path} has the format version {loaded['protocol_version']!r:.20}; version {VERSION} is read here"
         )
     data, beside = _without_graph(loaded["data"])
-    references = find_state_dict(path, data, Reference)
+    references, left_out = find_state_dict(path, data, Reference)
     read: dict[str, Tensor] = {}
     tensors = {}
     for name, reference in references.items():
@@ -94,7 +94,7 @@ def _read_pickled(root: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if place not in read:
             read[place] = read_variable(files.member(root, place), f"'{name}'")
         tensors[name] = read[place]
-    return tensors, dict.fromkeys(sorted(beside), OF_OPTIMIZER)
+    return tensors, left_out | dict.fromkeys(sorted(beside), OF_OPTIMIZER)
 
 
 def _place(path: Path, name: str, reference: Reference) -> str:

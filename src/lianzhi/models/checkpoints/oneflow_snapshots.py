@@ -31,7 +31,7 @@ def is_snapshot(folder: Path) -> bool:
     """Whether a folder looks like one: by its mark, or by a variable in it."""
     if (folder / DONE).is_file():
         return True
-    return any(_is_variable(Path(entry)) for entry in _folders(folder))
+    return any(all(_files(path)) for path in _folders(folder))
 
 
 def read_snapshot(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -57,20 +57,22 @@ def optimizer_variables(names: Iterable[str]) -> set[str]:
 
 
 def _variables(folder: Path, deep: bool, above: str = "", depth: int = 0) -> Iterator[tuple[str, Path]]:
-    """Names and folders."""
+    """Names and folders. One of the two files is enough to be taken for a variable, so that the other is missed."""
     for count, path in enumerate(_folders(folder)):
         if count >= MAX_VARIABLES or depth > 20:
             raise ArtifactError(f"{folder}: too many folders for a checkpoint; give the folder of one")
         if path.is_symlink():
             raise ArtifactError(f"{path} is a link; put the folder itself there")
         name = above + path.name
-        if _is_variable(path):
+        if not files.is_text(name):
+            raise ArtifactError(f"{str(folder)!r}: {name!r:.80} is no name; names are UTF-8 text")
+        if any(_files(path)):
             yield name, path
-        elif deep:
+        elif deep and _folders(path):
             yield from _variables(path, deep, f"{name}/", depth + 1)
         else:
             raise ArtifactError(
-                f"{path} is no variable of a checkpoint: '{DATA}' and '{META}' are not both in it; "
+                f"{path} is no variable of a checkpoint: '{DATA}' and '{META}' are not in it; "
                 f"restore them, or remove the folder"
             )
 
@@ -84,5 +86,6 @@ def _folders(folder: Path) -> list[Path]:
     return [folder / name for name in found]
 
 
-def _is_variable(path: Path) -> bool:
-    return os.path.lexists(path / DATA) and os.path.lexists(path / META)
+def _files(path: Path) -> tuple[bool, bool]:
+    """Whether the data and the description of a variable are there."""
+    return os.path.lexists(path / DATA), os.path.lexists(path / META)

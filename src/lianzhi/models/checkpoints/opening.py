@@ -10,10 +10,8 @@ from torch import Tensor
 
 from lianzhi.errors import ArtifactError, listed
 from lianzhi.files.disk import PathLike
-from lianzhi.models.checkpoints import kinds
+from lianzhi.models.checkpoints import kinds, oneflow, pytorch
 from lianzhi.models.checkpoints.bert_names import to_huggingface
-from lianzhi.models.checkpoints.oneflow import read_model
-from lianzhi.models.checkpoints.pytorch import read_pytorch
 from lianzhi.models.checkpoints.slots import no_weights
 from lianzhi.models.checkpoints.tensorflow import read_variables
 
@@ -59,9 +57,9 @@ def open_checkpoint(place: PathLike, kind: str | None = None, *, heads: int | No
 
 def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     if kind == kinds.ONEFLOW:
-        return read_model(path)
+        return oneflow.read_model(path)
     if kind == kinds.PYTORCH:
-        return read_pytorch(kinds.file_of_pytorch(path) or path), {}
+        return pytorch.read_model(kinds.file_of_pytorch(path) or path)
     tensors, left_out = read_variables(path)
     others = no_weights([*tensors, *left_out])
     kept = {name: tensor for name, tensor in tensors.items() if name not in others}

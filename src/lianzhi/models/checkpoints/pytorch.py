@@ -31,14 +31,20 @@ def read_pytorch(path: PathLike) -> dict[str, Tensor]:
     A dict with a state dict under ``state_dict`` or ``model`` is opened (all beside it is ignored), and the prefix ``module.``
     that `DataParallel` puts before every name is taken away.
     """
+    return read_model(path)[0]
+
+
+def read_model(path: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The same, and what was left out: its name, and what it is."""
     source = Path(path).expanduser()
+    left_out: dict[str, str] = {}
     if source.suffix == SAFE:
         tensors = files.read_tensors(source)
     else:
-        tensors = find_state_dict(source, _unpickle(source))
+        tensors, left_out = find_state_dict(source, _unpickle(source))
     if tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
+    return tensors, left_out
 
 
 def _unpickle(source: Path) -> Any:
