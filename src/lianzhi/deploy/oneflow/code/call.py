@@ -31,7 +31,7 @@ class Call:
 
     def __init__(self, node: fx.Node, named: Callable[[fx.Node], str], device: str) -> None:
         self.node = node
-        self.values = _bound(node)
+        self.values = bound(node)
         self.device = device
         self.helpers: set[str] = set()
         self._named = named
@@ -78,7 +78,9 @@ class Call:
     def unless(self, name: str, usual: Any, count: int = 0) -> str:
         """A further keyword argument with its comma, or nothing where it is the usual one; `count`: as a tuple of so many."""
         shown = self.tuple(name, count) if count else self[name]
-        return "" if shown == (self.repeated(usual, count) if count else literal(usual)) else f", {name}={shown}"
+        return (
+            "" if shown == (self.repeated(usual, count) if count else literal(usual)) else f", {name}={shown}"
+        )
 
     def helper(self, name: str, *arguments: str) -> str:
         """A call of one of the functions of `helpers.py`, which will stand in the source."""
@@ -107,7 +109,7 @@ def literal(value: Any) -> str:
     raise TargetError(f"OneFlow source: a {type(value).__name__} ({value!r:.60}) cannot be written")
 
 
-def _bound(node: fx.Node) -> dict[str, Any]:
+def bound(node: fx.Node) -> dict[str, Any]:
     """Arguments by name, with the defaults of the schema; of a function of sizes ``a``, ``b``."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return dict(zip("abcdefgh", node.args, strict=False))

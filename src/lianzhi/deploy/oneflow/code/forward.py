@@ -26,7 +26,9 @@ class Forward:
     `kept` are the names of tensors that the model holds; the graph's other ones are `constants`.
     """
 
-    def __init__(self, graph: fx.Graph, kept: set[str], constants: dict[str, Tensor], *, tokens: bool) -> None:
+    def __init__(
+        self, graph: fx.Graph, kept: set[str], constants: dict[str, Tensor], *, tokens: bool
+    ) -> None:
         self.lines: list[str] = []
         self.helpers: set[str] = set()
         self.imports: set[str] = set()
@@ -70,11 +72,15 @@ class Forward:
     def _assign(self, node: fx.Node, text: str) -> None:
         """Give the value a name, if it can be that of an argument which is read for the last time."""
         pool = self._pool(node)
-        dying = [source for source in node.all_input_nodes if self._last[source] is node and self._is_ours(source)]
+        dying = [
+            source for source in node.all_input_nodes if self._last[source] is node and self._is_ours(source)
+        ]
         for source in dying:
             self._names.free(self._given[source])
         reused = [self._given[source] for source in dying if self._given[source].partition("_")[0] in pool]
-        wanted = min(reused, key=lambda name: (len(name), _FLOATS.index(name) if name in _FLOATS else 0), default="")
+        wanted = min(
+            reused, key=lambda name: (len(name), _FLOATS.index(name) if name in _FLOATS else 0), default=""
+        )
         name = self._names.take([wanted] if wanted else pool)
         self._given[node] = name
         if text != name:
@@ -92,7 +98,11 @@ class Forward:
             return ["parts"]
         of_input = isinstance(node.args[0], fx.Node) and node.args[0].op == "placeholder"
         if key_of(node) == "aten.sym_size.int" and of_input and node.args[1] in (0, 1):
-            return ["size"] if node.args[1] == 1 and not self._tokens else [("batch", "length")[int(node.args[1])]]
+            return (
+                ["size"]
+                if node.args[1] == 1 and not self._tokens
+                else [("batch", "length")[int(node.args[1])]]
+            )
         return ["size"]
 
     def _enter(self, node: fx.Node) -> None:

@@ -108,7 +108,9 @@ def _layer_of(node: fx.Node) -> str:
     while isinstance(seen, fx.Node):
         stack = seen.meta.get("nn_module_stack") or {}
         paths = [value[0] for value in stack.values() if isinstance(value, tuple)]
-        inside = [str(path).removeprefix("L['self'].") for path in paths if str(path) not in ("", "L['self']")]
+        inside = [
+            str(path).removeprefix("L['self'].") for path in paths if str(path) not in ("", "L['self']")
+        ]
         if inside:
             return f"at '{node.name}', in layer '{inside[-1]}'"
         held = [str(source.target) for source in seen.all_input_nodes if source.op == "get_attr"]
@@ -125,7 +127,9 @@ def _check_types(tensors: dict[str, Tensor], kinds: dict[str, str]) -> None:
                 f"'{name}' is {tensor.dtype}; OneFlow computes in float32 on a CPU: give the model in float32 (model.float())"
             )
         if kinds[name] in (PARAMETER, FROZEN) and not tensor.is_floating_point():
-            raise TargetError(f"'{name}' holds integers: the model is quantized; write the float model for OneFlow")
+            raise TargetError(
+                f"'{name}' holds integers: the model is quantized; write the float model for OneFlow"
+            )
 
 
 def _check_arguments(described: dict[str, Any], nodes: fx.Graph) -> None:
@@ -136,7 +140,9 @@ def _check_arguments(described: dict[str, Any], nodes: fx.Graph) -> None:
         )
     inputs = [node for node in nodes.nodes if node.op == "placeholder"]
     if not inputs or not all(isinstance(node.meta.get("val"), Tensor) for node in inputs):
-        raise TargetError("OneFlow source: the model takes something else than tensors; leave it out of the inputs")
+        raise TargetError(
+            "OneFlow source: the model takes something else than tensors; leave it out of the inputs"
+        )
 
 
 def _output(tree: Any, values: Any, forward: Forward) -> str:
@@ -159,7 +165,9 @@ def _file(forward: Forward, kinds: dict[str, str], tensors: dict[str, Tensor]) -
         if kind != BUFFER and first.setdefault(id(tensors[name]), name) != name:
             ties[name] = first[id(tensors[name])]
     parameters = [
-        f"{name!r}: {tuple(tensors[name].shape)}," for name, kind in kinds.items() if kind != BUFFER and name not in ties
+        f"{name!r}: {tuple(tensors[name].shape)},"
+        for name, kind in kinds.items()
+        if kind != BUFFER and name not in ties
     ]
     buffers = [
         f"{name!r}: ({tuple(tensors[name].shape)}, {literal(tensors[name].dtype)}),"

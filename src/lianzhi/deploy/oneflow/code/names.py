@@ -14,8 +14,12 @@ from collections.abc import Iterable
 
 from torch import nn
 
-_OURS = frozenset({"flow", "F", "math", "self", "block", "Part", "Model", "hold", "PARAMETERS", "BUFFERS", "TIES"})
-_ONEFLOW = frozenset({"to_consistent", "to_global", "to_local"})  # attributes that its modules have beyond PyTorch's
+_OURS = frozenset(
+    {"flow", "F", "math", "self", "block", "Part", "Model", "hold", "PARAMETERS", "BUFFERS", "TIES"}
+)
+_ONEFLOW = frozenset(
+    {"to_consistent", "to_global", "to_local"}
+)  # attributes that its modules have beyond PyTorch's
 _WORDS = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(dir(builtins))
 
 

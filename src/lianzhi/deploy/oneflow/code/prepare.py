@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx
 
+from lianzhi.deploy.oneflow.code.call import bound
 from lianzhi.errors import TargetError
 from lianzhi.graph import shape_of
 
@@ -13,7 +14,19 @@ FULL = (1 << 63) - 1  # the end of a slice that has none
 
 # of the same storage as their first argument, or its very values
 _VIEWS = frozenset(
-    {"alias", "detach", "view", "reshape", "transpose", "permute", "expand", "slice", "select", "squeeze", "t"}
+    {
+        "alias",
+        "detach",
+        "view",
+        "reshape",
+        "transpose",
+        "permute",
+        "expand",
+        "slice",
+        "select",
+        "squeeze",
+        "t",
+    }
     | {"unsqueeze", "flatten", "split", "chunk", "unbind", "narrow", "contiguous", "to", "view_as", "movedim"}
     | {"unflatten", "diagonal", "unfold", "expand_as", "split_with_sizes", "mT", "numpy_T", "swapaxes"}
 )
@@ -66,7 +79,9 @@ def _out_of_place(node: fx.Node) -> None:
     packet = getattr(aten, op_name(node).removesuffix("_"), None)
     overload = str(node.target).rpartition(".")[2]
     if not isinstance(changed, fx.Node) or packet is None or overload not in packet.overloads():
-        raise TargetError(f"'{node.target}' (at '{node.name}') changes a tensor in place in a way that is not known")
+        raise TargetError(
+            f"'{node.target}' (at '{node.name}') changes a tensor in place in a way that is not known"
+        )
     order = {item: place for place, item in enumerate(node.graph.nodes)}
     for other in _relatives(changed) - {node}:
         later = [user for user in other.users if order[user] > order[node]]
@@ -122,8 +137,9 @@ def _unchanged(node: fx.Node) -> fx.Node | None:
     if name in ("add", "sub") and node.args[1] == 0 and type(node.args[1]) is int:
         return source
     if name == "slice":
-        _, _, start, end, step = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
-        return source if start in (0, None) and end in (FULL, None) and step == 1 else None
+        given = bound(node)
+        whole = given["start"] in (0, None) and given["end"] in (FULL, None) and given["step"] == 1
+        return source if whole else None
     if name in ("expand", "view", "reshape", "flatten"):
         same = shape_of(source) == shape_of(node) and [str(size) for size in before.shape] == [
             str(size) for size in after.shape

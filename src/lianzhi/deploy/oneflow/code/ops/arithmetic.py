@@ -75,7 +75,9 @@ def matmul(call: Call) -> str:
     if len(call.shape("other")) > 1 and len(call.shape("self")) > 1:
         return f"flow.matmul({left}, {right})"
     if len(call.shape("self")) == 1:
-        raise call.refuse("multiplies a vector by what stands right of it; give it a first dimension (unsqueeze)")
+        raise call.refuse(
+            "multiplies a vector by what stands right of it; give it a first dimension (unsqueeze)"
+        )
     return f"flow.matmul({left}, {right}.unsqueeze(-1)).squeeze(-1)"
 
 

@@ -14,7 +14,14 @@ def arange(call: Call) -> str:
     return f"flow.arange({', '.join(given)}, dtype={call.source(call.dtype())}, device={call.device})"
 
 
-@writes("zeros.default", "ones.default", "full.default", "new_zeros.default", "new_ones.default", "new_full.default")
+@writes(
+    "zeros.default",
+    "ones.default",
+    "full.default",
+    "new_zeros.default",
+    "new_ones.default",
+    "new_full.default",
+)
 def full(call: Call) -> str:
     """One value in a shape."""
     return _filled(call, call["size"], shape_known=call.value("size") == [])

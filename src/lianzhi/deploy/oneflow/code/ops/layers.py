@@ -10,7 +10,9 @@ from lianzhi.deploy.oneflow.code.table import add, writes
 add({"linear.default": "F.linear({input}, {weight}, {bias})"})
 
 
-@writes("conv1d.default", "conv2d.default", "conv3d.default", "conv1d.padding", "conv2d.padding", "conv3d.padding")
+@writes(
+    "conv1d.default", "conv2d.default", "conv3d.default", "conv1d.padding", "conv2d.padding", "conv3d.padding"
+)
 def convolution(call: Call) -> str:
     """A convolution; padding by words is written out in numbers."""
     count = len(call.shape("input")) - 2
@@ -29,7 +31,9 @@ def _by_word(call: Call, word: str, count: int) -> str:
     steps = list(dilation) * count if len(dilation) == 1 else list(dilation)
     around = [step * (size - 1) for step, size in zip(steps, call.shape("weight")[2:], strict=True)]
     if any(total % 2 for total in around):
-        raise call.refuse("pads one side more than the other (padding='same' of an even kernel); pad before it")
+        raise call.refuse(
+            "pads one side more than the other (padding='same' of an even kernel); pad before it"
+        )
     return str(tuple(total // 2 for total in around))
 
 
@@ -67,7 +71,9 @@ def layer_norm(call: Call) -> str:
 @writes("group_norm.default")
 def group_norm(call: Call) -> str:
     """Group normalisation, for which OneFlow has no CPU kernel."""
-    return call.helper("group_norm", *(call[name] for name in ("input", "num_groups", "weight", "bias", "eps")))
+    return call.helper(
+        "group_norm", *(call[name] for name in ("input", "num_groups", "weight", "bias", "eps"))
+    )
 
 
 @writes("embedding.default")

@@ -9,7 +9,13 @@ from lianzhi.deploy.oneflow.code.table import add, writes
 
 _SIGNS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
-add({f"{name}.{kind}": f"{{self}} {sign} {{other}}" for name, sign in _SIGNS.items() for kind in ("Scalar", "Tensor")})
+add(
+    {
+        f"{name}.{kind}": f"{{self}} {sign} {{other}}"
+        for name, sign in _SIGNS.items()
+        for kind in ("Scalar", "Tensor")
+    }
+)
 add(
     {
         "masked_fill.Scalar": "{self}.masked_fill({mask}, {value})",

@@ -16,7 +16,9 @@ def _windows(call: Call, count: int) -> str:
 def max_pool(call: Call) -> str:
     """The largest of each window."""
     count = len(call.shape("self")) - 2
-    rest = call.unless("padding", 0, count) + call.unless("dilation", 1, count) + call.unless("ceil_mode", False)
+    rest = (
+        call.unless("padding", 0, count) + call.unless("dilation", 1, count) + call.unless("ceil_mode", False)
+    )
     return f"F.max_pool{count}d({call['self']}, {_windows(call, count)}{rest})"
 
 
@@ -24,7 +26,11 @@ def max_pool(call: Call) -> str:
 def avg_pool(call: Call) -> str:
     """The mean of each window."""
     count = len(call.shape("self")) - 2
-    rest = call.unless("padding", 0, count) + call.unless("ceil_mode", False) + call.unless("count_include_pad", True)
+    rest = (
+        call.unless("padding", 0, count)
+        + call.unless("ceil_mode", False)
+        + call.unless("count_include_pad", True)
+    )
     if call.values.get("divisor_override"):
         rest += call.unless("divisor_override", None)
     return f"F.avg_pool{count}d({call['self']}, {_windows(call, count)}{rest})"
@@ -67,5 +73,7 @@ def _scaled(call: Call) -> str:
     found = [side * factor for side, factor in zip(sides, factors, strict=True)]
     free = call.value("input").meta["val"].shape[2:]
     if not all(isinstance(side, int) for side in free) or any(side != int(side) for side in found):
-        raise call.refuse(f"scales images of {' x '.join(map(str, free))} by {factors}; give it the size itself")
+        raise call.refuse(
+            f"scales images of {' x '.join(map(str, free))} by {factors}; give it the size itself"
+        )
     return str(tuple(map(int, found)))

@@ -20,4 +20,6 @@ def lstm(call: Call) -> str:
     ]
     hidden, cell = (call.source(state) for state in call.value("hx"))
     listed = ", ".join(f"({layer})" for layer in layers)
-    return call.helper("lstm", call["input"], hidden, cell, f"[{listed}]", str(directions), call["batch_first"])
+    return call.helper(
+        "lstm", call["input"], hidden, cell, f"[{listed}]", str(directions), call["batch_first"]
+    )
