@@ -116,3 +116,5 @@ def test_wrong_options_are_named():
         losses.registry.get("crd").config(temperature=0)
     with pytest.raises(RecipeError, match="temperature"):
         losses.crd(*[torch.zeros(1, 2)] * 3, temperature=-1.0)
+    with pytest.raises(DataError, match="samples is 0"):
+        losses.crd(*[torch.zeros(1, 2)] * 3, samples=0)

@@ -119,6 +119,18 @@ def review_by_hand(student, teacher, levels=(4, 2, 1)) -> float:
     return total
 
 
+def test_attention_of_roots_has_a_gradient_where_a_feature_is_zero():
+    """After a ReLU half of them are; the slope of a root at 0 has no end."""
+    student, teacher = features(0, 2, 3, 4, 4).relu(), features(1, 2, 5, 4, 4)
+    student[0] = 0  # a sample of which nothing is left
+    student.requires_grad_()
+    loss = losses.attention_transfer(student, teacher, p=0.5)
+    loss.backward()
+    assert loss.item() == pytest.approx(attention_by_hand(student.detach(), teacher, 0.5), rel=1e-5)
+    assert bool(student.grad.isfinite().all())
+    assert bool((student.grad[1][student.detach()[1] > 0] != 0).all())
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_golden_maps(seed):
     student, teacher = features(seed, 3, 4, 4, 4), features(seed + 9, 3, 6, 4, 4)

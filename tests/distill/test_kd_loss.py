@@ -166,6 +166,36 @@ def test_shapes_that_do_not_go_together_are_named(student, teacher, options, mes
         losses.kd(torch.zeros(student), torch.zeros(teacher), **options)
 
 
+@pytest.mark.parametrize(
+    "options", [{"temperature": 0.0}, {"temperature": -2.0}, {"alpha": 1.5}, {"teacher_temperature": 0.0}]
+)
+def test_options_out_of_range_are_named(options):
+    """A temperature of 0 would be NaN, and a negative one a loss that looks like one."""
+    with pytest.raises(RecipeError, match=next(iter(options))):
+        losses.kd(torch.ones(2, 3), torch.zeros(2, 3), **options)
+
+
+@pytest.mark.parametrize("label", [-100, -1, 3])
+def test_a_label_that_is_no_class_is_named(label):
+    """-100 would be left out of the sum, and counted in the mean."""
+    with pytest.raises(DataError, match=rf"label {label} is no class: the outputs have 3, 0 to 2.*mask"):
+        losses.kd(torch.ones(2, 3), torch.zeros(2, 3), torch.tensor([0, label]))
+    masked = losses.kd(
+        torch.ones(2, 3), torch.zeros(2, 3), torch.tensor([0, label]), mask=torch.tensor([1, 0])
+    )
+    assert masked.item() == pytest.approx(0.1 * np.log(3), rel=1e-5)
+
+
+def test_labels_are_whole_numbers_of_any_kind():
+    wanted = losses.kd(STUDENT, TEACHER, torch.zeros(len(STUDENT), dtype=torch.long))
+    for kind in (torch.int32, torch.int16, torch.uint8, torch.bool):
+        assert losses.kd(STUDENT, TEACHER, torch.zeros(len(STUDENT), dtype=kind)) == wanted
+    with pytest.raises(
+        DataError, match=r"a class is needed as the label of a sample; the labels are torch.float32"
+    ):
+        losses.kd(STUDENT, TEACHER, torch.zeros(len(STUDENT)))
+
+
 def test_the_name_means_the_function():
     import lianzhi.distill.losses.kd as module  # noqa: F401
 

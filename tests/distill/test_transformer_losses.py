@@ -325,6 +325,8 @@ def test_relation_heads(student, teacher, wanted):
     automatic = losses.minilm_v2(*[tensors[0]] * 3, *[tensors[1]] * 3)
     chosen = losses.minilm_v2(*[tensors[0]] * 3, *[tensors[1]] * 3, relation_heads=wanted)
     assert automatic.item() == chosen.item()
+    with pytest.raises(RecipeError, match="relation_heads"):
+        losses.minilm_v2(*[tensors[0]] * 3, *[tensors[1]] * 3, relation_heads=0)
 
 
 @pytest.mark.parametrize(

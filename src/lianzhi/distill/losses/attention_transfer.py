@@ -9,6 +9,7 @@ because their weight of 1000 belongs to it. The larger map is averaged down to t
 
 from __future__ import annotations
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -54,5 +55,15 @@ def attention_transfer(student: Tensor, teacher: Tensor, *, p: float = 2.0) -> T
 
 
 def _attention(features: Tensor, p: float) -> Tensor:
-    powers = features.square() if p == 2 else features.abs().pow(p)
-    return unit(powers.mean(1).flatten(1))
+    return unit(_powers(features, p).mean(1).flatten(1))
+
+
+def _powers(features: Tensor, p: float) -> Tensor:
+    """|features|^p; where p is below 1 the slope at 0 has no end, and a feature of 0 gets no gradient."""
+    if p == 2:
+        return features.square()
+    sizes = features.abs()
+    if p >= 1:
+        return sizes.pow(p)
+    some = sizes > 0
+    return torch.where(some, torch.where(some, sizes, 1.0).pow(p), 0.0)

@@ -62,12 +62,14 @@ def crd(
 
     Raises:
         RecipeError: the temperature is not above 0.
-        DataError: the shapes do not go together.
+        DataError: the shapes do not go together, or `samples` is below 1.
     """
     temperature = CRDOptions(temperature=temperature).temperature
     _require_shapes(anchors, positives, negatives, mask)
     anchors, positives, negatives = wide(anchors), wide(positives.detach()), wide(negatives.detach())
     count = negatives.shape[-2]
+    if samples is not None and samples < 1:
+        raise DataError(f"samples is {samples}; it is the number of samples in the data, 1 at least")
     shift = math.log(count / (samples or count)) + torch.as_tensor(normalizer).log().to(anchors)
     near = (anchors * positives).sum(-1) / temperature
     far = similarities(anchors, negatives) / temperature

@@ -22,6 +22,7 @@ from torch import Tensor
 from lianzhi.config import Config
 from lianzhi.distill.losses.catalog import registry
 from lianzhi.distill.losses.parts import (
+    as_classes,
     log_probabilities,
     mean_or_zero,
     require_same_shape,
@@ -80,10 +81,11 @@ def dkd(
     options = DKDOptions(alpha=alpha, beta=beta, temperature=temperature, standardize=standardize)
     require_same_shape(student_logits, teacher_logits)
     student, teacher, targets = valid(student_logits, teacher_logits.detach(), labels, mask)
-    assert targets is not None
     if student.shape[-1] == 1:
         return mean_or_zero(squared_difference(student, teacher))
-    require_classes(targets, student.shape[-1])
+    if targets is None:
+        raise DataError("dkd needs labels: they say which class is weighed against the rest")
+    targets = as_classes(targets, student.shape[-1])
     if options.standardize:
         student, teacher = standardized(student), standardized(teacher)
     target, others = decoupled(student, teacher, targets, options.temperature)
@@ -121,15 +123,3 @@ def _without(values: Tensor, labels: Tensor) -> Tensor:
     """The columns of (samples, classes) but each row's own label: (samples, classes - 1)."""
     columns = torch.arange(values.shape[-1] - 1, device=values.device)
     return values.gather(-1, columns + (columns >= labels[:, None]))
-
-
-def require_classes(labels: Tensor, classes: int) -> None:
-    """Raise `DataError` unless all labels are whole numbers in 0 … classes - 1."""
-    if labels.dtype.is_floating_point:
-        raise DataError(f"dkd needs a class as the label of a sample; the labels are {labels.dtype}")
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    if wrong.numel():
-        raise DataError(
-            f"label {wrong[0].item()} is no class: the outputs have {classes}, 0 to {classes - 1}; "
-            f"what must not count (padding) needs a mask that is false there"
-        )

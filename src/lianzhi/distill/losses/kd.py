@@ -18,6 +18,7 @@ from torch.nn import functional
 from lianzhi.config import Config
 from lianzhi.distill.losses.catalog import registry
 from lianzhi.distill.losses.parts import (
+    as_classes,
     log_probabilities,
     mean_or_zero,
     require_same_shape,
@@ -73,12 +74,21 @@ def kd(
     authors take T = 2 and nine times the weight of the cross entropy. The cross entropy sees the logits as they are.
 
     Raises:
-        DataError: logits, labels or mask have shapes that do not go together.
+        RecipeError: a temperature is not above 0, or alpha not in 0 … 1.
+        DataError: logits, labels or mask have shapes that do not go together, or a label is no class.
     """
+    options = KDOptions(
+        temperature=temperature,
+        alpha=alpha,
+        teacher_temperature=teacher_temperature,
+        standardize=standardize,
+    )
     require_same_shape(student_logits, teacher_logits)
     student, teacher, labels = valid(student_logits, teacher_logits.detach(), labels, mask)
-    soft = alpha * soft_loss(student, teacher, temperature, teacher_temperature, standardize=standardize)
-    return soft if labels is None else soft + (1 - alpha) * hard_loss(student, labels)
+    soft = options.alpha * soft_loss(
+        student, teacher, options.temperature, options.teacher_temperature, standardize=options.standardize
+    )
+    return soft if labels is None else soft + (1 - options.alpha) * hard_loss(student, labels)
 
 
 def soft_loss(
@@ -114,4 +124,5 @@ def hard_loss(student: Tensor, labels: Tensor) -> Tensor:
     student = wide(student)
     if student.shape[-1] == 1:
         return mean_or_zero((student.squeeze(-1) - labels.to(student.dtype)).square())
-    return mean_or_zero(functional.cross_entropy(student, labels, reduction="none"))
+    classes = as_classes(labels, student.shape[-1])
+    return mean_or_zero(functional.cross_entropy(student, classes, reduction="none"))

@@ -58,8 +58,10 @@ def minilm_v2(
     divides both widths. With `by_sample` the mean of each sample is taken first. No gradient goes to the teacher.
 
     Raises:
+        RecipeError: the relation heads are not above 0.
         DataError: the tokens differ, the mask does not fit, or the relation heads do not divide a width.
     """
+    relation_heads = MiniLMv2Options(relation_heads=relation_heads).relation_heads
     sides = (
         (student_queries, teacher_queries),
         (student_keys, teacher_keys),

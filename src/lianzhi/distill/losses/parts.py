@@ -46,6 +46,27 @@ def valid(
     )
 
 
+def as_classes(labels: Tensor, classes: int) -> Tensor:
+    """Labels as int64, of whatever whole numbers they are.
+
+    >>> as_classes(torch.tensor([0, 2], dtype=torch.uint8), 3)
+    tensor([0, 2])
+
+    Raises:
+        DataError: they are no whole numbers, or one is not in 0 … classes - 1.
+    """
+    if labels.dtype.is_floating_point:
+        raise DataError(f"a class is needed as the label of a sample; the labels are {labels.dtype}")
+    labels = labels.long()
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.numel():
+        raise DataError(
+            f"label {wrong[0].item()} is no class: the outputs have {classes}, 0 to {classes - 1}; "
+            f"what must not count (padding) needs a mask that is false there"
+        )
+    return labels
+
+
 def wide(values: Tensor) -> Tensor:
     """Half precision as float32; float32 and float64 as they are."""
     return values if values.dtype in (torch.float32, torch.float64) else values.float()

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from lianzhi.config import Config
 from lianzhi.distill import losses
-from lianzhi.distill.losses.dkd import decoupled, require_classes
+from lianzhi.distill.losses.dkd import decoupled
+from lianzhi.distill.losses.parts import as_classes
 from lianzhi.distill.methods.by_logits import LogitStep
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
@@ -68,10 +69,10 @@ def build(setting: Setting, options: DKDMethodOptions) -> Lessons:
         classes = student.shape[-1]
         if classes == 1:
             return {"soft": (options.weight, losses.logit_mse(student, teacher))}
-        require_classes(labels, classes)
+        targets = as_classes(labels.flatten(), classes)
         if options.standardize:
             student, teacher = losses.standardized(student), losses.standardized(teacher)
-        target, others = decoupled(student, teacher, labels.flatten(), options.temperature)
+        target, others = decoupled(student, teacher, targets, options.temperature)
         return {
             "target": (options.weight * options.alpha, target),
             "others": (options.weight * options.beta, others),
