@@ -50,6 +50,29 @@ class Config(BaseModel):
         return self.model_dump(mode="json")
 
 
+def defaults(config: type[Config] | None) -> dict[str, Any]:
+    """The options of a config class with their defaults; null where there is none and the option has to be given.
+
+    >>> class Blur(Config):
+    ...     radius: int
+    ...     passes: int = 1
+    >>> defaults(Blur), defaults(None)
+    ({'radius': None, 'passes': 1}, {})
+    """
+    if config is None:
+        return {}
+    required = {name for name, field in config.model_fields.items() if field.is_required()}
+    if not required:
+        return config().to_dict()
+    known = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in config.model_fields.items()
+        if name not in required
+    }
+    dumped = config.model_construct(**known).model_dump(mode="json", exclude=required, warnings=False)
+    return {name: dumped.get(name) for name in config.model_fields}
+
+
 def explain(cls: type[Config], error: ValidationError) -> str:
     """Turn pydantic's report into one sentence a mistake: what, where, the fix."""
     lines = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy
 import pytest
 import torch
 from tiny_cnn import TinyCNN
@@ -162,6 +163,47 @@ def test_a_small_cnn_learns_and_the_teacher_stays(teacher, name, options, lr):
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert (given.student(SAMPLES).argmax(1) == LABELS).double().mean().item() > 0.95
+
+
+def test_a_loss_by_its_name_beside_the_tasks_own():
+    """reverse KL by hand: Σ s · (log s - log t) of the probabilities, the mean over samples."""
+    given = setting()
+    given.student.eval()
+    batch = batch_of(given)
+    student, teacher = (logits.double().numpy() for logits in logits_of(given, batch))
+    own, other = (
+        value - numpy.log(numpy.exp(value).sum(1, keepdims=True)) for value in (student / 2, teacher / 2)
+    )
+    soft = 4 * (numpy.exp(own) * (own - other)).sum(1).mean()
+    hard = -numpy.log(numpy.exp(student) / numpy.exp(student).sum(1, keepdims=True))
+    hard = hard[numpy.arange(BATCH), batch.labels.numpy()].mean()
+    options = {"loss": "reverse_kl", "loss_options": {"temperature": 2.0}, "weight": 3.0, "hard": 0.5}
+    found = stage_of("logit_loss", given, **options).step(given.student, batch)
+    assert found["loss"].item() == pytest.approx(3 * soft + 0.5 * hard, rel=1e-5)
+    assert found["terms"]["reverse_kl_weighted"] == pytest.approx(3 * soft, rel=1e-5)
+
+
+def test_a_loss_that_needs_labels_gets_them():
+    given = setting()
+    given.student.eval()
+    batch = batch_of(given)
+    student, teacher = logits_of(given, batch)
+    found = stage_of("logit_loss", given, loss="dkd", hard=0.0).step(given.student, batch)["loss"]
+    assert found.item() == pytest.approx(losses.dkd(student, teacher, batch.labels).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "revers_kl"}, "unknown loss 'revers_kl'; did you mean 'reverse_kl'"),
+        ({"loss": "rkd"}, "loss 'rkd' is not on logits: it takes student, teacher; .*there are dist, dkd"),
+        ({"loss": "jsd", "loss_options": {"betta": 1}}, "did you mean 'beta'"),
+        ({"loss": "logit_mse", "loss_options": {"beta": 1}}, "unknown option 'beta'"),
+    ],
+)
+def test_a_loss_that_cannot_be_taken_is_refused_before_any_training(options, message):
+    with pytest.raises(RecipeError, match=message):
+        stage_of("logit_loss", setting(), **options)
 
 
 @pytest.mark.parametrize("name", ["dkd", "dist"])

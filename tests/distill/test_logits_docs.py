@@ -35,12 +35,13 @@ def test_the_chinese_page_has_the_same_examples():
 
 
 def test_the_recipe_is_valid():
-    (recipe,) = blocks(TEXTS[0], "yaml")
-    steps = [parse_step(step, place) for place, step in enumerate(files.parse_yaml(recipe, "page")["steps"])]
+    recipes = [files.parse_yaml(recipe, "page") for recipe in blocks(TEXTS[0], "yaml")]
+    steps = [parse_step(step, "page") for recipe in recipes for step in recipe["steps"]]
     options = [options_of(step).to_dict() for step in steps]
     assert options[0]["alpha"] == 0.7
     assert options[1]["weight"] == 9.0
     assert options[2]["beta"] == 2.0
+    assert options[3]["loss_options"] == {"beta": 0.1}
 
 
 def written(value: object) -> str:

@@ -12,7 +12,7 @@ from lianzhi.artifact.layout import (
     checked_labels,
     is_plain,
 )
-from lianzhi.artifact.predict_script import write_predict
+from lianzhi.artifact.predict_script import SCRIPTED, write_predict
 from lianzhi.artifact.reading import example_inputs, inputs_of, labels_of, load, rebuild, stored
 from lianzhi.artifact.savable import check_savable
 from lianzhi.artifact.writing import save
@@ -24,6 +24,7 @@ __all__ = [
     "MEMBERS",
     "PACKED",
     "PLACED",
+    "SCRIPTED",
     "check_architecture",
     "check_folder",
     "check_savable",

@@ -15,7 +15,7 @@ from lianzhi.errors import ArtifactError, TargetError, did_you_mean
 from lianzhi.precisions import PRECISIONS
 
 _TEMPLATES = {"image": "predict.py.tmpl", "text": "predict_text.py.tmpl"}
-_RUNTIMES = {
+SCRIPTED = {
     "onnxruntime": (
         "import onnxruntime",
         'session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])\n'
@@ -43,9 +43,9 @@ def write_predict(folder: str | os.PathLike[str], *, runtime: str, precision: st
     The script prints the five likeliest classes of each image or sentence, by `runtime` (``onnxruntime`` or ``openvino``) at
     `precision`, one of `lianzhi.precisions`.
     """
-    if runtime not in _RUNTIMES:
+    if runtime not in SCRIPTED:
         raise TargetError(
-            f"no predict.py can be written for runtime '{runtime}'{did_you_mean(runtime, _RUNTIMES)}"
+            f"no predict.py can be written for runtime '{runtime}'{did_you_mean(runtime, SCRIPTED)}"
         )
     if precision not in PRECISIONS:
         raise TargetError(f"unknown precision '{precision}'{did_you_mean(precision, PRECISIONS)}")
@@ -53,7 +53,7 @@ def write_predict(folder: str | os.PathLike[str], *, runtime: str, precision: st
         raise ArtifactError(f"{folder}: predict.py needs {ONNX}, which is not there; export the model first")
     kind = _kind(Path(folder))
     template = resources.files("lianzhi.artifact").joinpath(_TEMPLATES[kind]).read_text("utf-8")
-    imports, load = _RUNTIMES[runtime]
+    imports, load = SCRIPTED[runtime]
     load = load.replace("@FEED@", _FEEDS[runtime, kind])
     text = template.replace("@IMPORT@", imports).replace("@LOAD@", load).replace("@RUNTIME@", runtime)
     return files.write_text(Path(folder) / PREDICT, text.replace("@PRECISION@", _HINTS.get(precision, "f32")))

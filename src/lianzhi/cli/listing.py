@@ -36,4 +36,5 @@ def command(
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
         paper = f"  [{row['paper']}]" if row["paper"] else ""
-        common.say(f"{row['name']:<{width}}  {row['summary']}{paper}")
+        package = f"  (of {row['package']})" if row["package"] else ""
+        common.say(f"{row['name']:<{width}}  {row['summary']}{paper}{package}")

@@ -10,7 +10,9 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import typer
 
@@ -30,6 +32,7 @@ from lianzhi.cli import (
     unpack,
 )
 from lianzhi.errors import LianzhiError
+from lianzhi.registry import PluginWarning
 
 INTERRUPTED = 130
 app = typer.Typer(
@@ -64,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = app(arguments, standalone_mode=False)
+        with _broken_packages_named():
+            code = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except LianzhiError as error:
@@ -86,6 +90,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == INTERRUPTED:  # so typer answers Ctrl-C
         return _interrupted(arguments)
     return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def _broken_packages_named() -> Iterator[None]:
+    """A package that adds names and cannot be loaded is a remark, in one line; other warnings stay as they are."""
+    shown = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *where: Any, **options: Any) -> None:
+        if issubclass(category, PluginWarning):
+            common.remark(f"lianzhi: {message}")
+        else:
+            shown(message, category, *where, **options)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
 
 
 def _interrupted(arguments: Sequence[str]) -> int:

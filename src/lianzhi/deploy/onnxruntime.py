@@ -68,7 +68,7 @@ def first_line(error: Exception) -> str:
 class OnnxRuntime(Runtime):
     """ONNX Runtime's CPU provider: float32 files, int8 files with Q/DQ nodes, and smaller weights alone."""
 
-    name = "onnxruntime"
+    name = quantized_like = "onnxruntime"
     package = "onnxruntime"
     extra = ""
 

@@ -69,7 +69,7 @@ def _core() -> Any:
 class OpenVino(Runtime):
     """OpenVINO's CPU plug-in: float32, bf16 where the hardware has it, and int8 files with Q/DQ nodes."""
 
-    name = "openvino"
+    name = quantized_like = "openvino"
     package = "openvino"
     extra = "openvino"
 

@@ -103,7 +103,7 @@ def _tensor(value: Any) -> Any:
 class PyTorch(Runtime):
     """Eager PyTorch on the CPU, in float32."""
 
-    name = "pytorch"
+    name = quantized_like = "pytorch"
     package = "torch"
     extra = ""
     takes_onnx = False

@@ -25,6 +25,9 @@ class Runtime(ABC):
     extra: str  # the extra of Lianzhi that brings it; "" for what Lianzhi itself depends on
     takes_onnx: bool = True
     executes: bool = True  # on any machine, or is only built on most
+    quantized_like: str = (
+        "onnxruntime"  # whose placement and grids of quantizers it wants, of Lianzhi's own targets
+    )
 
     def installed(self) -> bool:
         """Whether the library is there. Imports nothing."""
@@ -40,8 +43,13 @@ class Runtime(ABC):
     def require(self) -> None:
         """Raise `TargetError` that says what to install, unless the library is there."""
         if not self.installed():
-            what = f"'lianzhi[{self.extra}]'" if self.extra else self.package
-            raise TargetError(f"target '{self.name}' is not installed; run: pip install {what}")
+            raise TargetError(f"target '{self.name}' is not installed; run: {self.remedy}")
+
+    @property
+    def remedy(self) -> str:
+        """The command that installs the library."""
+        what = f"'lianzhi[{self.extra}]'" if self.extra else self.package
+        return f"pip install {what}"
 
     @abstractmethod
     def offers(self, held: str = "f32") -> list[str]:
@@ -69,7 +77,7 @@ class Runtime(ABC):
         written = sorted(item.name for item in folder.iterdir() if item.name.startswith("model.onnx"))
         precision = self.precisions(folder / "model.onnx")[0]
         if not self.installed():
-            note = f"{self.name} is not installed here, so the file was not loaded: pip install 'lianzhi[{self.extra}]'"
+            note = f"{self.name} is not installed here, so the file was not loaded: {self.remedy}"
             return {"files": written, "precision": precision, "loaded": False, "notes": [note]}
         self.load(folder / "model.onnx", precision=precision)
         return {"files": written, "precision": precision, "loaded": True, "notes": []}
@@ -134,6 +142,18 @@ def stand_in(target: str) -> str:
     ('openvino', 'onnxruntime')
     """
     return target if runs_here(target) else "onnxruntime"
+
+
+def quantized_like(target: str) -> str:
+    """Which of Lianzhi's own targets has the quantizers that a target wants; one that nobody knows is given back.
+
+    >>> quantized_like("tensorrt"), quantized_like("nowhere")
+    ('tensorrt', 'nowhere')
+    """
+    if target not in registry.names():
+        return target
+    like: str = registry.get(target).build.quantized_like
+    return like
 
 
 def onnx_runtimes() -> list[str]:

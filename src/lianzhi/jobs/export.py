@@ -13,7 +13,6 @@ from lianzhi.jobs.artifacts import Saved
 
 BESIDE = ("preprocess.json", "labels.txt", "tokenizer")  # what a predict.py reads
 WEIGHTS = ("architecture.json", "model.safetensors")
-SCRIPTS = ("onnxruntime", "openvino")  # the targets that a predict.py is written for
 REPORT = "export.json"
 
 
@@ -105,7 +104,7 @@ def _from_onnx(
     if saved.is_module or saved.path.name == "model.onnx":
         names += _copied(saved.folder, folder, BESIDE)
     if (
-        runtime.name in SCRIPTS
+        runtime.name in artifact.SCRIPTED
         and (folder / "preprocess.json").is_file()
         and (folder / "labels.txt").is_file()
     ):

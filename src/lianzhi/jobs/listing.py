@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lianzhi import deploy, distill, files, models, prune, tasks
+from lianzhi.config import defaults
 from lianzhi.errors import RecipeError, did_you_mean
 
 REGISTRIES = {
@@ -19,7 +20,7 @@ REGISTRIES = {
 
 
 def names(kind: str) -> list[dict[str, Any]]:
-    """One dict a name: name, summary, paper, options."""
+    """One dict a name: name, summary, paper, options with their defaults, and whose package it is ("" for Lianzhi's own)."""
     if kind == "recipes":
         return _recipes(Path("recipes"))
     if kind not in REGISTRIES:
@@ -28,8 +29,8 @@ def names(kind: str) -> list[dict[str, Any]]:
     rows = []
     for name in registry.names():
         entry = registry.get(name)
-        options = entry.config().to_dict() if entry.config else {}
-        rows.append({"name": name, "summary": entry.summary, "paper": entry.paper, "options": options})
+        row = {"name": name, "summary": entry.summary, "paper": entry.paper}
+        rows.append({**row, "options": defaults(entry.config), "package": entry.package})
     return rows
 
 
@@ -43,5 +44,6 @@ def _recipes(folder: Path) -> list[dict[str, Any]]:
         steps = data.get("steps") if isinstance(data, dict) else None
         if not isinstance(steps, list):  # some other YAML file
             continue
-        rows.append({"name": str(file), "summary": summary, "paper": "", "options": {"steps": len(steps)}})
+        row = {"name": str(file), "summary": summary, "paper": "", "options": {"steps": len(steps)}}
+        rows.append({**row, "package": ""})
     return rows

@@ -70,8 +70,7 @@ def runtimes(run: Run) -> list[str]:
     runtime = deploy.registry.get(target).build
     if not runtime.installed():
         raise TargetError(
-            f"target '{target}' is not installed; run: pip install 'lianzhi[{runtime.extra}]', "
-            f"or set target: auto to use what is installed"
+            f"target '{target}' is not installed; run: {runtime.remedy}, or set target: auto to use what is installed"
         )
     return [target]
 

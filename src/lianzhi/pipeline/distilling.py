@@ -87,18 +87,17 @@ def make_lessons(run: Run, state: State, step: Distill, *, progress: bool) -> tu
 def options_of(step: Distill) -> Config:
     """The method's own options, `temperature` and `alpha` of the step among them."""
     entry = distill.methods.registry.get(step.method)
-    assert entry.config is not None
     values = dict(step.options)
     for key in SHARED:
         value = getattr(step, key)
         if value is None:
             continue
-        if key not in entry.config.model_fields:
+        if entry.config is None or key not in entry.config.model_fields:
             raise RecipeError(f"method '{step.method}' has no '{key}'; leave it out")
         if key in values:
             raise RecipeError(f"'{key}' stands in the step and in its options; give it once")
         values[key] = value
-    return entry.config(**values)
+    return entry.options(**values)
 
 
 def filled(step: Distill) -> dict[str, Any]:

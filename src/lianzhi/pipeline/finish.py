@@ -138,7 +138,11 @@ def _write_deployment(run: Run, decision: dict[str, Any] | None, folder: Path, l
         deploy.copy_onnx(source, folder / "model.onnx")
     else:
         notes = deploy.registry.get(runtime).build.export(source, folder)["notes"]
-    artifact.write_predict(folder, runtime=deploy.stand_in(runtime), precision=decision["precision"])
+    script = deploy.stand_in(runtime)
+    if script not in artifact.SCRIPTED:
+        script = "onnxruntime"
+        notes = [*notes, f"predict.py runs model.onnx by {script}; there is no script for {runtime}"]
+    artifact.write_predict(folder, runtime=script, precision=decision["precision"])
     return notes
 
 

@@ -20,7 +20,7 @@ from lianzhi.quantize.control import metric
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches
 from lianzhi.quantize.model import QuantizedModel
-from lianzhi.quantize.placement import RULES, place
+from lianzhi.quantize.placement import place, rules_of
 from lianzhi.quantize.prepare import prepare
 from lianzhi.quantize.ranges import Ranges
 from lianzhi.quantize.report import make_report
@@ -46,7 +46,7 @@ def float_model(
     folded, unfolded = fold_batch_norm(module)
     exact = copy.deepcopy(module)
     clipped = round_floats_(module, weights)
-    placement = place(module, RULES[target], lambda _: False)
+    placement = place(module, rules_of(target), lambda _: False)
     placement.values, placement.shares = [], {}
     report = make_report(
         exact, module, placement, Ranges(), batches, Schemes(None, None), divisible=graph.dynamic_batch

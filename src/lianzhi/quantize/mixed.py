@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from lianzhi import deploy
 from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.graph import TracedModule, are_tokens, capture, check_values, get_tensor, on_cpu, replace_tensor
 from lianzhi.quantize.batches import few
@@ -25,7 +26,7 @@ from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches
 from lianzhi.quantize.insert import free_key
 from lianzhi.quantize.layers import CHOICES
-from lianzhi.quantize.placement import RULES, layer_name, place, weight_node
+from lianzhi.quantize.placement import RULES, layer_name, place, rules_of, weight_node
 from lianzhi.quantize.placement.ops import WEIGHTED
 from lianzhi.quantize.prepare import prepare
 from lianzhi.quantize.rows import rounded_weight
@@ -173,9 +174,9 @@ def _bytes(tensor: Tensor, choice: str) -> int:
 
 def _layers(module: TracedModule, target: str) -> dict[str, _Layer]:
     """What the target takes in integers, by layer; a tied table gets a parameter of its own, in place, to be rounded apart."""
-    if target not in RULES:
+    if deploy.quantized_like(target) not in RULES:
         raise RecipeError(f"target '{target}' is not offered{did_you_mean(target, RULES)}")
-    placement = place(module, RULES[target], lambda name: False)
+    placement = place(module, rules_of(target), lambda name: False)
     found: dict[str, _Layer] = {}
     for node in placement.weights:
         if node.target in WEIGHTED:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lianzhi import deploy
 from lianzhi.errors import DataError
 from lianzhi.graph import TracedModule
 from lianzhi.quantize.export import export_quantized
@@ -52,7 +53,7 @@ class QuantizedModel:
             self.example_inputs,
             path,
             dynamic_batch=self.dynamic_batch,
-            guard=self.target != "tensorrt",
+            guard=deploy.quantized_like(self.target) != "tensorrt",
             storage=self.storage,
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from lianzhi import deploy
 from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.graph import TracedModule, capture, fingerprint
 from lianzhi.quantize.fold import fold_batch_norm
@@ -68,7 +69,11 @@ def check_options(
     if reduce_range and (weights, activations) != ("int8", "int8"):
         raise RecipeError("reduce_range: it is for weights 'int8' with activations 'int8'; leave it out")
     _check_choices(layers or {}, weights)
-    if target == "tensorrt" and activations == "int8" and "int4" in (weights, *(layers or {}).values()):
+    if (
+        deploy.quantized_like(target) == "tensorrt"
+        and activations == "int8"
+        and "int4" in (weights, *(layers or {}).values())
+    ):
         raise RecipeError(
             "weights: 'int4' with activations 'int8' is not offered for target 'tensorrt', whose builder refuses it; "
             "take activations 'float'"

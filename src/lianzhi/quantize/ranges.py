@@ -80,10 +80,9 @@ def find(
 def options_of(observer: str, given: dict[str, Any] | None) -> Any:
     """An observer's options, checked."""
     entry = registry.get(observer)
-    assert entry.config is not None
     if given is not None and not isinstance(given, dict):
         raise RecipeError(f"observer_options: {given!r:.60} is not a mapping of options to values")
-    return entry.config(**(given or {}))
+    return entry.options(**(given or {}))
 
 
 def _joined(bounds: dict[fx.Node, Bounds], placement: Placement) -> dict[fx.Node, Bounds]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lianzhi import deploy
 from lianzhi.errors import RecipeError, did_you_mean
 
 
@@ -89,7 +90,7 @@ def may_saturate(target: str) -> bool:
     >>> may_saturate("openvino"), may_saturate("tensorrt")
     (True, False)
     """
-    return target not in _FULL_WEIGHTS
+    return deploy.quantized_like(target) not in _FULL_WEIGHTS
 
 
 def schemes(
@@ -104,7 +105,8 @@ def schemes(
         ...
     lianzhi.errors.RecipeError: weights: 'int3' is not offered; known: int8, int4, float16, bfloat16, float32
     """
-    if target not in _ACTIVATIONS:
+    like = deploy.quantized_like(target)
+    if like not in _ACTIVATIONS:
         raise RecipeError(
             f"quantization for target '{target}' is not offered{did_you_mean(target, _ACTIVATIONS)}"
         )
@@ -118,9 +120,9 @@ def schemes(
         return Schemes(None, None, integer_bias=False)
     saturates = reduce_range and activations == "int8" and may_saturate(target)
     bits = 4 if weights == "int4" else 7 if saturates else 8
-    values = _ACTIVATIONS[target] if activations == "int8" else None
+    values = _ACTIVATIONS[like] if activations == "int8" else None
     grid = Scheme(bits, per_channel=True, group_size=group_size or 0)
-    return Schemes(grid, values, integer_bias=target not in _FLOAT_BIAS)
+    return Schemes(grid, values, integer_bias=like not in _FLOAT_BIAS)
 
 
 def _check_groups(group_size: int | None, weights: str, activations: str) -> None:

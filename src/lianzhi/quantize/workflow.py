@@ -22,7 +22,7 @@ from lianzhi.quantize.insert import insert, insert_tables
 from lianzhi.quantize.layers import choices_of, coarsen, in_float
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.options import DEFAULT_OBSERVER, check_options, ignored
-from lianzhi.quantize.placement import RULES, Placement, place
+from lianzhi.quantize.placement import Placement, place, rules_of
 from lianzhi.quantize.prepare import prepare
 from lianzhi.quantize.ptq import REWRITE, Chosen, choose
 from lianzhi.quantize.ranges import Ranges, find, options_of
@@ -104,13 +104,13 @@ def quantize(
     folded, unfolded = fold_batch_norm(module)
     choices = choices_of(module, layers)
     ignore = [*ignore, *in_float(choices)]
-    placement = place(module, RULES[target], ignored(module, ignore))
+    placement = place(module, rules_of(target), ignored(module, ignore))
     applied = []
     for technique in (item for item in chosen if item.stage == REWRITE):
         skipped = technique.apply(module, placement.weights, batches, technique.options, grids)
         applied.append({**technique.to_dict(), "skipped": [list(item) for item in skipped]})
     placement = place(
-        module, RULES[target], ignored(module, ignore)
+        module, rules_of(target), ignored(module, ignore)
     )  # what was rewritten may read other values
     if grids.activations is None:
         placement.values, placement.shares, placement.groups = [], {}, []
@@ -168,7 +168,9 @@ def quantize(
     result = QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch, found.table)
     if max_drop is None or evaluate is None:
         return result
-    origin = Origin(float_module, RULES[target], ignored(float_module, ignore), batches, graph.dynamic_batch)
+    origin = Origin(
+        float_module, rules_of(target), ignored(float_module, ignore), batches, graph.dynamic_batch
+    )
     return control(result, origin, evaluate, max_drop)
 
 

@@ -25,7 +25,7 @@ from lianzhi.errors import TargetError
 class TensorRt(Runtime):
     """Engines for NVIDIA's GPUs are built on any machine, by TensorRT-RTX; where there is a GPU they run."""
 
-    name = "tensorrt"
+    name = quantized_like = "tensorrt"
     package = RTX
     extra = "tensorrt"
     executes = False

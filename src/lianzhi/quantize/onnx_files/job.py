@@ -81,9 +81,8 @@ class Job:
                 f"target '{target}' takes no ONNX file; choose {', '.join(deploy.onnx_targets())}"
             )
         entry = registry.get(observer)
-        assert entry.config is not None
         self.observer, self.find = observer, entry.build
-        self.options: Any = entry.config(**options)
+        self.options: Any = entry.options(**options)
         self.techniques, self.ignore, self.threads = techniques, ignore, threads
         self.float_proto = read_float(source)
         self.seen: dict[str, Any] = {}

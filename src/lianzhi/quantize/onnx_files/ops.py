@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lianzhi import deploy
 from lianzhi.quantize import placement
 from lianzhi.quantize.placement import ops
 from lianzhi.quantize.placement.tensorrt import LEAST
@@ -61,7 +62,7 @@ def rules_for(target: str) -> OnnxRules:
     >>> sorted(rules_for("openvino").elementwise), sorted(rules_for("tensorrt").elementwise)
     (['Add', 'AveragePool', 'Concat', 'GlobalAveragePool', 'Mul'], ['Add', 'Concat'])
     """
-    rules = placement.RULES[target]
+    rules = placement.rules_of(target)
 
     def names(kinds: frozenset[Any]) -> frozenset[str]:
         return frozenset(name for aten, onnx in _ONNX if aten & kinds for name in onnx)
@@ -75,6 +76,6 @@ def rules_for(target: str) -> OnnxRules:
         adds_outside=rules.adds_outside,
         concats_share=rules.concats_share,
         least=LEAST if rules.obstacle is not None else 0,
-        activates_in_float=target == "onnxruntime",
+        activates_in_float=deploy.quantized_like(target) == "onnxruntime",
         float_tables=rules.float_tables,
     )

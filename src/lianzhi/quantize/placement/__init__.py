@@ -1,5 +1,6 @@
 """Where quantizers go, by target. One target's rules a file."""
 
+from lianzhi import deploy
 from lianzhi.quantize.placement import onnxruntime, openvino, tensorrt
 from lianzhi.quantize.placement.names import layer_name, weight_node
 from lianzhi.quantize.placement.plan import Placement, Rules, place, tail
@@ -11,4 +12,9 @@ RULES: dict[str, Rules] = {
     "pytorch": onnxruntime.RULES,  # simulated in float
 }
 
-__all__ = ["RULES", "Placement", "Rules", "layer_name", "place", "tail", "weight_node"]
+__all__ = ["RULES", "Placement", "Rules", "layer_name", "place", "rules_of", "tail", "weight_node"]
+
+
+def rules_of(target: str) -> Rules:
+    """The rules of a target; of another package's target, those of the one that it is quantized like."""
+    return RULES[deploy.quantized_like(target)]

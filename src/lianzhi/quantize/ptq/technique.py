@@ -93,5 +93,4 @@ def _one(item: Any) -> Chosen:
     entry = registry.get(str(name))
     if options is not None and not isinstance(options, dict):
         raise RecipeError(f"techniques: the options of '{name}' must be a mapping, not {options!r}")
-    assert entry.config is not None
-    return Chosen(entry.name, entry.build, entry.config(**(options or {})))
+    return Chosen(entry.name, entry.build, entry.options(**(options or {})))
