@@ -256,6 +256,8 @@ def test_what_cannot_work_is_told_before_anything_is_written(task, tmp_path, ste
     ("options", "match"),
     [
         ({"student": {"layers": [2, 1]}}, "numbers that rise"),
+        ({"student": {"layer": 2}}, "there is only 'layer'; did you mean 'layers'"),
+        ({"student": {"layers": 2, "int": "first"}}, "unknown option 'int'; did you mean 'init'"),
         ({"student": {"layers": []}}, "numbers that rise"),
         ({"student": {"layers": 2, "name": "mlp"}}, "of the model as it is now"),
         ({"student": {"init": "first"}}, "give 'layers' as a number"),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from lianzhi.config import Config
+from lianzhi.errors import did_you_mean
 
 
 def forward_extras(noun: str, allowed: Sequence[str]) -> Any:
@@ -53,8 +54,17 @@ class ModelSpec(Config):
         if self.artifact is not None and (self.name or self.file or self.weights or self.options):
             raise ValueError("an artifact brings its own architecture and weights: give 'artifact' alone")
         if self.name is None and self.artifact is None:
-            raise ValueError("give 'name' (a zoo model, or with 'file' a function in it) or 'artifact'")
+            keys = list(self.options)
+            only = f"; there is only {keys[0]!r}{did_you_mean(keys[0], self._beside())}" if keys else ""
+            raise ValueError(
+                f"give 'name' (a zoo model, or with 'file' a function in it) or 'artifact'{only}"
+            )
         return self
+
+    @classmethod
+    def _beside(cls) -> list[str]:
+        """The keys that stand beside the model's own options."""
+        return [key for key in cls.model_fields if key != "options"]
 
 
 class TaskSpec(Config):
@@ -91,9 +101,13 @@ class StudentSpec(ModelSpec):
 
     @model_validator(mode="after")
     def _one_source(self) -> StudentSpec:
-        other = self.name or self.artifact or self.file or self.weights or self.options or self.num_classes
+        named = self.name or self.artifact or self.file
+        other = named or self.weights or self.options or self.num_classes
         if self.layers is None and self.init == "chosen":
             return super()._one_source()  # type: ignore[operator,no-any-return]
+        if self.options and not named:
+            key = next(iter(self.options))
+            raise ValueError(f"unknown option {key!r}{did_you_mean(key, self._beside())}")
         if other:
             raise ValueError("'layers' and 'init' are of the model as it is now: give them, or another model")
         numbers = (
