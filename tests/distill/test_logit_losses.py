@@ -162,6 +162,14 @@ def test_dist_where_nothing_is_related():
     assert one.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("whose", ["student", "teacher"])
+def test_dist_of_logits_that_are_nan_is_nan(whose):
+    """They vary with nothing, and must not be taken for a teacher that has nothing to teach."""
+    sides = {"student": STUDENT.clone(), "teacher": TEACHER.clone()}
+    sides[whose][1] = torch.nan
+    assert losses.dist(sides["student"], sides["teacher"]).isnan()
+
+
 def test_dist_is_indifferent_to_scale_and_shift_of_probabilities():
     p = softmax(doubles(TEACHER)[0])
     blurred = 0.25 * p + 0.75 / p.shape[-1]

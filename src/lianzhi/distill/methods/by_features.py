@@ -22,7 +22,7 @@ from lianzhi.distill.capture import capture
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.teacher import logits_of
-from lianzhi.distill.methods.terms import grown, weighted
+from lianzhi.distill.methods.terms import grown, require_some, weighted
 from lianzhi.distill.stage_ends import Feature, features_of, stage_ends
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.graph import device_of, in_eval
@@ -52,8 +52,7 @@ class FeatureOptions(Config):
 
     @model_validator(mode="after")
     def _something_counts(self) -> FeatureOptions:
-        if not (self.weight or self.hard or self.soft):
-            raise ValueError("weight, hard and soft are all 0; at least one must be above 0")
+        require_some({"weight": self.weight, "hard": self.hard, "soft": self.soft})
         return self
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lianzhi.config import Config
@@ -23,7 +23,7 @@ from lianzhi.distill.losses.tokens import kl
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.encoders import Both, check_both, run_both
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
-from lianzhi.distill.methods.terms import weighted
+from lianzhi.distill.methods.terms import require_some, weighted
 from lianzhi.distill.transformer import layers_of
 from lianzhi.errors import DataError
 from lianzhi.tasks import Batch
@@ -38,6 +38,11 @@ class DistilBERTOptions(Config):
     )
     cosine: float = Field(default=1.0, ge=0, description="weight of the last hidden states")
     temperature: float = Field(default=2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> DistilBERTOptions:
+        require_some({"soft": self.soft, "hard": self.hard, "cosine": self.cosine})
+        return self
 
 
 @registry.register(

@@ -6,7 +6,7 @@ By default both losses are trained together, the hint with weight 100, as later 
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lianzhi.distill import losses
@@ -15,6 +15,7 @@ from lianzhi.distill.methods.by_features import FeatureOptions, FeatureStep, cho
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
+from lianzhi.distill.methods.terms import require_some
 from lianzhi.tasks import Batch
 
 
@@ -23,6 +24,13 @@ class FitNetMethodOptions(FeatureOptions):
 
     weight: float = Field(default=100.0, ge=0, description="of the loss on features")
     hint_first: bool = Field(default=False, description="a stage with the hint alone, then one without it")
+
+    @model_validator(mode="after")
+    def _each_stage_learns(self) -> FitNetMethodOptions:
+        if self.hint_first:
+            require_some({"weight": self.weight}, "hint_first, stage 'hint': ")
+            require_some({"hard": self.hard, "soft": self.soft}, "hint_first, stage 'fitnet': ")
+        return self
 
 
 @registry.register(

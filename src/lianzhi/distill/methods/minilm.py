@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lianzhi.config import Config
@@ -23,7 +23,7 @@ from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.corpora import CorpusData, corpus_later
 from lianzhi.distill.methods.encoders import Both, check_both, run_both
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
-from lianzhi.distill.methods.terms import weighted
+from lianzhi.distill.methods.terms import require_some, weighted
 from lianzhi.distill.transformer import layers_of
 from lianzhi.errors import RecipeError
 from lianzhi.tasks import Batch
@@ -52,6 +52,12 @@ class MiniLMOptions(Config):
         default=0.0, ge=0, le=1, description="weight of the teacher's probabilities at the end"
     )
     temperature: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> MiniLMOptions:
+        names = ("attention", "value") if self.version == 1 else ("query", "key", "value")
+        require_some({name: getattr(self, name) for name in names})
+        return self
 
 
 @registry.register(

@@ -34,7 +34,7 @@ from lianzhi.distill.methods.encoders import check_both, check_heads, depths, ma
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.masked_words import masked_words
 from lianzhi.distill.methods.phases import Slowed, run_until
-from lianzhi.distill.methods.terms import weighted
+from lianzhi.distill.methods.terms import require_some, weighted
 from lianzhi.distill.transformer import embeddings_of, layers_of
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.graph import device_of
@@ -86,6 +86,12 @@ class MobileBertOptions(Config):
     def _trains(cls, values: dict[str, Any]) -> dict[str, Any]:
         TrainOptions(**values)
         return values
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> MobileBertOptions:
+        names = ("normalized", "mean", "variance", "attention")
+        require_some({name: getattr(self, name) for name in names})
+        return self
 
     @model_validator(mode="after")
     def _has_words(self) -> MobileBertOptions:

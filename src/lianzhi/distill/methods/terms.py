@@ -23,6 +23,21 @@ def weighted(parts: Mapping[str, tuple[float, Tensor]]) -> dict[str, Any]:
     return {"loss": sum(values[1:], values[0]), "terms": terms}
 
 
+def require_some(weights: Mapping[str, float], where: str = "") -> None:
+    """Raise `ValueError` where all weights are 0: a loss of nothing trains nothing.
+
+    >>> require_some({"soft": 0.0, "hard": 0.0}, "stage 'hint': ")
+    Traceback (most recent call last):
+        ...
+    ValueError: stage 'hint': soft and hard are all 0; at least one must be above 0
+    """
+    if not any(weights.values()):
+        *first, last = weights
+        if not first:
+            raise ValueError(f"{where}{last} is 0; it must be above 0")
+        raise ValueError(f"{where}{', '.join(first)} and {last} are all 0; at least one must be above 0")
+
+
 def grown(number: int, total: int, warmup: float) -> float:
     """How much of a weight counts in update `number` (from 0) of `total`: it grows from 0 over the share `warmup`.
 

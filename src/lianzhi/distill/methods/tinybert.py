@@ -19,7 +19,7 @@ from functools import cache
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lianzhi.config import Config
@@ -39,7 +39,7 @@ from lianzhi.distill.methods.encoders import (
 )
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
-from lianzhi.distill.methods.terms import weighted
+from lianzhi.distill.methods.terms import require_some, weighted
 from lianzhi.models import model as zoo_model
 from lianzhi.tasks import Batch, Task
 from lianzhi.tasks.texts import texts_of, with_train
@@ -78,6 +78,14 @@ class TinyBertOptions(Config):
     projection: Literal["shared", "by_layer", "none"] = Field(
         default="shared", description="one for all layers, one a layer, or none (equal widths)"
     )
+
+    @model_validator(mode="after")
+    def _each_stage_learns(self) -> TinyBertOptions:
+        features = {"embedding": self.embedding, "hidden": self.hidden, "attention": self.attention}
+        if self.joint and self.general is None:
+            features["prediction"] = self.prediction
+        require_some(features)
+        return self
 
 
 @dataclass(frozen=True)
