@@ -5,6 +5,7 @@ from lianzhi.artifact.layout import (
     CALIBRATION,
     FORMAT,
     MEMBERS,
+    ONEFLOW,
     PACKED,
     PLACED,
     check_architecture,
@@ -12,7 +13,7 @@ from lianzhi.artifact.layout import (
     checked_labels,
     is_plain,
 )
-from lianzhi.artifact.predict_script import SCRIPTED, write_predict
+from lianzhi.artifact.predict_script import NO_SCRIPT, SCRIPTED, write_predict
 from lianzhi.artifact.reading import example_inputs, inputs_of, labels_of, load, rebuild, stored
 from lianzhi.artifact.savable import check_savable
 from lianzhi.artifact.writing import save
@@ -22,6 +23,8 @@ __all__ = [
     "CALIBRATION",
     "FORMAT",
     "MEMBERS",
+    "NO_SCRIPT",
+    "ONEFLOW",
     "PACKED",
     "PLACED",
     "SCRIPTED",

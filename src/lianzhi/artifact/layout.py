@@ -25,10 +25,12 @@ CACHE = "calibration.cache"  # the same, as TensorRT reads them
 PREPROCESS = "preprocess.json"
 LABELS = "labels.txt"
 PREDICT = "predict.py"
+IN_ONEFLOW = "run_in_oneflow.py"
+ONEFLOW = ("model.py", "weights", IN_ONEFLOW)  # the source, the checkpoint, and the script that runs them
 TOKENIZER = "tokenizer"
 MEMBERS = frozenset(
     {ARCHITECTURE, WEIGHTS, ONNX, f"{ONNX}.data", PREPROCESS, LABELS, PREDICT, TOKENIZER, *ENGINES}
-    | {PACKED, CALIBRATION, CACHE, "recipe.yaml", "report.json", "report.md", "report.html"}
+    | {PACKED, *ONEFLOW, CALIBRATION, CACHE, "recipe.yaml", "report.json", "report.md", "report.html"}
 )
 
 ALLOWED = "\t\u200c\u200d"  # joiners are part of the spelling of Persian and Indic words

@@ -1,5 +1,7 @@
 """`predict.py`: a small script in the artifact that needs NumPy and the runtime, and neither PyTorch nor Lianzhi.
 
+The one for OneFlow is called `run_in_oneflow.py`, and is otherwise the same.
+
 One for images needs Pillow besides, one for texts the library `tokenizers`.
 """
 
@@ -10,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from lianzhi import files
-from lianzhi.artifact.layout import ONNX, PREDICT, PREPROCESS
+from lianzhi.artifact.layout import IN_ONEFLOW, ONNX, PREDICT, PREPROCESS
 from lianzhi.errors import ArtifactError, TargetError, did_you_mean
 from lianzhi.precisions import PRECISIONS
 
@@ -27,10 +29,25 @@ SCRIPTED = {
         'model = openvino.Core().compile_model(str(HERE / "model.onnx"), "CPU", settings)\n'
         "run = lambda x: model(@FEED@)[0]",
     ),
+    "oneflow": (
+        "import oneflow as flow\nfrom model import Model",
+        "model = Model()\n"
+        'model.load_state_dict(flow.load(str(HERE / "weights")))\n'
+        "model.eval()\n\n"
+        "def run(x):\n"
+        '    """The logits of a batch of one."""\n'
+        "    with flow.no_grad():\n"
+        "        found = model(@FEED@)\n"
+        '    return (found["logits"] if isinstance(found, dict) else found).numpy()',
+    ),
 }
+_NEEDS = {"oneflow": (IN_ONEFLOW, "model.py")}  # the script's name, and the file that it cannot do without
+NO_SCRIPT = "no script was written that runs the model: its preprocessing is not known, or its target is another package's"
 _FEEDS = {
     ("onnxruntime", "image"): "{session.get_inputs()[0].name: x}",
     ("onnxruntime", "text"): "{item.name: x[item.name] for item in session.get_inputs()}",
+    ("oneflow", "image"): "flow.tensor(x)",
+    ("oneflow", "text"): "**{name: flow.tensor(value) for name, value in x.items()}",
     ("openvino", "image"): "[x]",
     ("openvino", "text"): "{item.get_any_name(): x[item.get_any_name()] for item in model.inputs}",
 }
@@ -40,8 +57,8 @@ _HINTS = {"bf16": "bf16"}  # everything else computes in float32 what is float
 def write_predict(folder: str | os.PathLike[str], *, runtime: str, precision: str = "f32") -> Path:
     """Write `predict.py` into an artifact folder that holds `model.onnx`; return its path.
 
-    The script prints the five likeliest classes of each image or sentence, by `runtime` (``onnxruntime`` or ``openvino``) at
-    `precision`, one of `lianzhi.precisions`.
+    The script prints the five likeliest classes of each image or sentence, by `runtime` (``onnxruntime`` or ``openvino``, or
+    ``oneflow``: `run_in_oneflow.py` beside `model.py` and `weights/`) at `precision`, one of `lianzhi.precisions`.
     """
     if runtime not in SCRIPTED:
         raise TargetError(
@@ -49,14 +66,16 @@ def write_predict(folder: str | os.PathLike[str], *, runtime: str, precision: st
         )
     if precision not in PRECISIONS:
         raise TargetError(f"unknown precision '{precision}'{did_you_mean(precision, PRECISIONS)}")
-    if not (Path(folder) / ONNX).is_file():
-        raise ArtifactError(f"{folder}: predict.py needs {ONNX}, which is not there; export the model first")
+    script, needed = _NEEDS.get(runtime, (PREDICT, ONNX))
+    if not (Path(folder) / needed).is_file():
+        raise ArtifactError(f"{folder}: {script} needs {needed}, which is not there; export the model first")
     kind = _kind(Path(folder))
     template = resources.files("lianzhi.artifact").joinpath(_TEMPLATES[kind]).read_text("utf-8")
     imports, load = SCRIPTED[runtime]
     load = load.replace("@FEED@", _FEEDS[runtime, kind])
     text = template.replace("@IMPORT@", imports).replace("@LOAD@", load).replace("@RUNTIME@", runtime)
-    return files.write_text(Path(folder) / PREDICT, text.replace("@PRECISION@", _HINTS.get(precision, "f32")))
+    text = text.replace("@SCRIPT@", script)
+    return files.write_text(Path(folder) / script, text.replace("@PRECISION@", _HINTS.get(precision, "f32")))
 
 
 def _kind(folder: Path) -> str:

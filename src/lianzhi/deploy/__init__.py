@@ -13,6 +13,7 @@ from lianzhi.deploy.runtime import (
     registry,
     runs_here,
     stand_in,
+    takes_onnx,
 )
 from lianzhi.deploy.session import Port, Session
 
@@ -36,6 +37,7 @@ __all__ = [
     "registry",
     "runs_here",
     "stand_in",
+    "takes_onnx",
     "tensorrt",
     "write_onnx",
 ]

@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from lianzhi.deploy.session import Session
 from lianzhi.errors import TargetError
 from lianzhi.registry import Registry
@@ -28,6 +30,7 @@ class Runtime(ABC):
     quantized_like: str = (
         "onnxruntime"  # whose placement and grids of quantizers it wants, of Lianzhi's own targets
     )
+    stands_in: str = "onnxruntime"  # what executes its models on a machine where it does not
 
     def installed(self) -> bool:
         """Whether the library is there. Imports nothing."""
@@ -81,6 +84,13 @@ class Runtime(ABC):
             return {"files": written, "precision": precision, "loaded": False, "notes": [note]}
         self.load(folder / "model.onnx", precision=precision)
         return {"files": written, "precision": precision, "loaded": True, "notes": []}
+
+    def check_module(self, model: nn.Module, example_inputs: Any) -> None:  # noqa: B027 (most have nothing to say)
+        """Raise what `export_module` would raise for this module, before a run of hours; writes nothing."""
+
+    def export_module(self, model: nn.Module, example_inputs: Any, folder: Path) -> dict[str, Any]:
+        """Write what the target loads into `folder`, from a module; returns what `export` does. For targets that take no ONNX."""
+        raise TargetError(f"target '{self.name}' is not written from a module; give an ONNX file")
 
     def chosen_precision(self, path: Any, precision: str | None) -> str:
         """The precision asked for, if it is offered; else the default."""
@@ -138,10 +148,20 @@ def runs_here(target: str) -> bool:
 def stand_in(target: str) -> str:
     """The runtime that executes a target's file here, to measure what it computes.
 
-    >>> stand_in("openvino"), stand_in("tensorrt")
-    ('openvino', 'onnxruntime')
+    >>> stand_in("openvino"), stand_in("tensorrt"), stand_in("oneflow")
+    ('openvino', 'onnxruntime', 'pytorch')
     """
-    return target if runs_here(target) else "onnxruntime"
+    runtime: Runtime = registry.get(target).build
+    return target if runtime.executes else runtime.stands_in
+
+
+def takes_onnx(target: str) -> bool:
+    """Whether a target's models are ONNX files, as ``auto`` may choose; others are made of the module itself.
+
+    >>> takes_onnx("openvino"), takes_onnx("auto"), takes_onnx("oneflow")
+    (True, True, False)
+    """
+    return target == "auto" or bool(registry.get(target).build.takes_onnx)
 
 
 def quantized_like(target: str) -> str:

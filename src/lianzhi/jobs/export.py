@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lianzhi import artifact, codebook, deploy, files
-from lianzhi.errors import ArtifactError, RecipeError
+from lianzhi.errors import ArtifactError, RecipeError, TargetError
 from lianzhi.jobs.artifacts import Saved
 
 BESIDE = ("preprocess.json", "labels.txt", "tokenizer")  # what a predict.py reads
@@ -33,8 +33,10 @@ def export(
     where there are none.
     """
     runtime: deploy.Runtime = deploy.registry.get(target).build
-    if codes and target == "pytorch":
-        raise RecipeError("--codes is of ONNX files, and pytorch loads the weights themselves; leave it out")
+    if codes and not runtime.takes_onnx:
+        raise RecipeError(
+            f"--codes is of ONNX files, and {target} loads the weights themselves; leave it out"
+        )
     saved = Saved(model)
     if not force:
         files.require_empty(output)
@@ -46,6 +48,8 @@ def export(
             names = [*_weights(saved, folder), *_copied(saved.folder, folder, BESIDE)]
             artifact.load(folder)
             result: dict[str, Any] = {"files": names, "precision": "f32", "loaded": True, "notes": []}
+        elif saved.is_module and not runtime.takes_onnx:
+            result = _from_module(saved, runtime, folder, options or {})
         else:
             result = _from_onnx(saved, runtime, folder, options or {}, codes=codes)
         result = {"model": str(model), "target": target, **result, "bytes": _bytes(folder)}
@@ -70,6 +74,20 @@ def _weights(saved: Saved, folder: Path) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="lianzhi-") as place:
         artifact.save(saved.module(), Path(place) / "model", example_inputs=saved.example_inputs())
         return _copied(Path(place) / "model", folder, WEIGHTS)
+
+
+def _from_module(
+    saved: Saved, runtime: deploy.Runtime, folder: Path, options: dict[str, Any]
+) -> dict[str, Any]:
+    """What a target writes of the module, with what its script reads, and the script."""
+    if options:
+        raise TargetError(f"target '{runtime.name}' has no option '{next(iter(options))}'; leave it out")
+    result = runtime.export_module(saved.module(), saved.example_inputs(), folder)
+    names = [*result["files"], *_copied(saved.folder, folder, BESIDE)]
+    if runtime.name not in artifact.SCRIPTED or not (folder / "preprocess.json").is_file():
+        return {**result, "files": names, "notes": [*result["notes"], artifact.NO_SCRIPT]}
+    script = artifact.write_predict(folder, runtime=runtime.name)
+    return {**result, "files": [*names, script.name]}
 
 
 def _from_onnx(

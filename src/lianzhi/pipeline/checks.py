@@ -60,6 +60,9 @@ def check(run: Run, model: nn.Module) -> None:
                 CHECKS[type(step)](reading(run, state), state, step)
             except LianzhiError as error:
                 raise type(error)(f"steps.{position} ({kind_of(step)}): {error}") from None
+    if run.recipe.target != "auto":
+        target: deploy.Runtime = deploy.registry.get(run.recipe.target).build
+        target.check_module(state.model, reading(run, state).task.example_inputs)
 
 
 def _check_precision(run: Run) -> None:
@@ -188,10 +191,11 @@ def _check_distill(run: Run, state: State, step: Distill) -> None:
 
 
 def _check_quantize(run: Run, state: State, step: Quantize) -> None:
-    if run.recipe.target == "pytorch":
+    if not deploy.takes_onnx(run.recipe.target):
+        what = "PyTorch" if run.recipe.target == "pytorch" else f"what is written for {run.recipe.target}"
         raise RecipeError(
-            "PyTorch computes in float32, where int8 is neither smaller nor faster; leave the step out, or set target: "
-            "auto, onnxruntime or openvino"
+            f"{what} computes in float32, where int8 is neither smaller nor faster; leave the step out, or set target: "
+            f"auto, onnxruntime or openvino"
         )
     targets = quantization_targets(run)
     for target in targets:

@@ -65,7 +65,7 @@ def runtimes(run: Run) -> list[str]:
     target = run.recipe.target
     if target == "auto":
         return [name for name in deploy.onnx_runtimes() if deploy.registry.get(name).build.installed()]
-    if target == "pytorch":
+    if not deploy.takes_onnx(target):
         return []
     runtime = deploy.registry.get(target).build
     if not runtime.installed():
@@ -149,6 +149,28 @@ def choose(run: Run, found: list[Candidate], reference: float | None) -> Decisio
         "candidates": lines,
     }
     return Decision(chosen, tuple(found), record)
+
+
+def without_file(run: Run, reference: float | None) -> dict[str, Any] | None:
+    """What there is to say of a target that is made of the module itself and runs elsewhere; None for PyTorch."""
+    target = run.recipe.target
+    if deploy.takes_onnx(target) or deploy.runs_here(target):
+        return None
+    here = deploy.stand_in(target)
+    return {
+        "runtime": target,
+        "precision": "f32",
+        "file": None,
+        "source": FLOAT,
+        "batch": run.recipe.measure.choose_batch,
+        "max_drop": run.recipe.measure.max_drop,
+        "reference": reference,
+        "reason": (
+            f"{target} does not run on this machine, so nothing is said of its speed; accuracy and times of this row are "
+            f"those of the same weights in {here}"
+        ),
+        "candidates": [],
+    }
 
 
 def _verdict(item: Candidate, chosen: Candidate, good: list[Candidate], floor: float | None) -> str:

@@ -45,7 +45,7 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
         tokenizer=preprocess.members if isinstance(preprocess, TextPreprocess) else None,
     )
     rows = [*rows[:-1], write_packed(run, _shipped(state, decision), folder, rows[-1])]
-    for note in _write_deployment(run, decision, folder, len(rows) - 2):
+    for note in _write_deployment(run, model, decision, folder, len(rows) - 2):
         state.note(note)
     _write_calibration(state, decision, folder)
     report = Report.from_dict(
@@ -127,9 +127,18 @@ def recipe_yaml(recipe: dict[str, Any]) -> str:
     return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
 
 
-def _write_deployment(run: Run, decision: dict[str, Any] | None, folder: Path, last: int) -> list[str]:
+def _write_deployment(
+    run: Run, model: nn.Module, decision: dict[str, Any] | None, folder: Path, last: int
+) -> list[str]:
     """Put the chosen file and a `predict.py` for its runtime beside the weights. Return what is to be said of it."""
     if decision is None:
+        return []
+    target: deploy.Runtime = deploy.registry.get(decision["runtime"]).build
+    if not target.takes_onnx:
+        target.export_module(model, run.task.example_inputs, folder)
+        if target.name not in artifact.SCRIPTED or run.task.preprocess is None:
+            return [artifact.NO_SCRIPT]
+        artifact.write_predict(folder, runtime=target.name)
         return []
     source = run.store.step(last) / decision["source"]
     runtime = decision["runtime"]

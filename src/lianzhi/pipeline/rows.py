@@ -78,7 +78,7 @@ class FloatMeter:
     ) -> tuple[int, int, Latencies]:
         """Return (bytes, MACs, latencies) of the model as a float ONNX file, and in eager PyTorch.
 
-        The file is removed unless it is to be kept, for `again`. For ``target: pytorch`` the bytes are those of its weights, and a model that ONNX cannot say is none the worse.
+        The file is removed unless it is to be kept, for `again`. For a target without ONNX the bytes are those of its weights, and a model that ONNX cannot say is none the worse.
         """
         key = structure(model)
         if key not in self.seen:
@@ -86,13 +86,14 @@ class FloatMeter:
             try:
                 deploy.export_onnx(model, run.task.example_inputs, path)
             except GraphError as error:
-                if run.recipe.target != "pytorch":
+                if deploy.takes_onnx(run.recipe.target):
                     raise
                 self.notes.append(f"timed in PyTorch alone: {error}")
             else:
                 latencies += self._time_runtimes(run, path)
             macs = measure.macs(model, run.task.example_inputs)
-            size = _weights_size(model, path) if run.recipe.target == "pytorch" else measure.size(path)
+            from_file = deploy.takes_onnx(run.recipe.target)
+            size = measure.size(path) if from_file else _weights_size(model, path)
             self.seen[key] = (size, macs, latencies)
             if not keep:
                 path.unlink(missing_ok=True)
@@ -131,13 +132,15 @@ def _weights_size(model: nn.Module, path: Path) -> int:
 
 
 def of_target(latencies: Latencies, target: str) -> Latencies:
-    """The latencies in the runtime that the model is made for; all of them for ``auto``, and for what does not run here.
+    """The latencies in the runtime that the model is made for; all of them for ``auto``, and for a file that does not run here.
 
     >>> of_target([{"runtime": "pytorch"}, {"runtime": "openvino"}], "openvino")
     [{'runtime': 'openvino'}]
+    >>> of_target([{"runtime": "pytorch"}, {"runtime": "openvino"}], "oneflow")
+    [{'runtime': 'pytorch'}]
     """
-    everywhere = target == "auto" or not deploy.runs_here(target)
-    return [entry for entry in latencies if everywhere or entry["runtime"] == target]
+    everywhere = target == "auto" or (deploy.takes_onnx(target) and not deploy.runs_here(target))
+    return [entry for entry in latencies if everywhere or entry["runtime"] == deploy.stand_in(target)]
 
 
 def retimed(

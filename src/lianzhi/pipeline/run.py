@@ -23,7 +23,7 @@ from lianzhi.errors import GraphError, RecipeError
 from lianzhi.graph import device_of, fingerprint
 from lianzhi.pipeline import finish
 from lianzhi.pipeline.checks import check
-from lianzhi.pipeline.choose import candidates, choose
+from lianzhi.pipeline.choose import candidates, choose, without_file
 from lianzhi.pipeline.distilling import replay_distill
 from lianzhi.pipeline.pruning import replay
 from lianzhi.pipeline.quantizing import requantize
@@ -223,8 +223,11 @@ def _row(
 
 def _deployed_row(run: Run, state: State, row: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Measure what would ship now: the chosen file, through its own runtime. Only the leader does."""
-    if not run.leads or run.recipe.target == "pytorch":
+    if not run.leads:
         return row
+    if not deploy.takes_onnx(run.recipe.target):
+        written = without_file(run, row["validation"])
+        return row if written is None else {**row, "decision": written}
     decision = choose(run, candidates(run, state, folder), row["validation"])
     chosen = decision.chosen
     threads = run.recipe.measure.threads

@@ -41,11 +41,11 @@ class Timer(Protocol):
 
 def check(target: str, batch: int) -> None:
     """Refuse a runtime that is not there, before anything is computed."""
-    deploy.registry.get(target).build.require()
     if not deploy.runs_here(target):
         raise TargetError(
             f"target '{target}' does not run on this machine, so no latency can be measured; give another budget"
         )
+    deploy.registry.get(target).build.require()
     if type(batch) is not int or batch < 1:
         raise RecipeError(f"batch={batch!r}: a whole number of at least 1")
 

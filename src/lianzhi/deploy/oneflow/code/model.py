@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lianzhi import __version__
+from lianzhi._version import __version__
 from lianzhi.deploy.oneflow.code import ops  # noqa: F401  (fills the table)
 from lianzhi.deploy.oneflow.code.call import literal
 from lianzhi.deploy.oneflow.code.constants import constant
