@@ -240,6 +240,9 @@ def _check_table(run: Run, model: nn.Module, step: Quantize, targets: list[str])
         raise RecipeError(
             "calibration_table: it is of one target; set 'target' to the one that the table was made for"
         )
+    if quantize.is_tensorrt_cache(step.calibration_table):
+        quantize.check_cache(step.calibration_table, target=run.recipe.target, techniques=step.techniques)
+        return
     for target in targets:
         quantize.check_table(step.calibration_table, model, target=target, techniques=step.techniques)
 

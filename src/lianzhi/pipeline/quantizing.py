@@ -26,6 +26,9 @@ SETTINGS = (
 )  # fmt: skip
 
 
+_OF_CACHE = "the ranges are from a calibration cache of TensorRT, which says neither of which weights nor of which data they are"
+
+
 def settings(step: Quantize) -> dict[str, Any]:
     """What a step says of quantization, as arguments of `quantize.quantize`."""
     return {name: getattr(step, name) for name in SETTINGS}
@@ -77,8 +80,27 @@ def _calibrate(run: Run, state: State, folder: Path) -> Details:
     state.quantized = {}
     for name in quantization_targets(run):
         with working(run, f"quantize for {name}"):
-            state.quantized[name] = _quantized(run, state, step, name, folder / f"faster-{name}.json")
+            found = _quantized(run, state, step, name, folder / f"faster-{name}.json")
+        if step.calibration_table is not None and quantize.is_tensorrt_cache(step.calibration_table):
+            found.report["notes"].append(_OF_CACHE)
+        state.quantized[name] = found
     return {"quantization": {name: item.report for name, item in state.quantized.items()}}
+
+
+def _of_cache(run: Run, state: State, step: Quantize, target: str) -> quantize.CalibrationTable:
+    """The ranges that TensorRT's calibration cache has for the model."""
+    assert step.calibration_table is not None
+    what = {
+        name: getattr(step, name) for name in ("weights", "group_size", "layers", "ignore", "reduce_range")
+    }
+    return quantize.table_from_cache(
+        step.calibration_table,
+        state.model,
+        run.task.example_inputs,
+        target=target,
+        techniques=step.techniques,
+        **what,
+    )
 
 
 def _quantized(run: Run, state: State, step: Quantize, target: str, measured: Path) -> QuantizedModel:
@@ -91,6 +113,8 @@ def _quantized(run: Run, state: State, step: Quantize, target: str, measured: Pa
         "target": target,
         "evaluate": None if step.max_drop is None else validation_metric(task),
     }
+    if step.calibration_table is not None and quantize.is_tensorrt_cache(step.calibration_table):
+        options["calibration_table"] = _of_cache(run, state, step, target)
     if not step.where_faster:
         return quantize.quantize(state.model, task.example_inputs, batches, **options)
     record = None

@@ -1,5 +1,6 @@
 """Quantization: observers, placement per target, post-training quantization, export, lint."""
 
+from lianzhi.quantize.from_cache import check_cache, is_tensorrt_cache, table_from_cache
 from lianzhi.quantize.integers import with_integers
 from lianzhi.quantize.mixed import Sensitivity, allocate, sensitivity
 from lianzhi.quantize.model import QuantizedModel
@@ -31,10 +32,12 @@ __all__ = [
     "QuantizedModel",
     "Sensitivity",
     "allocate",
+    "check_cache",
     "check_options",
     "check_patterns",
     "check_table",
     "file_amax",
+    "is_tensorrt_cache",
     "lint",
     "make_trainable",
     "observers_registry",
@@ -48,6 +51,7 @@ __all__ = [
     "report_table",
     "same_grid",
     "sensitivity",
+    "table_from_cache",
     "techniques_registry",
     "trained",
     "with_integers",

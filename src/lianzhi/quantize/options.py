@@ -21,7 +21,7 @@ from lianzhi.quantize.prepare import prepare
 from lianzhi.quantize.ptq import REWRITE, choose
 from lianzhi.quantize.ranges import options_of
 from lianzhi.quantize.scheme import FLOATS, schemes
-from lianzhi.quantize.table import CalibrationTable
+from lianzhi.quantize.table import CalibrationTable, Given
 
 DEFAULT_OBSERVER = "mse"
 HELD = WEIGHTED | TRANSPOSED | TABLES
@@ -37,7 +37,7 @@ def check_options(
     group_size: int | None = None,
     layers: Mapping[str, str] | None = None,
     ignore: Sequence[str] = (),
-    calibration_table: str | os.PathLike[str] | None = None,
+    calibration_table: Given | None = None,
     observer: str = DEFAULT_OBSERVER,
     observer_options: dict[str, Any] | None = None,
     reduce_range: bool | None = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,19 +40,19 @@ def find(
     observer: str,
     options: Any,
     rewriting: list[Chosen],
-    path: str | os.PathLike[str] | None = None,
+    path: table.Given | None = None,
     divisible: bool = False,
 ) -> Ranges:
-    """Observe the batches, or read the table at `path`, which must be of this model, target and data.
+    """Observe the batches, or take the table, or the one at `path`, which must be of this model, target and data.
 
     `divisible`: a batch may be run in parts.
     """
     techniques = [item.to_dict() for item in rewriting]
     roots = [node for node in placement.values if node not in placement.shares]
     if path is not None:
-        held = table.CalibrationTable.read(path)
+        held = path if isinstance(path, table.CalibrationTable) else table.CalibrationTable.read(path)
         held.check(
-            path,
+            table.shown(path),
             target=target,
             techniques=techniques,
             model=fingerprint(model),

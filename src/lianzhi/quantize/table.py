@@ -53,7 +53,7 @@ class CalibrationTable:
         if not isinstance(content, dict) or content.get("kind") != "calibration table":
             raise DataError(
                 f"{path}: not a calibration table; save one with quantized.save_table(path). "
-                f"A cache of TensorRT is read with read_tensorrt_cache"
+                f"Of a cache of TensorRT table_from_cache makes one"
             )
         if content.get("format") != FORMAT:
             raise DataError(
@@ -90,7 +90,9 @@ class CalibrationTable:
         names: list[str],
     ) -> None:
         """Raise `DataError` unless the table is of this model, target and, where there are some, data."""
-        wanted = {"target": target, "techniques": techniques, "model": model, "data": data or self.data}
+        wanted = {"target": target, "techniques": techniques, "model": model}
+        if self.data:  # one that was made of a cache does not know its data
+            wanted["data"] = data or self.data
         for key, value in wanted.items():
             if getattr(self, key) != value:
                 shown = "" if key in ("model", "data") else f": {getattr(self, key)!r}, and not {value!r}"
@@ -101,6 +103,16 @@ class CalibrationTable:
                 f"{path}: the calibration table has no range for '{missing[0]}' ({len(missing)} are missing); "
                 f"calibrate again with the same options"
             )
+
+
+Given = str | os.PathLike[str] | CalibrationTable
+
+
+def shown(given: Given) -> str:
+    """What a message or a report calls a table: its path, or where its ranges are from."""
+    return (
+        f"ranges by {given.observer.get('name')}" if isinstance(given, CalibrationTable) else os.fspath(given)
+    )
 
 
 def _range(name: str, bounds: Any) -> Range:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -28,6 +27,7 @@ from lianzhi.quantize.ptq import REWRITE, Chosen, choose
 from lianzhi.quantize.ranges import Ranges, find, options_of
 from lianzhi.quantize.report import group_notes, make_report, table_notes
 from lianzhi.quantize.scheme import FLOATS, may_saturate, schemes
+from lianzhi.quantize.table import Given, shown
 
 
 def quantize(
@@ -45,7 +45,7 @@ def quantize(
     observer_options: dict[str, Any] | None = None,
     reduce_range: bool | None = None,
     ignore: Sequence[str] = (),
-    calibration_table: str | os.PathLike[str] | None = None,
+    calibration_table: Given | None = None,
     layers: Mapping[str, str] | None = None,
     group_size: int | None = None,
 ) -> QuantizedModel:
@@ -63,8 +63,8 @@ def quantize(
     in an order of their own. `weights` is "int8" or "int4", `activations` "int8" or "float"; with "float" `group_size`
     32, 64 or 128 gives so many inputs of a linear layer a scale, and `weights` may be "float16", "bfloat16" or "float32".
     `ignore` holds patterns of layer names that stay float; `layers` maps patterns to "int4", "int8" or "float".
-    `calibration_table` is a file that `save_table` wrote of the same model: its ranges are taken, and `calibration`
-    may be None. With `evaluate` the report holds its value
+    `calibration_table` is a file that `save_table` wrote of the same model, or what `table_from_cache` made: its ranges are taken,
+    and `calibration` may be None. With `evaluate` the report holds its value
     before and after; with `max_drop` as well, layers return to float, the worst first, until it falls by no more.
 
     Raises `DataError` for calibration data that are empty, not finite or of the wrong shape, a table of another
@@ -155,7 +155,7 @@ def quantize(
         "calibration": {
             "batches": len(batches),
             "samples": samples(batches) or (found.table.samples if found.table else 0),
-            "table": None if calibration_table is None else str(calibration_table),
+            "table": None if calibration_table is None else shown(calibration_table),
         },
         "folded": folded,
         "mixed": choices,
