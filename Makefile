@@ -1,6 +1,7 @@
 # Everything sets itself up: a virtual environment with pinned versions, made once and again when they change.
 #   make demo        train, compress, deploy and report on Fashion-MNIST
 #   make test        the tests, without the slow ones
+#   make zoo         the model zoo's pages from the results on record
 # Variables: PYTHON (which Python makes the environment), VENV (where it lies),
 #   PIP_EXTRA_INDEX_URL (PyTorch's own index of CPU wheels, to avoid the much larger CUDA build).
 
@@ -11,7 +12,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo bench-pruning bench-quantization coverage coverage-vision test test-slow test-data lint types check clean
+.PHONY: help setup demo zoo bench-pruning bench-quantization coverage coverage-vision test test-slow test-data lint types check clean
 
 help:
 	@sed -n 's/^#  *make/make/p' Makefile
@@ -29,9 +30,13 @@ demo: $(READY)
 	$(BIN)/python -m lianzhi compress recipes/demo.yaml --dry-run
 	$(BIN)/python -m lianzhi compress recipes/demo.yaml -o out/demo --force
 
+# docs/model_zoo.md and its charts, from the JSON under benchmarks/results/
+zoo: $(READY)
+	$(BIN)/python benchmarks/model_zoo.py
+
 # against Torch-Pruning, in an environment of the benchmark's own
 bench-pruning: .venv-bench/.ready
-	.venv-bench/bin/python benchmarks/pruning_resnet56.py
+	.venv-bench/bin/python benchmarks/pruning_resnet56.py --epochs 1
 
 # against NNCF and ONNX Runtime's own tool, in the same environment
 bench-quantization: .venv-bench/.ready

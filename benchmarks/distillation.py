@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from records import RESULTS, Records
+from records import RESULTS, Records, spread
 from torch import nn
 
 import lianzhi as lz
@@ -155,16 +155,6 @@ def of(records: Records, task: str, method: str, epochs: float) -> list[dict[str
     """A method's runs on record."""
     start, end = f"{task} | {method} | ", f" | {epochs:g} epochs"
     return [row for key, row in records.items() if key.startswith(start) and key.endswith(end)]
-
-
-def spread(values: list[float]) -> str:
-    """Mean ± deviation in points.
-
-    >>> spread([0.9, 0.92])
-    '91.00 ± 1.41'
-    """
-    deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.2f}{deviation}"
 
 
 def line(name: str, rows: list[dict[str, Any]], teacher: dict[str, Any], bar: float | None) -> str:

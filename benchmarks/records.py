@@ -1,4 +1,4 @@
-"""Results of a benchmark as one JSON file: the command, versions, processor, and a record a finished run.
+"""Results of a benchmark as one JSON file: a record a finished run, and of each its command, versions and processor.
 
 A run is known by its key; one that is on record is not done again, so that a benchmark that was stopped goes on.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,11 @@ class Records:
         """Keys and records, in the order in which they were made."""
         return list(self.data["runs"].items())
 
+    def environment(self, key: str) -> dict[str, Any]:
+        """Where a run was made; of a file that does not say it for each run, where its last one was."""
+        made = self.data.get("made", {}).get(key)
+        return self.data["environment"] if made is None else self.data["environments"][made["environment"]]
+
     def add(self, key: str, record: dict[str, Any]) -> None:
         """Keep the record of one run, and those that another process has added meanwhile."""
         files.make_folder(self.file.parent)
@@ -50,7 +57,23 @@ class Records:
     def _write(self, key: str, record: dict[str, Any]) -> None:
         if self.file.is_file():
             self.data = json.loads(self.file.read_text())
-        self.data["runs"][key] = record
-        self.data["command"] = f"python {' '.join(sys.argv)}"
-        self.data["environment"] = measure.environment()
-        files.write_text(self.file, json.dumps(self.data, indent=1) + "\n")
+        data, command, environment = self.data, f"python {' '.join(sys.argv)}", measure.environment()
+        if "made" not in data:  # what an older file says of its last run stands for all of them
+            data["environments"] = [data["environment"]] if data["runs"] else []
+            data["made"] = {old: {"command": data["command"], "environment": 0} for old in data["runs"]}
+        if environment not in data["environments"]:
+            data["environments"].append(environment)
+        data["runs"][key] = record
+        data["made"][key] = {"command": command, "environment": data["environments"].index(environment)}
+        data["command"], data["environment"] = command, environment
+        files.write_text(self.file, json.dumps(data, indent=1) + "\n")
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation in points, of several runs.
+
+    >>> spread([0.9, 0.92]), spread([0.9])
+    ('91.00 ± 1.41', '90.00')
+    """
+    deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.2f}{deviation}"

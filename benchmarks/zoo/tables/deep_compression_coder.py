@@ -1,0 +1,64 @@
+"""What the coder makes of models of ImageNet's size: ratio, speed, memory."""
+
+from __future__ import annotations
+
+from deep_compression_coder import MODELS
+
+from lianzhi.report import format
+from zoo import cells, text
+from zoo.results import Results
+from zoo.table import Table
+from zoo.text import Cell, Text
+
+NAME = "deep_compression_coder"
+TITLES = {"alexnet": "AlexNet", "vgg16": "VGG-16"}
+
+
+def table(results: Results) -> Table:
+    """Random weights at the paper's densities."""
+    rows: list[tuple[Cell, ...]] = []
+    for model in MODELS:
+        run = results.one(NAME, model)
+        rows.append(
+            (TITLES[model], text.NOT_YET, *(text.ABSENT,) * 7)
+            if run is None
+            else (
+                TITLES[model],
+                format.count(run["weights"]),
+                f"{100 * run['kept']:.1f} %",
+                cells.size(run["bytes"]),
+                cells.times(run["ratio"]),
+                f"{100 * run['overhead']:.1f} %",
+                format.seconds(run["pack_seconds"]),
+                cells.times(run["peak_of_float"]),
+                Text(
+                    f"{run['weights_a_second'] / 1e6:,.0f} M/s", f"{run['weights_a_second'] / 1e6:,.0f} M/秒"
+                ),
+            )
+        )
+    return Table(
+        name="deep-compression-coder",
+        title=Text(
+            "Deep Compression at ImageNet's size: the coder alone",
+            "ImageNet 规模的 Deep Compression:仅编码器",
+        ),
+        about=Text(
+            "Random weights, pruned to the paper's share of each layer and shared with its bits: what size alone gives, how fast a file is "
+            "made and read, and how far its bits are above the entropy. There is no accuracy, since nothing was trained.",
+            "随机权重,按论文逐层的密度剪枝并以论文的位数共享:只看大小能得到的压缩比、打包与读取的速度,以及编码位数高出熵多少。未训练,故无准确率。",
+        ),
+        heads=(
+            text.MODEL,
+            Text("weights", "权重数"),
+            Text("kept", "保留"),
+            text.FILE,
+            text.SMALLER,
+            Text("above the entropy", "高出熵"),
+            Text("packing", "打包用时"),
+            Text("peak memory, of the float model", "峰值内存/浮点模型"),
+            Text("weights read", "读取速度"),
+        ),
+        rows=tuple(rows),
+        commands=("python benchmarks/deep_compression_coder.py",),
+        reads=(NAME,),
+    )

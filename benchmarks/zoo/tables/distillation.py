@@ -1,0 +1,179 @@
+"""Text students of every method beside their teacher: SST-2 in full, and four small tasks by accuracy."""
+
+from __future__ import annotations
+
+from distillation import BARS, METHODS, TASKS
+
+from lianzhi.report import format
+from zoo import cells, text
+from zoo.results import Results, Run
+from zoo.table import Entry, Table
+from zoo.text import Cell, Text
+
+NAME = "distillation"
+TITLES: dict[str, Cell] = {
+    "alone": Text("3 layers of the teacher, on the labels alone", "教师的 3 层,仅用标签训练"),
+    "bilstm alone": Text("BiLSTM, on the labels alone", "BiLSTM,仅用标签训练"),
+    "bilstm": Text("BiLSTM, distilled", "BiLSTM,蒸馏"),
+    "pkd from scratch": Text("`pkd`, from scratch", "`pkd`,从零开始"),
+}
+METRICS = {
+    "mrpc": Text("MRPC, accuracy %", "MRPC 准确率 %"),
+    "rte": Text("RTE, accuracy %", "RTE 准确率 %"),
+    "cola": Text("CoLA, Matthews × 100", "CoLA Matthews × 100"),
+    "stsb": Text("STS-B, Pearson × 100", "STS-B Pearson × 100"),
+}
+EAGER, OURS = "pytorch f32", "onnxruntime f32"
+
+
+def sst2(results: Results) -> Table:
+    """The table that the field knows."""
+    teachers = results.find(NAME, "sst2", "teacher")
+    teacher = teachers[0] if teachers else None
+    epochs = _epochs(results, "sst2") or [text.ABSENT]
+    rows = [_row(Text("(the teacher)", "(教师)"), teachers, teacher, None, text.ABSENT)]
+    entries = [_entry("BERT teacher", "float", teachers, teacher)] if teachers else []
+    for count in epochs:
+        for method in METHODS:
+            runs = _runs(results, "sst2", method, count)
+            rows.append(
+                _row(
+                    TITLES.get(method, f"`{method}`"),
+                    runs,
+                    teacher,
+                    BARS.get(method),
+                    count.partition(" ")[0],
+                )
+            )
+            if runs:
+                entries.append(_entry(method, "distilled", runs, teacher))
+    return Table(
+        name="distillation-sst2",
+        title=Text("Distillation: BERT on SST-2", "蒸馏:SST-2 上的 BERT"),
+        about=Text(
+            "The teacher is a 6-layer BERT, 384 wide, fine-tuned by `lianzhi train`; every student is one `distill` step with the same "
+            "options. SST-2 dev (872 sentences) by the deployed file; the epoch that is kept is chosen on a part cut off the training "
+            "data. Latency is that of the dev sentence of median length at batch 1. The bar is a share of the teacher's accuracy.",
+            "教师为 6 层、宽 384 的 BERT,由 `lianzhi train` 微调;每个学生是一个选项相同的 `distill` 步骤。SST-2 dev(872 句),以部署文件评估;"
+            "保留哪一轮由训练数据切出的部分决定。延迟取 dev 中长度居中的句子、批 1。目标为教师准确率的占比。",
+        ),
+        heads=(
+            text.METHOD,
+            text.ACCURACY,
+            text.SEEDS,
+            Text("of the teacher's", "占教师"),
+            text.BAR,
+            Text("layers", "层数"),
+            Text("width/FFN", "宽/FFN"),
+            text.PARAMETERS,
+            Text("outside tables", "词表之外"),
+            text.FILE,
+            text.SMALLER,
+            Text("eager PyTorch", "PyTorch 即时执行"),
+            "ONNX Runtime",
+            Text("over its eager", "比教师即时执行"),
+            Text("over its ONNX Runtime", "比教师 ONNX Runtime"),
+            Text("epochs", "轮数"),
+        ),
+        rows=tuple(rows),
+        commands=(
+            "lianzhi train recipes/sst2-teacher.yaml -o out/sst2-teacher",
+            "python benchmarks/distillation.py",
+        ),
+        reads=(NAME,),
+        entries=tuple(entries),
+    )
+
+
+def _row(
+    name: Cell, runs: list[Run], teacher: Run | None, bar: float | None, epochs: str
+) -> tuple[Cell, ...]:
+    """A method; `teacher` is what it is compared with."""
+    goal: Cell = text.ABSENT if bar is None else f"{100 * bar:g} %"
+    if not runs:
+        return (name, text.NOT_YET, text.ABSENT, text.ABSENT, goal, *(text.ABSENT,) * 10, epochs)
+    run, value = runs[-1], cells.mean(runs, "value") or 0.0
+    of = value / teacher["value"] if teacher else None
+    if bar is not None and of is not None:
+        verdict = cells.verdict(of >= bar)
+        goal = Text(f"{goal}: {verdict.en}", f"{goal}:{verdict.zh}")
+    itself = run is teacher
+    eager, ours = _latency(runs, EAGER), _latency(runs, OURS)
+    before = {key: _latency([teacher], key) if teacher else None for key in (EAGER, OURS)}
+    return (
+        name,
+        cells.share(runs, "value"),
+        cells.count(runs),
+        text.ABSENT if of is None or itself else f"{100 * of:.1f} %",
+        goal,
+        str(run["layers"]),
+        f"{run['width']}/{run['ffn']}" if run["width"] else text.ABSENT,
+        format.count(run["parameters"]),
+        format.count(run["outside_tables"]),
+        cells.size(run["bytes"]),
+        text.ABSENT if itself or teacher is None else cells.ratio(teacher["bytes"], run["bytes"]),
+        format.milliseconds(eager),
+        format.milliseconds(ours),
+        text.ABSENT if itself else cells.ratio(before[EAGER], ours),
+        text.ABSENT if itself else cells.ratio(before[OURS], ours),
+        epochs,
+    )
+
+
+def _latency(runs: list[Run], key: str) -> float | None:
+    """The mean of the seeds that were timed."""
+    return cells.mean([run["latencies"] for run in runs], key)
+
+
+def _entry(label: str, kind: str, runs: list[Run], teacher: Run | None) -> Entry:
+    """The point of a student; its time is a share of the teacher's in ONNX Runtime."""
+    ours, before = _latency(runs, OURS), _latency([teacher], OURS) if teacher else None
+    time = ours / before if ours and before else None
+    return Entry("sst2", label, kind, cells.mean(runs, "value") or 0.0, cells.mean(runs, "bytes"), time)
+
+
+def glue(results: Results) -> Table:
+    """Accuracies on four small tasks."""
+    rows: list[tuple[Cell, ...]] = []
+    teachers = {task: results.find(NAME, task, "teacher") for task in METRICS}
+    rows.append((Text("(the teacher)", "(教师)"), *(_score(runs) for runs in teachers.values())))
+    for method in METHODS:
+        scores = [
+            _score(_runs(results, task, method, (_epochs(results, task) or [""])[-1])) for task in METRICS
+        ]
+        rows.append((TITLES.get(method, f"`{method}`"), *scores))
+    return Table(
+        name="distillation-glue",
+        title=Text("Distillation: MRPC, RTE, CoLA, STS-B", "蒸馏:MRPC、RTE、CoLA、STS-B"),
+        about=Text(
+            "The same teachers, students and options on four small tasks of GLUE, on their dev sets; in brackets the number of seeds.",
+            "同样的教师、学生与选项用于 GLUE 的四个小任务,在其 dev 集上评估;括号内为种子数。",
+        ),
+        heads=(text.METHOD, *METRICS.values()),
+        rows=tuple(rows),
+        commands=tuple(
+            line
+            for task in METRICS
+            for line in (
+                f"lianzhi train recipes/{task}-teacher.yaml -o out/{task}-teacher",
+                f"python benchmarks/distillation.py --task {task}",
+            )
+        ),
+        reads=(NAME,),
+    )
+
+
+def _score(runs: list[Run]) -> Cell:
+    return f"{cells.share(runs, 'value')} ({len(runs)})" if runs else text.NOT_YET
+
+
+def _runs(results: Results, task: str, method: str, epochs: str) -> list[Run]:
+    keys = [parts for parts in results.keys(NAME) if parts[:2] == (task, method) and parts[-1] == epochs]
+    return [run for parts in keys for run in results.find(NAME, *parts)]
+
+
+def _epochs(results: Results, task: str) -> list[str]:
+    """The numbers of epochs on record for a task."""
+    assert task in TASKS
+    found = {parts[-1] for parts in results.keys(NAME) if parts[0] == task and len(parts) == 4}
+    return sorted(found, key=lambda name: float(name.partition(" ")[0]))

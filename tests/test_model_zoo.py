@@ -1,0 +1,187 @@
+"""The model zoo's pages: what git has is what the results give, and what was not measured is no number."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+from statistics import mean, stdev
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+@pytest.fixture(scope="module")
+def zoo() -> ModuleType:
+    """The package `zoo`, as the scripts under `benchmarks/` see it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        package = importlib.import_module("zoo")
+        for info in pkgutil.walk_packages(package.__path__, "zoo."):
+            importlib.import_module(info.name)
+        yield package
+
+
+@pytest.fixture(scope="module")
+def made(zoo: ModuleType) -> dict[str, str]:
+    return zoo.book.book(zoo.results.Results(RESULTS))
+
+
+def rows(page: str, title: str) -> list[list[str]]:
+    """The cells of our table below a heading, without its head."""
+    (body,) = re.findall(rf"^### {re.escape(title)}\n(.*?)(?=^##|\Z)", page, re.M | re.S)
+    lines = body.partition("```")[0].splitlines()
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("|")
+    ][2:]
+
+
+def test_the_files_in_git_are_what_the_results_give(made):
+    other = [name for name, content in made.items() if (ROOT / "docs" / name).read_text("utf-8") != content]
+    assert other == [], "make zoo"
+    assert {"model_zoo.md", "zh/model_zoo.md"} <= set(made)
+
+
+def test_the_same_results_give_the_same_bytes(zoo, made):
+    assert zoo.book.book(zoo.results.Results(RESULTS)) == made
+
+
+def test_means_and_deviations_are_those_of_the_runs(made):
+    runs = json.loads((RESULTS / "pruning_resnet56.json").read_text())["runs"]
+    found = rows(made["model_zoo.md"], "ResNet-56 on CIFAR-10, beside Torch-Pruning")
+    for reduction in ("2.1", "2.57"):
+        tops = [runs[f"lianzhi + kd | {reduction} | {seed} | 1 epochs"]["top1"] * 100 for seed in range(3)]
+        (row,) = [row for row in found if row[0] == "Lianzhi, distilled" and row[1].startswith(reduction[:3])]
+        assert row[3] == f"{mean(tops):.2f} ± {stdev(tops):.2f}"
+        assert float(row[4].replace("−", "-")) == pytest.approx(
+            mean(tops) - 100 * runs["dense"]["top1"], abs=6e-3
+        )
+        assert row[-1] == "3"
+
+
+def test_speeds_are_those_of_the_runs(made):
+    runs = json.loads((RESULTS / "quantization.json").read_text())["runs"]
+    timing = runs["resnet56 | openvino | ours | 0"]["latencies"]["64"]
+    table = rows(made["model_zoo.md"], "Int8 by calibration: ResNets on CIFAR-10")
+    (row,) = [row for row in table if row[:3] == ["ResNet-56", "OpenVINO", "int8"]]
+    assert row[10] == f"{64_000 / timing['ms']:,.0f}"
+    assert row[11] == f"{1 / timing['share']:.2f}×"
+
+
+def test_without_results_there_is_no_number_of_ours(zoo, tmp_path):
+    made = zoo.book.book(zoo.results.Results(tmp_path))
+    assert set(made) == {"model_zoo.md", "zh/model_zoo.md"}  # no chart of nothing
+    for name, words in (("model_zoo.md", "not measured yet"), ("zh/model_zoo.md", "尚未测量")):
+        titles = re.findall(r"^### (.*)$", made[name], re.M)
+        assert len(titles) > 15
+        for title in titles:
+            found = rows(made[name], title)
+            assert found, title
+            assert all(words in row for row in found), title
+        assert not re.search(r"\| (0|0\.0+|0\.00 ± 0\.00|nan|None|0×|0 B)(?= \|)", made[name])
+
+
+def test_a_run_more_changes_only_its_own_row(zoo, made, tmp_path):
+    for file in RESULTS.glob("*.json"):
+        (tmp_path / file.name).write_text(file.read_text())
+    data = json.loads((RESULTS / "quantization_mixed.json").read_text())
+    data["runs"]["mixed, 0.18 of the float bytes"] = {
+        "top1": 0.8642,
+        "bytes": 214_000,
+        "layers": {"int8": 20},
+    }
+    (tmp_path / "quantization_mixed.json").write_text(json.dumps(data))
+    after = zoo.book.book(zoo.results.Results(tmp_path))["model_zoo.md"]
+    before = made["model_zoo.md"]
+    changed = [
+        (old, new)
+        for old, new in zip(before.splitlines(), after.splitlines(), strict=True)
+        if old != new and old.startswith("|")
+    ]
+    assert len(changed) == 1
+    assert changed[0][1] == "| mixed, 0.18 of the float bytes | 86.42 | −0.55 | 214 kB | 20 int8 | 1 |"
+
+
+def test_both_languages_show_the_same_numbers(made):
+    one, other = (
+        [re.findall(r"[−+±]?\d[\d.]*[×%]?", line) for line in made[name].splitlines() if line.startswith("|")]
+        for name in ("model_zoo.md", "zh/model_zoo.md")
+    )
+    assert len(one) == len(other) > 150
+    assert one == other
+
+
+def test_every_table_names_commands_that_are_there(made):
+    blocks = re.findall(r"```console\n(.*?)```", made["model_zoo.md"], re.S)
+    assert len(blocks) == len(re.findall(r"^### ", made["model_zoo.md"], re.M))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for line in "".join(blocks).splitlines():
+        words = shlex.split(line)
+        if words[0] == "make":
+            assert words[1] in targets
+        else:
+            named = [word for word in words if word.startswith(("benchmarks/", "recipes/"))]
+            assert named, line
+            assert all((ROOT / word).is_file() for word in named), line
+
+
+def test_what_others_published_has_a_source_and_a_place(zoo, made):
+    data = zoo.published.data()
+    names = set(zoo.page.tables(zoo.results.Results(RESULTS)))
+    assert set(data["tables"]) <= names
+    for name in data["tables"]:
+        found = zoo.published.of(name)
+        assert found.rows
+        for row in found.rows:
+            assert data["sources"][row[0]]["url"].startswith("https://")
+            assert all(cell is None or isinstance(cell, str) for cell in row)
+    used = {row[0] for name in data["tables"] for row in zoo.published.of(name).rows}
+    assert used == set(data["sources"])
+    page = made["model_zoo.md"]
+    references = set(re.findall(r"\]\[([\w-]+)\]", page))
+    assert references == set(re.findall(r"^\[([\w-]+)\]: https", page, re.M)) == set(data["sources"])
+
+
+def test_published_figures_that_are_amiss_are_refused(zoo, monkeypatch):
+    data = {"sources": {"a": {}}, "tables": {"t": {"heads": ["model"], "rows": [["a", "x", "1"]]}}}
+    monkeypatch.setattr(zoo.published, "data", lambda: data)
+    with pytest.raises(ValueError, match="has 2 figures, the head 1"):
+        zoo.published.of("t")
+    data["tables"]["t"]["rows"] = [["b", "x"]]
+    with pytest.raises(ValueError, match="no source is called 'b'"):
+        zoo.published.of("t")
+    data["tables"]["t"] = {"heads": ["colour"], "rows": [["a", "x"]]}
+    with pytest.raises(ValueError, match="no Chinese word for colour"):
+        zoo.published.of("t")
+
+
+def test_every_record_says_where_it_was_made(zoo, tmp_path, monkeypatch):
+    records = importlib.import_module("records")
+    old = {"runs": {"a": {"top1": 0.5}}, "command": "python old.py", "environment": {"cpu": "one"}}
+    (tmp_path / "x.json").write_text(json.dumps(old))
+    monkeypatch.setattr(records.measure, "environment", lambda: {"cpu": "two"})
+    found = records.Records("x", folder=tmp_path)
+    assert found.environment("a") == {"cpu": "one"}
+    found.add("b", {"top1": 0.6})
+    again = records.Records("x", folder=tmp_path)
+    assert [again.environment(key) for key in "ab"] == [{"cpu": "one"}, {"cpu": "two"}]
+    assert again.data["made"]["a"]["command"] == "python old.py"
+    results = zoo.results.Results(tmp_path)
+    results.find("x", "b")
+    assert [dict(machine)["cpu"] for machine in results.machines(results.used)] == ["two"]
+
+
+def test_the_examples_in_the_docstrings_run(zoo):
+    tried = 0
+    for info in pkgutil.walk_packages(zoo.__path__, "zoo."):
+        found = doctest.testmod(importlib.import_module(info.name))
+        assert found.failed == 0, info.name
+        tried += found.attempted
+    assert tried >= 5
