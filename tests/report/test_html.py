@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import random
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from sample import HOSTILE, hostile
 
-from lianzhi.report import Report, charts, words
+from lianzhi.report import Report, axes, charts, words
 from lianzhi.report.markup import escape
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -167,7 +168,7 @@ def test_both_languages_everywhere() -> None:
 def test_every_word_is_used() -> None:
     files = Path(words.__file__).parent.glob("*.py")
     sources = "".join(path.read_text("utf-8") for path in files if path.name != "words.py")
-    kinds = {f"legend_{kind}" for kind in ("original", "step", "final", "runtime")}
+    kinds = {f"legend_{kind}" for kind in ("original", "step", "final", "runtime", "front")}
     assert [key for key in words.WORDS if f'"{key}"' not in sources and key not in kinds] == []
 
 
@@ -195,7 +196,7 @@ def test_chart_keeps_every_mark_inside() -> None:
 
 @pytest.mark.parametrize("values", [[0.5], [0.0], [0.9, 0.9], [-1.0, 1.0], [1e-9, 1e9], [0.0, 5.0]])
 def test_axes_hold_their_values(values: list[float]) -> None:
-    for axis in (charts.linear_axis(values, least=0.01), charts.x_axis([abs(value) for value in values])):
+    for axis in (axes.linear_axis(values, least=0.01), axes.x_axis([abs(value) for value in values])):
         shown = values if axis.low < 0 or not axis.log else [abs(value) for value in values]
         assert len(axis.ticks) >= 2
         if not axis.log:
@@ -227,3 +228,41 @@ def test_one_thread_is_one(content: dict[str, Any], count: int, said: str) -> No
             entry["threads"] = count
     found = set(re.findall(r"\d+ threads?", Report.from_json(content).to_html()))
     assert found == {said}
+
+
+def test_front_is_what_no_other_point_beats() -> None:
+    generator = random.Random(0)
+    for _ in range(50):
+        points = [
+            charts.Point(f"p{i}", generator.randrange(1, 9), generator.randrange(9) / 10, "step")
+            for i in range(generator.randrange(1, 12))
+        ]
+        best = charts.front(points)
+
+        def beaten(point: charts.Point, by: charts.Point) -> bool:
+            return by.x <= point.x and by.y >= point.y and (by.x, by.y) != (point.x, point.y)
+
+        alone = {(p.x, p.y) for p in points if not any(beaten(p, other) for other in points)}
+        assert [(p.x, p.y) for p in best] == sorted(alone)
+
+
+def test_front_is_drawn_as_stairs_through_its_points() -> None:
+    points = [
+        charts.Point(name, x, y, kind)
+        for name, x, y, kind in (
+            ("small", 10.0, 0.80, "final"),
+            ("beaten", 60.0, 0.79, "step"),
+            ("large", 100.0, 0.90, "original"),
+        )
+    ]
+    drawn = charts.scatter(points, name="x", write_x=str, write_y=str, write_tick=str, least=0.01)
+    (line,) = re.findall(r'<polyline points="([^"]*)" class="front">', drawn)
+    frame = charts.framed(points, least=0.01)
+    (left, low), (right, high) = frame.at(points[0]), frame.at(points[2])
+    corners = [
+        (left, low),
+        (right, low),
+        (right, high),
+        (charts.WIDTH - charts.RIGHT, high),
+    ]
+    assert line == " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)

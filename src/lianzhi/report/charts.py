@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lianzhi.report.axes import Axis, linear_axis, x_axis
 from lianzhi.report.format import clean
 from lianzhi.report.markup import Markup, element, join
 
 WIDTH, HEIGHT = 440, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 18, 16, 36
-LOG_FROM = 4.0
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a chart; `kind` (original, step, final, runtime) is its look."""
+    """A point of a chart; `kind` is its look: a class of the style sheet, and a shape of `Looks`."""
 
     label: str
     x: float
@@ -25,62 +25,44 @@ class Point:
     kind: str
 
 
+Looks = Mapping[str, tuple[str, float]]  # the shape of a kind, and half of its width in pixels
+# in the order in which their names are placed
+LOOKS: Looks = {
+    "final": ("circle", 7.5),
+    "original": ("square", 5.5),
+    "step": ("circle", 5),
+    "runtime": ("circle", 4),
+}
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """The Pareto front, from left to right: the points that no other one beats at both, smaller x and larger y.
+
+    >>> names = "abcd"
+    >>> found = [Point(name, x, y, "") for name, x, y in zip(names, (1, 2, 3, 3), (0.8, 0.7, 0.9, 0.95))]
+    >>> [point.label for point in front(found)]
+    ['a', 'd']
+    """
+    best: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.x, -point.y)):
+        if not best or point.y > best[-1].y:
+            best.append(point)
+    return best
+
+
 @dataclass(frozen=True)
-class Axis:
-    """A scale from values to pixels, with its ticks."""
+class Frame:
+    """The size of a picture in pixels, and the scales inside its margins."""
 
-    low: float
-    high: float
-    ticks: tuple[float, ...]
-    log: bool = False
+    horizontal: Axis
+    vertical: Axis
+    width: float = WIDTH
+    height: float = HEIGHT
 
-    def place(self, value: float) -> float:
-        """Return where a value lies, 0–1."""
-        if self.log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
-
-
-def linear_axis(values: list[float], *, least: float = 0.0, zero: bool = False) -> Axis:
-    """Return a scale with round ticks around the values, spanning `least` at the least.
-
-    >>> linear_axis([87.1, 93.1]).ticks
-    (86.0, 88.0, 90.0, 92.0, 94.0)
-    """
-    low, high = (0.0 if zero else min(values)), max(values)
-    span = max(high - low, least, abs(high) * 1e-6, 1e-12)
-    middle = (low + high) / 2
-    if not zero:
-        low, high = middle - span * 0.55, middle + span * 0.55
-    else:
-        high = low + span * 1.1
-    step = _round_step((high - low) / 4)
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return Axis(first * step, last * step, tuple(round(i * step, 10) for i in range(first, last + 1)))
-
-
-def log_axis(values: list[float]) -> Axis:
-    """Return a logarithmic scale with ticks at 1, 2 and 5.
-
-    >>> log_axis([0.15, 1.7]).ticks
-    (0.2, 0.5, 1.0, 2.0)
-    """
-    low, high = min(values) / 1.35, max(values) * 1.35
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if high / low < 300 else (1,)
-    ticks = (round(step * 10.0**power, 12) for power in powers for step in steps)
-    return Axis(low, high, tuple(tick for tick in ticks if low <= tick <= high), log=True)
-
-
-def x_axis(values: list[float]) -> Axis:
-    """Return a scale from zero, or a logarithmic one where the values span more than fourfold.
-
-    >>> x_axis([1.0, 3.0]).low, x_axis([1.0, 20.0]).log
-    (0.0, True)
-    """
-    if min(values) > 0 and max(values) / min(values) >= LOG_FROM:
-        return log_axis(values)
-    return linear_axis(values, zero=True)
+    def at(self, point: Point) -> tuple[float, float]:
+        """Where a point lies."""
+        x = LEFT + self.horizontal.place(point.x) * (self.width - LEFT - RIGHT)
+        return x, self.height - BOTTOM - self.vertical.place(point.y) * (self.height - TOP - BOTTOM)
 
 
 def scatter(
@@ -92,35 +74,17 @@ def scatter(
     write_tick: Callable[[float], str],
     least: float,
 ) -> Markup:
-    """Return a chart of points, the steps joined by a line in their order.
+    """Return a chart of points, the steps joined by a line in their order, and the Pareto front.
 
     `name` is the id of the element that titles the chart; `least` the smallest span of the y axis, so
     that noise does not look like a cliff.
     """
-    horizontal = x_axis([point.x for point in points])
-    vertical = linear_axis([point.y for point in points], least=least)
-
-    def at(point: Point) -> tuple[float, float]:
-        x = LEFT + horizontal.place(point.x) * (WIDTH - LEFT - RIGHT)
-        return x, HEIGHT - BOTTOM - vertical.place(point.y) * (HEIGHT - TOP - BOTTOM)
-
-    spots = [at(point) for point in points]
-    path = [spot for spot, point in zip(spots, points, strict=True) if point.kind != "runtime"]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in path)
-    marks = [
-        element(
-            "g",
-            element("title", f"{point.label}: {write_x(point.x)}, {write_y(point.y)}"),
-            _mark(point, *spot),
-        )
-        for spot, point in zip(spots, points, strict=True)
-    ]
+    frame = framed(points, least=least)
+    path = [frame.at(point) for point in points if point.kind != "runtime"]
+    line = element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in path), class_="path")
     return element(
         "svg",
-        _grid(horizontal, vertical, write_x, write_tick),
-        element("polyline", points=line, class_="path"),
-        *marks,
-        *_labels(points, spots),
+        *drawn(points, frame, write_x=write_x, write_y=write_y, write_tick=write_tick, between=line),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
         aria_labelledby=name,
@@ -128,60 +92,114 @@ def scatter(
     )
 
 
-def _grid(
-    horizontal: Axis, vertical: Axis, write_x: Callable[[float], str], write_tick: Callable[[float], str]
-) -> Markup:
+def framed(points: Sequence[Point], *, least: float, width: float = WIDTH, height: float = HEIGHT) -> Frame:
+    """Return the frame that holds all the points."""
+    vertical = linear_axis([point.y for point in points], least=least)
+    return Frame(x_axis([point.x for point in points]), vertical, width, height)
+
+
+def drawn(
+    points: Sequence[Point],
+    frame: Frame,
+    *,
+    write_x: Callable[[float], str],
+    write_y: Callable[[float], str],
+    write_tick: Callable[[float], str],
+    between: Markup | str = "",
+    looks: Looks = LOOKS,
+    named: Callable[[Point], bool] = lambda point: True,
+) -> list[Markup]:
+    """Return what a chart is made of: its grid, `between`, the front, a mark a point, and the names of those `named`."""
+    spots = [frame.at(point) for point in points]
+    marks = [
+        element(
+            "g",
+            element("title", f"{point.label}: {write_x(point.x)}, {write_y(point.y)}"),
+            mark(*looks[point.kind], *spot, kind=point.kind),
+        )
+        for spot, point in zip(spots, points, strict=True)
+    ]
+    best = front(points)
+    return [
+        _grid(frame, write_x, write_tick),
+        join(between),
+        _stairs(best, frame),
+        *marks,
+        *_labels(points, spots, frame, best, looks, named),
+    ]
+
+
+def _stairs(best: Sequence[Point], frame: Frame) -> Markup:
+    """The front as stairs: how good one gets for so much, from the first point to the right edge."""
+    corners: list[tuple[float, float]] = []
+    for x, y in (frame.at(point) for point in best):
+        corners += [(x, corners[-1][1])] if corners else []
+        corners.append((x, y))
+    corners.append((frame.width - RIGHT, corners[-1][1]))
+    return element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in corners), class_="front")
+
+
+def _grid(frame: Frame, write_x: Callable[[float], str], write_tick: Callable[[float], str]) -> Markup:
     parts = []
-    for tick in vertical.ticks:
-        y = f"{HEIGHT - BOTTOM - vertical.place(tick) * (HEIGHT - TOP - BOTTOM):.1f}"
-        parts.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
+    width, base = frame.width, frame.height - BOTTOM
+    for tick in frame.vertical.ticks:
+        y = f"{base - frame.vertical.place(tick) * (base - TOP):.1f}"
+        parts.append(element("line", x1=LEFT, x2=width - RIGHT, y1=y, y2=y, class_="grid"))
         parts.append(element("text", write_tick(tick), x=LEFT - 8, y=y, dy="0.35em", class_="tick end"))
     last = -math.inf
-    for tick in horizontal.ticks:
-        x = LEFT + horizontal.place(tick) * (WIDTH - LEFT - RIGHT)
+    for tick in frame.horizontal.ticks:
+        x = LEFT + frame.horizontal.place(tick) * (width - LEFT - RIGHT)
         written = trim(write_x(tick))
         if x - text_width(written) / 2 < last + 6:
             continue
         last = x + text_width(written) / 2
-        parts.append(
-            element(
-                "line",
-                x1=f"{x:.1f}",
-                x2=f"{x:.1f}",
-                y1=HEIGHT - BOTTOM,
-                y2=HEIGHT - BOTTOM + 4,
-                class_="axis",
-            )
-        )
-        inside = min(x, WIDTH - text_width(written) / 2)  # the last one ends where the picture does
-        parts.append(
-            element("text", written, x=f"{inside:.1f}", y=HEIGHT - BOTTOM + 19, class_="tick middle")
-        )
-    base = HEIGHT - BOTTOM
-    parts.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=base, y2=base, class_="axis"))
+        parts.append(element("line", x1=f"{x:.1f}", x2=f"{x:.1f}", y1=base, y2=base + 4, class_="axis"))
+        inside = min(x, width - text_width(written) / 2)  # the last one ends where the picture does
+        parts.append(element("text", written, x=f"{inside:.1f}", y=base + 19, class_="tick middle"))
+    parts.append(element("line", x1=LEFT, x2=width - RIGHT, y1=base, y2=base, class_="axis"))
     return join(*parts)
 
 
-def _mark(point: Point, x: float, y: float) -> Markup:
-    if point.kind == "original":
+def mark(shape: str, half: float, x: float, y: float, *, kind: str) -> Markup:
+    """Return a square, circle, diamond or triangle around a place."""
+    name = f"mark {kind}"
+    if shape == "square":
         return element(
-            "rect", x=f"{x - 5.5:.1f}", y=f"{y - 5.5:.1f}", width=11, height=11, rx=2, class_="mark original"
+            "rect",
+            x=f"{x - half:.1f}",
+            y=f"{y - half:.1f}",
+            width=f"{2 * half:g}",
+            height=f"{2 * half:g}",
+            rx=2,
+            class_=name,
         )
-    radius = {"final": 7.5, "step": 5, "runtime": 4}[point.kind]
-    return element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=radius, class_=f"mark {point.kind}")
+    if shape == "circle":
+        return element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=f"{half:g}", class_=name)
+    corners = {
+        "diamond": ((0, -1), (1, 0), (0, 1), (-1, 0)),
+        "triangle": ((0, -1), (0.95, 0.75), (-0.95, 0.75)),
+    }[shape]
+    places = " ".join(f"{x + half * right:.1f},{y + half * down:.1f}" for right, down in corners)
+    return element("polygon", points=places, class_=name)
 
 
-def _labels(points: list[Point], spots: list[tuple[float, float]]) -> list[Markup]:
-    """Place each name beside its point where it covers nothing; the result and the original come first.
+def _labels(
+    points: Sequence[Point],
+    spots: Sequence[tuple[float, float]],
+    frame: Frame,
+    best: Sequence[Point],
+    looks: Looks,
+    named: Callable[[Point], bool],
+) -> list[Markup]:
+    """Place each name beside its point where it covers nothing; the front comes first, then kinds as `looks` has them.
 
     A name that finds no room is left to the chart's table.
     """
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in spots]
     labels = []
-    order = sorted(
-        range(len(points)), key=lambda i: ("final", "original", "step", "runtime").index(points[i].kind)
-    )
-    for index in order:
+    kinds = list(looks)
+    order = sorted(range(len(points)), key=lambda i: (points[i] not in best, kinds.index(points[i].kind)))
+    for index in (index for index in order if named(points[index])):
         label = shorten(points[index].label)
         x, y = spots[index]
         width = text_width(label)
@@ -196,7 +214,8 @@ def _labels(points: list[Point], spots: list[tuple[float, float]]) -> list[Marku
             ("end", x - 9 - width, y + 6),
         ):
             box = (left, top, left + width, top + 14)
-            inside = left >= LEFT and left + width <= WIDTH - 2 and top >= 2 and top + 14 <= HEIGHT - BOTTOM
+            inside = left >= LEFT and left + width <= frame.width - 2
+            inside = inside and top >= 2 and top + 14 <= frame.height - BOTTOM
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
                 start = {"start": left, "middle": left + width / 2, "end": left + width}[anchor]
@@ -232,9 +251,3 @@ def text_width(label: str) -> float:
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _round_step(step: float) -> float:
-    """Round up to 1, 2, 2.5 or 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(step))
-    return next(power * nice for nice in (1, 2, 2.5, 5, 10) if power * nice >= step * 0.999)

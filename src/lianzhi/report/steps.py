@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lianzhi.report import charts, compare, format, wording
+from lianzhi.report import axes, charts, compare, format, wording
 from lianzhi.report.data import Report, Row
 from lianzhi.report.markup import Markup, element, escape, join, say
 from lianzhi.report.parts import section, stacked
@@ -114,9 +114,9 @@ def _chart(
         write_tick=lambda value: f"{100 * value:g}%" if share else f"{value:g}",
         least=0.01,
     )
-    log = charts.x_axis([point.x for point in points]).log
+    log = axes.x_axis([point.x for point in points]).log
     kinds = dict.fromkeys(point.kind for point in points)
-    legend = [element("li", say(f"legend_{kind}"), class_=kind) for kind in kinds]
+    legend = [element("li", say(f"legend_{kind}"), class_=kind) for kind in (*kinds, "front")]
     rows = [(p.label, [escape(write_x(p.x)), escape(format.metric_value(p.y, metric))], None) for p in points]
     table = stacked([say("point"), head, escape(format.metric_name(metric))], rows, label=f"c-{name}")
     caption = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lianzhi.report import format
-from lianzhi.report.charts import linear_axis
+from lianzhi.report.axes import linear_axis
 from lianzhi.report.data import Report
 from lianzhi.report.markup import Markup, element, escape, join, say
 from lianzhi.report.parts import section, stacked

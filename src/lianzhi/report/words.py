@@ -71,8 +71,9 @@ WORDS: dict[str, tuple[str, str]] = {
     # charts
     "tradeoffs": ("Trade-offs", "权衡"),
     "tradeoffs_lead": (
-        "Up and to the left is better. The line follows the steps.",
-        "越靠左上越好；连线表示步骤顺序。",
+        "Up and to the left is better. The broken line follows the steps; the stairs are the Pareto front: what none of the others "
+        "beats in both.",
+        "越靠左上越好；虚线表示步骤顺序，阶梯线为帕累托前沿：其上的点在两方面都不被其他任何点超过。",
     ),
     "accuracy_size": ("Accuracy against size", "准确率与大小"),
     "accuracy_latency": ("Accuracy against latency (batch {batch})", "准确率与延迟（批大小 {batch}）"),
@@ -81,6 +82,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "legend_original": ("original", "原始模型"),
     "legend_step": ("step", "步骤"),
     "legend_final": ("result", "最终结果"),
+    "legend_front": ("Pareto front", "帕累托前沿"),
     "legend_runtime": ("original in other float runtimes", "原始模型在其他浮点运行时"),
     # latencies
     "latencies": ("Latency in every runtime", "各运行时延迟"),
