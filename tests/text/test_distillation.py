@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
-from tiny_text import write_model
+from tiny_text import SIZES, WORDS, write_model
 
 import lianzhi as lz
 from lianzhi import cli, files
+from lianzhi.errors import DataError
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TRAINING = {"optimizer": "adamw", "lr": 2e-3, "batch_size": 16, "epochs": 5, "precision": "f32"}
@@ -67,4 +69,34 @@ def test_widths_that_pruning_leaves_are_known_before_anything_is_trained(glue, t
     ]
     with pytest.raises(lz.errors.DataError, match=r"steps\.2 \(distill\).*the student's are 16 wide"):
         lz.compress(model, task, steps, output=tmp_path / "out", target="pytorch")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("who", "changes", "message"),
+    [
+        ("model", {"max_position_embeddings": 8}, r"not on the longest text, of \d\d tokens .*max_length"),
+        ("student", {"vocab_size": len(WORDS) - 8}, r"not on a text with token \d+ .*of one vocabulary"),
+        ("teacher", {"max_position_embeddings": 8}, r"not on the longest text, of \d\d tokens .*max_length"),
+    ],
+)
+def test_who_cannot_read_every_text_is_refused_before_anything_is_trained(
+    glue, bert, tmp_path, who, changes, message
+):
+    """A sentence of median length is no longer than such a model takes; training met the first one that is."""
+    task = lz.task("sst2", data=str(glue), tokenizer=str(bert), max_length=32)
+    small = {"name": "huggingface", "config": {**SIZES, **changes}}
+    model = lz.model("huggingface", num_classes=2, config=SIZES)
+    step = {"epochs": 1}
+    if who == "model":
+        model = lz.model(**small, num_classes=2)
+    elif who == "student":
+        step["student"] = small
+    else:
+        teacher = lz.model(**small, num_classes=2)
+        short = {"input_ids": torch.tensor([[2, 5, 3]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
+        lz.save(teacher, tmp_path / "teacher", example_inputs=short)
+        step["teacher"] = str(tmp_path / "teacher")
+    with pytest.raises(DataError, match=rf"the {who} .*runs on other texts of task 'sst2', and {message}"):
+        lz.compress(model, task, [lz.Distill(**step)], output=tmp_path / "out", target="pytorch")
     assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from tiny_text import sentences, write_tokenizer
 import lianzhi as lz
 from lianzhi.errors import DataError
 from lianzhi.tasks import TextPreprocess
-from lianzhi.tasks.texts import retokenized, texts_of, with_train
+from lianzhi.tasks.texts import extremes, retokenized, texts_of, with_train
 
 
 @pytest.fixture
@@ -136,3 +136,14 @@ def test_a_task_of_images_has_no_texts():
         with_train(images, ["a"], None, [0])
     with pytest.raises(DataError, match="no split 'tset'; did you mean 'test'"):
         texts_of(images, "tset")
+
+
+def test_the_texts_that_ask_most_of_a_model(task):
+    rows = [ids for split in task.splits for ids, _ in by_id(task, split).values()]
+    (length, longest), (token, last) = extremes(task)
+    most = max(map(len, rows))
+    assert length == f"the longest text, of {most} tokens"
+    assert longest["input_ids"].shape == (1, most)
+    assert token == f"a text with token {max(map(max, rows))}"
+    assert last["input_ids"].max() == max(map(max, rows))
+    assert extremes(lz.task("synthetic", samples=20)) == []

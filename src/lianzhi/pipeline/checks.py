@@ -30,6 +30,7 @@ from lianzhi.pipeline.quantizing import quantization_targets, reads_samples, set
 from lianzhi.pipeline.rows import batch_of
 from lianzhi.pipeline.state import Run, State, reading
 from lianzhi.pipeline.teachers import check_teacher
+from lianzhi.pipeline.texts import check_texts
 from lianzhi.pipeline.training import penalty_of
 from lianzhi.pipeline.vocabulary import check_vocabulary
 from lianzhi.precisions import FLOAT_PRECISIONS, PRECISIONS
@@ -50,6 +51,7 @@ def check(run: Run, model: nn.Module) -> None:
     _check_shapes(run, model)
     artifact.check_savable(model, run.task.example_inputs)
     _check_batch(run, model)
+    check_texts(run.task, model, "the model")
     task, steps = run.task, run.recipe.steps
     if not task.has("train") and any(_trains(step) for step in steps):
         raise DataError(f"task '{task.name}' has no training split, and the recipe has steps that train")

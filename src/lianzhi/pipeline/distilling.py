@@ -21,6 +21,7 @@ from lianzhi.errors import RecipeError
 from lianzhi.pipeline.state import Run, State, reading
 from lianzhi.pipeline.students import make_student
 from lianzhi.pipeline.teachers import check_teacher, reads_otherwise, teacher_of
+from lianzhi.pipeline.texts import check_texts
 from lianzhi.pipeline.training import AfterStep, masks_of
 from lianzhi.recipe import Distill
 from lianzhi.tasks import Task
@@ -202,6 +203,7 @@ def check_distill(run: Run, state: State, step: Distill) -> None:
     _take(state, setting, lessons)
     after = reading(run, state)
     _check_outputs(after.task, state.model)
+    check_texts(after.task, state.model, "the student")
     if state.model is not given:
         artifact.check_savable(state.model, after.task.example_inputs)
 
@@ -236,7 +238,7 @@ def _check_outputs(task: Task, student: nn.Module) -> None:
     """The student takes the task's inputs, and gives its classes."""
     try:
         found = teacher_logits(student, task.example_inputs)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RecipeError(
             f"the student does not run on the inputs of task '{task.name}' ({reason}); give one that takes them"

@@ -11,6 +11,7 @@ from lianzhi.distill import teacher_cache
 from lianzhi.distill.methods.teacher import Logits, teacher_logits
 from lianzhi.errors import RecipeError
 from lianzhi.pipeline.state import ORIGINAL, Run, State
+from lianzhi.pipeline.texts import check_texts
 from lianzhi.tasks import Task
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.tasks.texts import retokenized
@@ -66,7 +67,7 @@ def check_teacher(run: Run, state: State, name: str) -> None:
     try:
         theirs = tuple(teacher_logits(teacher, read.example_inputs).shape)
         ours = tuple(teacher_logits(state.model, run.task.example_inputs).shape)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RecipeError(
             f"the teacher {name} does not run on the inputs of task '{run.task.name}' ({reason}); give one "
@@ -77,6 +78,7 @@ def check_teacher(run: Run, state: State, name: str) -> None:
             f"the teacher {name} gives {theirs[-1]} outputs, and the model {ours[-1]}; give a teacher of the "
             f"same classes"
         )
+    check_texts(read, teacher, f"the teacher {name}")
     check_labels(run.task, name, f"the teacher {name}")
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lianzhi.errors import DataError
 from lianzhi.tasks._task import Task
+from lianzhi.tasks.batch import Inputs
 from lianzhi.tasks.text import cut_notes
 from lianzhi.tasks.text_part import TextPart, check_classes, check_scores, check_texts, keys_of
 from lianzhi.tasks.text_preprocess import TextPreprocess
@@ -70,6 +71,19 @@ def retokenized(task: Task, preprocess: TextPreprocess) -> Task:
             made[id(old)] = tokenize(old.texts, old.pairs, preprocess)
         splits[name] = TokenSplit(made[id(old)], part.rows, part.labels, preprocess, bucket=part.bucket)
     return _changed(task, splits, preprocess)
+
+
+def extremes(task: Task) -> list[tuple[str, Inputs]]:
+    """The texts that ask most of a model, in words and as batches of one: the longest, and one of the last token.
+
+    They are of all splits; a task that is not of texts has none.
+    """
+    parts = [part for part in task.splits.values() if isinstance(part, TokenSplit) and part.size]
+    if not parts:
+        return []
+    length, longest = max((part.longest() for part in parts), key=lambda found: found[0])
+    token, last = max((part.last_token() for part in parts), key=lambda found: found[0])
+    return [(f"the longest text, of {length} tokens", longest), (f"a text with token {token:,}", last)]
 
 
 def with_train(task: Task, texts: Sequence[str], pairs: Sequence[str] | None, labels: ArrayLike) -> Task:

@@ -63,6 +63,20 @@ class TokenSplit(Split):
         middle = np.argsort(lengths, kind="stable")[(self.size - 1) // 2]
         return self._inputs(np.asarray([middle]))
 
+    def longest(self) -> tuple[int, Inputs]:
+        """The longest text, as a batch of one, and how many tokens it has."""
+        lengths = self.tokens.lengths[self.rows]
+        place = int(np.argmax(lengths))
+        return int(lengths[place]), self._inputs(np.asarray([place]))
+
+    def last_token(self) -> tuple[int, Inputs]:
+        """The largest number of a token in these texts, and a text that has it, as a batch of one."""
+        some = self.tokens.lengths > 0
+        largest = np.zeros(len(self.tokens), np.int64)
+        largest[some] = np.maximum.reduceat(self.tokens.ids, self.tokens.starts[:-1][some])
+        place = int(np.argmax(largest[self.rows]))
+        return int(largest[self.rows[place]]), self._inputs(np.asarray([place]))
+
     def digest(self) -> str:
         chosen = hashing.digest(self.rows.tobytes(), self.labels.tobytes())
         return f"{self.tokens.digest}:{chosen}:{self.bucket}"
