@@ -108,6 +108,11 @@ def test_a_damaged_file_is_told(task, tmp_path):
     files.write_tensors(file, {**whole, "values": whole["values"][:5]})
     with pytest.raises(ArtifactError, match="damaged"):
         kept(model, task, tmp_path, named=False, progress=False)
+    changed = whole["values"].clone()
+    changed[3, 1] += 0.5
+    files.write_tensors(file, {**whole, "values": changed})
+    with pytest.raises(ArtifactError, match=r"damaged .its numbers are not those that were written"):
+        kept(model, task, tmp_path, named=False, progress=False)
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(ArtifactError):
         kept(model, task, tmp_path, named=False, progress=False)

@@ -301,3 +301,10 @@ def test_a_cache_of_another_teacher_is_refused(task, tmp_path):
         other = Deep()
     with pytest.raises(ArtifactError, match="another teacher"):
         compress(other, task, [step], tmp_path / "two")
+    for change, match in (
+        ({"teacher": str(tmp_path / "one")}, "another teacher"),
+        ({"top_k": 2}, "another top_k"),
+    ):
+        with pytest.raises(ArtifactError, match=rf"steps\.0 .*{match}"):
+            compress(Deep(), task, [step.model_copy(update=change)], tmp_path / "three")
+        assert not (tmp_path / "three").exists(), "known before the run begins"

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lianzhi.errors import DataError
-from lianzhi.models.text.vectors import WordVectors, read_vectors
+from lianzhi.models.text.vectors import WordVectors, read_vectors, require_vectors
 
 WORDS = ["good", "bad", "film", ". . ."]
 NUMBERS = np.asarray([[1, 2, 3], [-1, 0.5, 0], [0.25, 0, 1], [9, 9, 9]], np.float32)
@@ -81,8 +81,21 @@ def test_pickled_objects_are_refused(tmp_path):
 )
 def test_a_damaged_line_is_named(tmp_path, lines, said):
     (tmp_path / "v.txt").write_text(lines)
-    with pytest.raises(DataError, match=said):
+    for look in (read_vectors, require_vectors):
+        with pytest.raises(DataError, match=said):
+            look(str(tmp_path / "v.txt"))
+
+
+def test_a_long_table_is_looked_at_and_not_read_whole(tmp_path):
+    (tmp_path / "v.txt").write_text("good 1 2\n" * 500 + "bad 1\n")
+    require_vectors(str(tmp_path / "v.txt"))
+    with pytest.raises(DataError, match="line 501"):
         read_vectors(str(tmp_path / "v.txt"))
+
+
+def test_a_folder_without_vectors_is_refused_before_it_is_needed(tmp_path):
+    with pytest.raises(DataError, match=r"holds 0 \.npy files"):
+        require_vectors(str(tmp_path))
 
 
 def test_what_is_not_there_or_does_not_fit(tmp_path):

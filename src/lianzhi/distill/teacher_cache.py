@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +27,7 @@ from lianzhi.tasks import Task, cache
 from lianzhi.train.processes import by_leader, gathered, process
 from lianzhi.train.validation import move
 
-FORMAT = 1
+FORMAT = 2  # 2: with a digest of the numbers
 TEACHERS = "teachers"  # in the cache folder
 OWN = "teacher.safetensors"  # in a folder of one teacher
 
@@ -35,16 +37,18 @@ def folder() -> Path:
     return cache.folder() / TEACHERS
 
 
-def require_usable(folder: Path, *, named: bool) -> None:
+def require_usable(folder: Path, *, named: bool, mark: Mapping[str, object]) -> None:
     """Refuse a folder that logits cannot be kept in, before anything is computed. Writes nothing.
 
+    `mark` is what is known by now of the teacher and of what is kept.
+
     Raises:
-        ArtifactError: it is a file or cannot be written to, or what it holds already is damaged.
+        ArtifactError: it is a file or cannot be written to, or what it holds already is damaged, or of another teacher.
     """
     files.require_writable(folder)
     file = folder / OWN
     if not named and file.exists():
-        files.tensor_table(file)
+        _require_same(file, _said(file, files.read_tensors(file)), {"format": FORMAT, **mark})
 
 
 @dataclass(frozen=True)
@@ -160,9 +164,8 @@ def _computed(
 
 def _write(file: Path, mark: dict[str, object], found: Kept) -> None:
     files.make_folder(file.parent)
-    data = torch.frombuffer(
-        bytearray(json.dumps({**mark, "classes": found.classes}).encode()), dtype=torch.uint8
-    )
+    said = {**mark, "classes": found.classes, "digest": _digest(found)}
+    data = torch.frombuffer(bytearray(json.dumps(said).encode()), dtype=torch.uint8)
     parts = {"values": found.values, "indices": found.indices, "rest": found.rest, "mark": data}
     files.write_tensors(file, {name: part for name, part in parts.items() if part is not None})
 
@@ -172,21 +175,47 @@ def _read(file: Path, mark: dict[str, object], size: int) -> Kept | None:
     if not file.is_file():
         return None
     tensors = files.read_tensors(file)
+    said = _said(file, tensors)
+    _require_same(file, said, mark)
+    try:
+        found = Kept(tensors["values"], tensors.get("indices"), tensors.get("rest"), said["classes"])
+        _require_whole(found, size, said["digest"])
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise _damaged(file, error) from None
+    return found
+
+
+def _said(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What the file says of itself."""
     try:
         said = json.loads(bytes(tensors["mark"].tolist()))
-        found = Kept(tensors["values"], tensors.get("indices"), tensors.get("rest"), said.pop("classes"))
-        _require_whole(found, size)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{file}: damaged ({error}); remove it, and it is made again") from None
+        return {**said}
+    except (KeyError, ValueError, TypeError) as error:
+        raise _damaged(file, error) from None
+
+
+def _damaged(file: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(f"{file}: damaged ({error}); remove it, and it is made again")
+
+
+def _require_same(file: Path, said: Mapping[str, Any], mark: Mapping[str, object]) -> None:
     different = [key for key, value in mark.items() if said.get(key) != value]
     if different:
         raise ArtifactError(
             f"{file}: made by or for another {' and '.join(different)}; give another folder, or remove it"
         )
-    return found
 
 
-def _require_whole(found: Kept, size: int) -> None:
+def _digest(found: Kept) -> str:
+    """Changes with any of the numbers."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for part in (found.values, found.indices, found.rest):
+        if part is not None:
+            hashed.update(part.contiguous().numpy().data)
+    return hashed.hexdigest()
+
+
+def _require_whole(found: Kept, size: int, digest: str) -> None:
     wanted = found.values.shape
     parts = [part for part in (found.indices, found.rest) if part is not None]
     if len(wanted) != 2 or wanted[0] != size or any(len(part) != size for part in parts):
@@ -195,3 +224,5 @@ def _require_whole(found: Kept, size: int) -> None:
         raise ValueError(f"it holds {wanted[1]} of {found.classes} classes")
     if found.indices is not None and not bool(((found.indices >= 0) & (found.indices < found.classes)).all()):
         raise ValueError("it names classes that there are not")
+    if _digest(found) != digest:
+        raise ValueError("its numbers are not those that were written")

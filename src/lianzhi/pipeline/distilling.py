@@ -18,7 +18,8 @@ from lianzhi.distill.methods import Lessons, Logits, Setting, Stage
 from lianzhi.distill.methods.teacher import teacher_logits
 from lianzhi.distill.teacher_cache import Kept, kept
 from lianzhi.errors import RecipeError
-from lianzhi.pipeline.state import Run, State, reading
+from lianzhi.graph import fingerprint
+from lianzhi.pipeline.state import ORIGINAL, Run, State, reading
 from lianzhi.pipeline.students import make_student
 from lianzhi.pipeline.teachers import check_teacher, reads_otherwise, teacher_of
 from lianzhi.pipeline.texts import check_texts
@@ -199,7 +200,10 @@ def check_distill(run: Run, state: State, step: Distill) -> None:
     for stage in lessons.stages:
         _check_cached(run, step, stage_options(step, stage))
     if step.cache:
-        teacher_cache.require_usable(_folder(step), named=step.cache is True)
+        mark: dict[str, object] = {"top_k": step.top_k}
+        if step.teacher != ORIGINAL:  # the original one may be trained before it teaches
+            mark["teacher"] = fingerprint(setting.teacher)
+        teacher_cache.require_usable(_folder(step), named=step.cache is True, mark=mark)
     _take(state, setting, lessons)
     after = reading(run, state)
     _check_outputs(after.task, state.model)

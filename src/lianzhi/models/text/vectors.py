@@ -10,6 +10,7 @@ What is read:
 
 from __future__ import annotations
 
+import itertools
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from lianzhi import files
 from lianzhi.errors import DataError, LianzhiError
 
 MOST_WIDTH = 1 << 12
+LOOKED_AT = 100  # lines of a table, to see whether it is one
 _TABLES = (".txt", ".vec")
 
 
@@ -83,16 +85,8 @@ class WordVectors:
 
 
 def require_vectors(place: str) -> None:
-    """Raise `DataError` unless something lies at `place`; it is not read."""
-    file = Path(place).expanduser()
-    if file.suffix in (*_TABLES, ".npz"):
-        if not file.exists():
-            raise _missing(place)
-        return
-    try:
-        files.find_folder(place, ["*.npy", "*.parquet"])
-    except LianzhiError as error:
-        raise DataError(f"word vectors: {error}") from None
+    """Raise `DataError` unless word vectors lie at `place`. Of a table of lines only the first ones are read."""
+    _read(place, most=LOOKED_AT)
 
 
 def read_vectors(place: str) -> WordVectors:
@@ -109,10 +103,15 @@ def read_vectors(place: str) -> WordVectors:
     Raises:
         DataError: nothing lies there, or it is damaged or something else.
     """
+    return _read(place)
+
+
+def _read(place: str, most: int | None = None) -> WordVectors:
+    """What lies at `place`; of a table of lines `most` at most."""
     file = Path(place).expanduser()
     try:
         if file.suffix in _TABLES and not file.is_dir():
-            return _from_table(file)
+            return _from_table(file, most)
         if file.suffix == ".npz":
             return _from_archive(file)
         return _from_folder(files.find_folder(place, ["*.npy", "*.parquet"]))
@@ -184,13 +183,13 @@ def _from_archive(file: Path) -> WordVectors:
     return WordVectors(words.tolist(), vectors.astype(np.float32), str(file))
 
 
-def _from_table(file: Path) -> WordVectors:
+def _from_table(file: Path, most: int | None) -> WordVectors:
     """Lines of a word and its numbers, which a blank parts; a first line of two counts (word2vec's) is passed over."""
     words: list[str] = []
     rows: list[NDArray[np.float32]] = []
     width = 0
     with file.open(encoding="utf-8", errors="strict", newline="\n") as stream:
-        for number, ended in enumerate(stream, 1):
+        for number, ended in enumerate(itertools.islice(stream, most), 1):
             line = ended.rstrip("\r\n ")
             if number == 1 and len(counts := line.split(" ")) == 2 and all(map(str.isdigit, counts)):
                 continue
