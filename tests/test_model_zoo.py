@@ -11,6 +11,7 @@ import shlex
 from pathlib import Path
 from statistics import mean, stdev
 from types import ModuleType
+from xml.etree import ElementTree
 
 import pytest
 
@@ -99,14 +100,52 @@ def test_a_run_more_changes_only_its_own_row(zoo, made, tmp_path):
     }
     (tmp_path / "quantization_mixed.json").write_text(json.dumps(data))
     after = zoo.book.book(zoo.results.Results(tmp_path))["model_zoo.md"]
-    before = made["model_zoo.md"]
     changed = [
-        (old, new)
-        for old, new in zip(before.splitlines(), after.splitlines(), strict=True)
-        if old != new and old.startswith("|")
+        new
+        for title in re.findall(r"^### (.*)$", after, re.M)
+        for old, new in zip(rows(made["model_zoo.md"], title), rows(after, title), strict=True)
+        if old != new
     ]
-    assert len(changed) == 1
-    assert changed[0][1] == "| mixed, 0.18 of the float bytes | 86.42 | −0.55 | 214 kB | 20 int8 | 1 |"
+    assert [" | ".join(row) for row in changed] == [
+        "mixed, 0.18 of the float bytes | 86.42 | −0.55 | 214 kB | 20 int8 | 1"
+    ]
+
+
+def test_a_chart_has_every_entry_that_was_measured(zoo, made):
+    tables = zoo.page.tables(zoo.results.Results(RESULTS)).values()
+    entries = [entry for table, _ in tables for entry in table.entries]
+    for board in zoo.boards.BOARDS:
+        for which, key in (("size", "bytes"), ("time", "time")):
+            count = sum(entry.board == board.name and bool(getattr(entry, key)) for entry in entries)
+            name = f"img/zoo-{board.name}-{which}.svg"
+            assert (count > 1) == (name in made)
+            if count > 1:
+                marks = ElementTree.fromstring(made[name]).iter("{http://www.w3.org/2000/svg}g")
+                assert sum(1 for _ in marks) == count
+    assert {entry.board for entry in entries} <= {board.name for board in zoo.boards.BOARDS}
+    assert {entry.kind for entry in entries} <= set(zoo.charts.KINDS)
+
+
+def test_a_chart_is_shown_where_it_lies_and_in_words(made):
+    for name in ("model_zoo.md", "zh/model_zoo.md"):
+        pictures = re.findall(r"!\[([^]]+)\]\(([^)]+)\)", made[name])
+        assert len(pictures) == len([file for file in made if file.startswith("img/")]) / 2
+        for words, target in pictures:
+            path = (Path(name).parent / target).as_posix().replace("zh/../", "")
+            assert path in made
+            assert "%" in words
+
+
+def test_the_chart_is_coloured_for_light_and_dark(made):
+    drawn = made["img/zoo-cifar10-size.svg"]
+    style = drawn[drawn.index("<style>") : drawn.index("</style>")]
+    light, _, dark = style.partition("@media (prefers-color-scheme: dark)")
+    for part in (light, dark):
+        assert all(f"--{name}: #" in part for name in ("panel", "ink", "muted", "grid", "is"))
+    for kind in set(re.findall(r'class="mark (\w+)"', drawn)):
+        assert f".{kind} {{" in light
+        assert f".{kind} {{" in dark
+    assert "http" not in drawn.replace('xmlns="http://www.w3.org/2000/svg"', "")  # it loads nothing
 
 
 def test_both_languages_show_the_same_numbers(made):

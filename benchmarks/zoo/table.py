@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zoo.text import ABSENT, NOT_YET, Cell, Text, written
+
+NUMBER = re.compile(r"[−+±]?[\d.,/]+( ± [\d.]+)?( ?[%×A-Za-z/秒]{1,4})?( \(\d+\))?")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def markdown(heads: Sequence[Cell], rows: Sequence[Sequence[Cell]], language: st
     right = []
     for column in list(zip(*lines, strict=True))[1:] if lines else []:
         told = [cell for cell in column if cell not in empty]
-        right.append(bool(told) and all(cell[0] in "0123456789−+±" for cell in told))
+        right.append(bool(told) and all(NUMBER.fullmatch(cell) for cell in told))
     ruler = "|" + "|".join(["---", *("--:" if number else "---" for number in right)]) + "|"
     body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (head, *lines)]
     return "\n".join([body[0], ruler, *body[1:]])

@@ -28,9 +28,10 @@ METHODS: dict[str, Cell] = {
 BUSY = Text(
     "A speed-up is against the fastest float of the same runtime (float32 or bfloat16), both timed in turns; samples a second of float "
     "are those in turns with the int8 file in the row below. The machine did other work meanwhile: a speed-up may be off by a fifth or "
-    "more, and samples a second of different rows are not to be compared.",
+    "more, and samples a second of different rows are not to be compared. Int8 files of one model and runtime are alike but for their "
+    "numbers: where their times differ, that is the machine.",
     "加速比以同一运行时中最快的浮点(float32 或 bfloat16)为基准,二者交替计时;浮点的样本/秒取自与下一行 int8 文件的交替计时。期间机器还有别的任务:"
-    "加速比可能有五分之一或更大的误差,不同行的样本/秒不宜相互比较。",
+    "加速比可能有五分之一或更大的误差,不同行的样本/秒不宜相互比较。同一模型、同一运行时的 int8 文件只有数值不同:它们之间的用时差异来自机器。",
 )
 
 
@@ -117,9 +118,11 @@ def _entry(
     if accuracy is None:
         return []
     kind = "float" if method == "float" else "int8" if method.startswith("ours") else "peer"
-    label = f"{NAMES[case].partition(',')[0]} {'float' if kind == 'float' else 'int8'}, {ENGINES[runtime]}"
-    if method == "ours, bias correction":
-        label += ", bias"
+    made = {"nncf": "NNCF", "onnxruntime static": "ONNX Runtime's tool"}.get(method, ENGINES[runtime])
+    label = f"{NAMES[case].partition(',')[0]} {'float' if kind == 'float' else 'int8'}, {made}"
+    label += {"ours, bias correction": ", bias correction", "ours, smoothquant": ", smoothquant"}.get(
+        method, ""
+    )
     time = timing.get("1")
     if board == "sst2":
         time = 1.0 if method == "float" else _timing(runs[0], "share").get("1")

@@ -108,8 +108,12 @@ def drawn(
     between: Markup | str = "",
     looks: Looks = LOOKS,
     named: Callable[[Point], bool] = lambda point: True,
+    longest: int = 24,
 ) -> list[Markup]:
-    """Return what a chart is made of: its grid, `between`, the front, a mark a point, and the names of those `named`."""
+    """Return what a chart is made of: its grid, `between`, the front, a mark a point, and the names of those `named`.
+
+    A name of more than `longest` characters is cut.
+    """
     spots = [frame.at(point) for point in points]
     marks = [
         element(
@@ -125,7 +129,7 @@ def drawn(
         join(between),
         _stairs(best, frame),
         *marks,
-        *_labels(points, spots, frame, best, looks, named),
+        *_labels([point for point in points if named(point)], spots, frame, looks, longest),
     ]
 
 
@@ -187,21 +191,19 @@ def _labels(
     points: Sequence[Point],
     spots: Sequence[tuple[float, float]],
     frame: Frame,
-    best: Sequence[Point],
     looks: Looks,
-    named: Callable[[Point], bool],
+    longest: int,
 ) -> list[Markup]:
-    """Place each name beside its point where it covers nothing; the front comes first, then kinds as `looks` has them.
+    """Place each name beside its point where it covers no mark of `spots` and no other name.
 
-    A name that finds no room is left to the chart's table.
+    The front comes first, then kinds as `looks` has them. A name that finds no room is left to the chart's table.
     """
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in spots]
     labels = []
-    kinds = list(looks)
-    order = sorted(range(len(points)), key=lambda i: (points[i] not in best, kinds.index(points[i].kind)))
-    for index in (index for index in order if named(points[index])):
-        label = shorten(points[index].label)
-        x, y = spots[index]
+    best, kinds = front(points), list(looks)
+    for point in sorted(points, key=lambda point: (point not in best, kinds.index(point.kind))):
+        label = shorten(point.label, longest)
+        x, y = frame.at(point)
         width = text_width(label)
         for anchor, left, top in (
             ("start", x + 11, y - 7),
@@ -219,7 +221,7 @@ def _labels(
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
                 start = {"start": left, "middle": left + width / 2, "end": left + width}[anchor]
-                kind = f"label {anchor} {points[index].kind}"
+                kind = f"label {anchor} {point.kind}"
                 labels.append(element("text", label, x=f"{start:.1f}", y=f"{top + 11:.1f}", class_=kind))
                 break
     return labels
@@ -228,10 +230,10 @@ def _labels(
 def trim(written: str) -> str:
     """Drop the zeros that a tick does not need.
 
-    >>> trim("1.00 MB"), trim("0.500 ms"), trim("100 ms")
-    ('1 MB', '0.5 ms', '100 ms')
+    >>> trim("1.00 MB"), trim("0.500 ms"), trim("100 ms"), trim("2.00×")
+    ('1 MB', '0.5 ms', '100 ms', '2×')
     """
-    return re.sub(r"(\.\d*?)0+(?!\d)", r"\1", written).replace(". ", " ")
+    return re.sub(r"\.(?!\d)", "", re.sub(r"(\.\d*?)0+(?!\d)", r"\1", written))
 
 
 def shorten(label: str, limit: int = 24) -> str:
