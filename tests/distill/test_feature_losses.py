@@ -318,3 +318,17 @@ def test_wrong_options_are_named(name, options, message):
     maps = torch.zeros(1, 1, 2, 2)
     with pytest.raises(RecipeError, match=message):
         losses.registry.get(name).build(maps, maps, **options)
+
+
+@pytest.mark.parametrize("name", ["rkd", "similarity_preserving", "pkt", "attention_transfer", "nst"])
+def test_gradients_have_gradients(name):
+    """Two samples that are the same, and one that is all zeros, have a distance and a length of 0."""
+    student, teacher = features(0, 4, 3, 2, 2).double(), features(1, 4, 3, 2, 2).double()
+    student[1], student[2] = student[0], 0.0
+    student.requires_grad_()
+    loss = getattr(losses, name)(student, teacher)
+    (gradient,) = torch.autograd.grad(loss, student, create_graph=True)
+    assert bool(gradient.isfinite().all())
+    (second,) = torch.autograd.grad((gradient * teacher).sum(), student)
+    assert bool(second.isfinite().all())
+    assert bool(second.any())

@@ -374,3 +374,16 @@ def test_relation_heads(student, teacher, wanted):
 def test_shapes_that_do_not_go_together_are_named(call, message):
     with pytest.raises(DataError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["cosine", "patience"])
+def test_gradients_have_gradients_where_a_state_is_zero(name):
+    student, teacher = torch.randn(2, 2, 3, 4, dtype=torch.float64).unbind()
+    student[0, 2] = 0.0
+    student.requires_grad_()
+    loss = getattr(losses, name)(student, teacher)
+    (gradient,) = torch.autograd.grad(loss, student, create_graph=True)
+    (second,) = torch.autograd.grad((gradient * teacher).sum(), student)
+    assert bool(gradient.isfinite().all())
+    assert bool(second.isfinite().all())
+    assert bool(second[0, :2].any())

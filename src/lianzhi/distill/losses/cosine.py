@@ -8,9 +8,9 @@ The mean over tokens that count, of the last hidden states, as in the authors' c
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional
 
 from lianzhi.distill.losses.catalog import registry
+from lianzhi.distill.losses.features import unit
 from lianzhi.distill.losses.positions import PositionOptions, mean_of, positions
 from lianzhi.errors import DataError
 
@@ -42,4 +42,4 @@ def cosine(
             f"cosine needs hidden states of one width; the student's are {list(student.shape)}, "
             f"the teacher's {list(teacher.shape)}"
         )
-    return mean_of(1 - functional.cosine_similarity(student, teacher, dim=-1), keep, by_sample)
+    return mean_of(1 - (unit(student) * unit(teacher)).sum(-1), keep, by_sample)

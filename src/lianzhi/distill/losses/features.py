@@ -68,9 +68,22 @@ def unit(values: Tensor) -> Tensor:
     tensor([[0.6000, 0.8000],
             [0.0000, 0.0000]])
     """
-    lengths = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
-    some = lengths > torch.finfo(values.dtype).tiny
-    return values * torch.where(some, 1 / torch.where(some, lengths, 1.0), 0.0)
+    sizes = lengths(values).unsqueeze(-1)
+    some = sizes > torch.finfo(values.dtype).tiny
+    return values * torch.where(some, 1 / torch.where(some, sizes, 1.0), 0.0)
+
+
+def lengths(values: Tensor) -> Tensor:
+    """Lengths of vectors (…, size); that of a zero vector has a gradient of 0, and so has that gradient.
+
+    >>> lengths(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    tensor([5., 0.])
+
+    PyTorch's own norm has the first, and NaN for the second.
+    """
+    some = (values.detach() != 0).any(-1, keepdim=True)
+    found = torch.linalg.vector_norm(torch.where(some, values, 1.0), dim=-1)
+    return torch.where(some.squeeze(-1), found, 0.0)
 
 
 def products(left: Tensor, right: Tensor) -> Tensor:

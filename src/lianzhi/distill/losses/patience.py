@@ -9,9 +9,9 @@ code takes it; the paper's formula sums over the width and over layers.
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional
 
 from lianzhi.distill.losses.catalog import registry
+from lianzhi.distill.losses.features import unit
 from lianzhi.distill.losses.positions import PositionOptions, mean_of, positions
 from lianzhi.errors import DataError
 
@@ -44,5 +44,5 @@ def patience(
             f"patience needs states of one width; the student's are {list(student.shape)}, "
             f"the teacher's {list(teacher.shape)}"
         )
-    turned = functional.normalize(student, dim=-1) - functional.normalize(teacher, dim=-1)
+    turned = unit(student) - unit(teacher)
     return mean_of(turned.square().mean(-1), keep, by_sample)

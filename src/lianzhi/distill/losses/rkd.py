@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from lianzhi.config import Config
 from lianzhi.distill.losses.catalog import registry
-from lianzhi.distill.losses.features import products, unit, vectors
+from lianzhi.distill.losses.features import lengths, products, unit, vectors
 from lianzhi.distill.losses.parts import mean_or_zero
 
 
@@ -69,10 +69,10 @@ def _lines(points: Tensor) -> Tensor:
 
 def _distances(lines: Tensor) -> Tensor:
     """Lengths of all lines, in units of their mean."""
-    lengths = torch.linalg.vector_norm(lines, dim=-1)
-    count = (lengths > 0).sum().clamp(min=1)
-    mean = lengths.sum() / count
-    return lengths / mean.clamp(min=torch.finfo(lengths.dtype).tiny)
+    found = lengths(lines)
+    count = (found > 0).sum().clamp(min=1)
+    mean = found.sum() / count
+    return found / mean.clamp(min=torch.finfo(found.dtype).tiny)
 
 
 def _angles(lines: Tensor) -> Tensor:
