@@ -2,7 +2,9 @@
 #   make demo        train, compress, deploy and report on Fashion-MNIST
 #   make test        the tests, without the slow ones
 #   make zoo         the model zoo's pages from the results on record
+#   make test-oneflow  from OneFlow and back, with the real OneFlow 0.9.0 in an environment of its own (Python 3.10, 4 GB)
 # Variables: PYTHON (which Python makes the environment), VENV (where it lies),
+#   PYTHON310 (which one OneFlow gets, if it is not found),
 #   PIP_EXTRA_INDEX_URL (PyTorch's own index of CPU wheels, to avoid the much larger CUDA build).
 
 PYTHON ?= python3
@@ -10,9 +12,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
+ONEFLOW ?= .venv-oneflow
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo zoo bench-pruning bench-quantization coverage coverage-vision test test-slow test-data lint types check clean
+.PHONY: help setup demo zoo bench-pruning bench-quantization coverage coverage-vision test test-slow test-data test-oneflow lint types check clean
 
 help:
 	@sed -n 's/^#  *make/make/p' Makefile
@@ -65,13 +68,19 @@ coverage-vision: .venv-vision/.ready
 	@touch $@
 
 test: $(READY)
-	$(PYTEST) -q -n $(WORKERS) -m "not slow"
+	$(PYTEST) -q -n $(WORKERS) -m "not slow and not oneflow"
 
 test-slow: $(READY)
 	$(PYTEST) -q -m slow
 
 test-data: $(READY)
 	LIANZHI_REQUIRE_DATA=1 $(PYTEST) -q -m data
+
+test-oneflow: $(READY) $(ONEFLOW)/.ready
+	LIANZHI_ONEFLOW=$(ONEFLOW)/bin/python $(PYTEST) -q -m oneflow tests/oneflow
+
+$(ONEFLOW)/.ready: tests/oneflow/requirements.txt tests/oneflow/environment.sh
+	PYTHON310="$(PYTHON310)" sh tests/oneflow/environment.sh $(ONEFLOW)
 
 lint: $(READY)
 	$(BIN)/ruff check .
