@@ -67,6 +67,15 @@ def test_permission_is_explained(code):
     assert "permission denied" in str(files.explain(OSError(code, "no"), "x", "written"))
 
 
+@pytest.mark.parametrize("look", [files.require_writable, files.require_empty])
+@pytest.mark.parametrize(
+    ("name", "said"), [("x" * 300, "file name too long"), ("a\0b", "embedded null byte")]
+)
+def test_a_name_that_no_file_can_have(tmp_path, look, name, said):
+    with pytest.raises(ArtifactError, match=said):
+        look(tmp_path / name)
+
+
 def test_folders(tmp_path):
     assert files.require_empty(tmp_path / "new") == tmp_path / "new"
     files.write_text(tmp_path / "mine.txt", "x")

@@ -233,6 +233,7 @@ def test_the_cache_saves_the_teacher_s_passes(task, tmp_path, monkeypatch):
         ({"cache": "FILE/inside"}, ArtifactError, "is a file, and a folder of that name is needed"),
         ({"cache": "DAMAGED"}, ArtifactError, "teacher.safetensors is damaged"),
         ({"cache": "no\0path"}, ArtifactError, "is not a path"),
+        ({"cache": "x" * 300}, ArtifactError, "cannot be made: file name too long"),
     ],
 )
 def test_what_cannot_work_is_told_before_anything_is_written(task, tmp_path, step, error, match):
@@ -263,6 +264,7 @@ def test_what_cannot_work_is_told_before_anything_is_written(task, tmp_path, ste
         ({"student": {"init": "first"}}, "give 'layers' as a number"),
         ({"stages": {"kd": {"epoch": 2}}}, "did you mean 'epochs'"),
         ({"top_k": 5}, "add cache: true"),
+        ({"cache": ""}, "'cache' is an empty name"),
         ({"stages": {"kd": {"label_smoothing": 0.1}}}, "is of the whole step"),
     ],
 )

@@ -69,9 +69,7 @@ def require_writable(path: PathLike) -> Path:
         ...
     lianzhi.errors.ArtifactError: ... is a file, and a folder of that name is needed; give another path
     """
-    folder = Path(path)
-    if "\0" in str(folder):
-        raise ArtifactError(f"{str(folder)!r} is not a path: embedded null byte")
+    folder = _looked_up(path)
     above = next((one for one in (folder, *folder.absolute().parents) if os.path.lexists(one)), Path("/"))
     if not above.is_dir():
         raise ArtifactError(f"{above} is a file, and a folder of that name is needed; give another path")
@@ -82,7 +80,7 @@ def require_writable(path: PathLike) -> Path:
 
 def require_empty(path: PathLike) -> Path:
     """Return the path, or raise `ArtifactError` if something is there already. Writes nothing."""
-    folder = Path(path)
+    folder = _looked_up(path)
     if folder.is_symlink() and not folder.exists():
         raise ArtifactError(f"{folder} is a link to nothing; give another folder")
     if not folder.exists():
@@ -99,6 +97,20 @@ def require_empty(path: PathLike) -> Path:
             f"{folder}: the folder is not empty (it holds {shown}); nothing was written. "
             f"Give another folder, or allow overwriting (--force, overwrite=True)"
         )
+    return folder
+
+
+def _looked_up(path: PathLike) -> Path:
+    """The path. Raises `ArtifactError` if no file can have it: a name that is too long, or with a null byte."""
+    folder = Path(path)
+    try:
+        os.lstat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise explain(error, f"{folder!s:.200}", "made") from None
+    except ValueError as error:
+        raise ArtifactError(f"{str(folder)!r:.200} is not a path: {error}") from None
     return folder
 
 

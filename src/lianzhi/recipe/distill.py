@@ -48,6 +48,8 @@ class Distill(TrainOptions):
                 raise ValueError(
                     f"stages.{name}: 'label_smoothing' is of the whole step; give it beside 'stages'"
                 )
+        if self.cache == "":
+            raise ValueError("'cache' is an empty name; give true, false or a folder")
         if self.top_k is not None and not self.cache:
             raise ValueError("'top_k' is of the cache; add cache: true")
         return self
