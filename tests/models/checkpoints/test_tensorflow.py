@@ -237,3 +237,26 @@ def test_damage_is_refused_or_harmless(tmp_path_factory, which, position, bit, h
     assert str(folder) in refusal
     assert found.keys() == TRUE.keys()
     assert all(bits(found[name]).tobytes() == bits(value).tobytes() for name, value in TRUE.items())
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    which=st.integers(0, 3),
+    position=st.integers(0, 1 << 10),
+    new=st.binary(max_size=6),
+    gone=st.integers(0, 4),
+)
+def test_wrong_entries_with_right_checksums(tmp_path_factory, which, position, new, gone):
+    """What a hostile writer can do: every tensor that is read has no more bytes than the data file."""
+    stem = tables.write(tmp_path_factory.mktemp("wrong"), ARRAYS)
+    pairs = list(sstable.entries(stem.with_name("m.index").read_bytes()))
+    key, value = pairs[which]
+    place = position % (len(value) + 1)
+    pairs[which] = (key, value[:place] + new + value[place + gone :])
+    stem.with_name("m.index").write_bytes(tables.table([tables.stored(tables.block(pairs))]))
+    try:
+        found, refusal = read_tensorflow(stem), str(stem)
+    except ArtifactError as error:
+        found, refusal = {}, str(error)
+    assert str(stem) in refusal
+    assert sum(tensor.nbytes for tensor in found.values()) <= 32
