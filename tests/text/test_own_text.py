@@ -323,6 +323,25 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path, place, name, text, messag
         lz.task("text", data=tmp_path, tokenizer=place)
 
 
+def test_a_document_of_any_length_is_read(tmp_path, place):
+    """Python's csv has an end at 131,072 characters."""
+    limit = csv.field_size_limit()
+    table = [*rows(0, 60), {"id": 60, "text": "a good film, " * 20_000, "label": "good"}]
+    task = lz.task("text", data=write(tmp_path / "all.csv", table), tokenizer=place)
+    assert any("longer than 128 tokens and were cut" in note for note in task.notes)
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [("1_000", "not a number"), ("1e40", "not finite"), ("inf", "not finite"), ("nan", "not a finite")],
+)
+def test_what_is_no_score(tmp_path, place, written, said):
+    write(tmp_path / "train.tsv", [{"text": "a film", "score": "1"}, {"text": "a plot", "score": written}])
+    with pytest.raises(DataError, match=rf"line 3: score .*{said}"):
+        lz.task("text", data=tmp_path, tokenizer=place, score=True)
+
+
 def test_a_table_without_rows_is_refused_whatever_its_kind(tmp_path, place):
     import pyarrow as pa
     import pyarrow.parquet as pq

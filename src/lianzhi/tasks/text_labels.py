@@ -81,9 +81,14 @@ def scores(values: Sequence[Any], line: Line) -> NDArray[np.float32]:
 
 def _score(value: Any, line: Line, row: int) -> float:
     try:
-        if not isinstance(value, bool):
-            return float(value)
-    except (TypeError, ValueError):
+        if not isinstance(value, bool) and "_" not in str(value):  # Python reads 1_000
+            score = float(value)
+            if not abs(score) > float(np.finfo(np.float32).max):
+                return score
+            raise DataError(
+                f"{line(row)}: score {value!r:.40} is not finite in single precision; mend the line"
+            )
+    except (TypeError, ValueError, OverflowError):
         pass
     raise DataError(f"{line(row)}: score {value!r:.40} is not a number; mend the line")
 

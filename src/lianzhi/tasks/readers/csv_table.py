@@ -51,14 +51,19 @@ def read(file: Path, columns: Sequence[str], *, header: Sequence[str] | None = N
 
 def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not empty, each with the line that it begins on."""
-    reader = csv.reader(io.StringIO(text_of(file), newline=""), strict=True)
-    while True:
-        begins = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(f"{file}, line {begins}: broken ({error}); mend its quotes") from None
-        if row:
-            yield begins, row
+    text = text_of(file)
+    limit = csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # its own is 131,072 characters
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        while True:
+            begins = reader.line_num + 1
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise DataError(f"{file}, line {begins}: broken ({error}); mend its quotes") from None
+            if row:
+                yield begins, row
+    finally:
+        csv.field_size_limit(limit)
