@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from lianzhi.errors import ArtifactError, listed
-from lianzhi.models.checkpoints.kinds import file_of_pytorch
+from lianzhi.models.checkpoints.kinds import PYTORCH, file_of_pytorch, kind_of
 from lianzhi.models.checkpoints.opening import open_checkpoint
 from lianzhi.models.checkpoints.pytorch import read_pytorch
 
@@ -39,8 +39,10 @@ def read_weights(path: PathLike) -> dict[str, Tensor]:
         ArtifactError: nothing lies there, or it is damaged, hostile, or of another kind.
     """
     source = Path(path).expanduser()
-    file = file_of_pytorch(source)
-    return open_checkpoint(source).tensors if file is None else read_pytorch(file)
+    kind = kind_of(source)
+    if kind == PYTORCH:
+        return read_pytorch(file_of_pytorch(source) or source)
+    return open_checkpoint(source, kind).tensors
 
 
 def load_weights(module: nn.Module, path: PathLike) -> None:
