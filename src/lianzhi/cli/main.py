@@ -23,6 +23,7 @@ from lianzhi.cli import (
     evaluate,
     export,
     import_weights,
+    init,
     inspect,
     listing,
     measure,
@@ -43,7 +44,19 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (compress, train, evaluate, measure, inspect, export, predict, pack, unpack, import_weights):
+for module in (
+    init,
+    compress,
+    train,
+    evaluate,
+    measure,
+    inspect,
+    export,
+    predict,
+    pack,
+    unpack,
+    import_weights,
+):
     app.command(name=module.NAME)(module.command)
 app.command(name="list")(listing.command)
 

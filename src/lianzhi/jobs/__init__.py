@@ -4,6 +4,7 @@ from lianzhi.jobs.dry_run import dry_run
 from lianzhi.jobs.evaluate import checked_device, evaluate
 from lianzhi.jobs.export import export, export_text
 from lianzhi.jobs.import_weights import Imported, import_weights
+from lianzhi.jobs.init import Missing, Started, Wish, init
 from lianzhi.jobs.inspect import Question, inspect
 from lianzhi.jobs.listing import names
 from lianzhi.jobs.measuring import measure_model, measure_text
@@ -17,8 +18,11 @@ __all__ = [
     "DataOptions",
     "Imported",
     "Job",
+    "Missing",
     "OnnxResult",
     "Question",
+    "Started",
+    "Wish",
     "checked_device",
     "compress_onnx",
     "dry_run",
@@ -26,6 +30,7 @@ __all__ = [
     "export",
     "export_text",
     "import_weights",
+    "init",
     "inspect",
     "measure_model",
     "measure_text",
