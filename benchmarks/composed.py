@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from records import RESULTS, Records
+from records import records_of, trial_options
 
 from lianzhi import files
 
@@ -70,7 +70,7 @@ def run(recipe: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     settings = short(recipe) if given.trial else []
     first = FIRST[recipe]
     if first:
-        start = (given.work if given.trial else Path("out")) / first
+        start = given.first / first
         if not (start / "report.json").is_file():
             lianzhi("train", first, start, 0, short(first) if given.trial else [])
         settings.append(f"model.artifact={start}")
@@ -86,16 +86,17 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", choices=list(FIRST), default=list(FIRST))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=Path("out/composed"))
+    parser.add_argument("--first", type=Path, help="where sst2-teacher and its like lie (default: out)")
     parser.add_argument("--finished", type=Path, help="an artifact of the one recipe and seed, made before")
-    parser.add_argument("--trial", action="store_true", help=f"{TRIAL} samples, one epoch a step, one seed")
-    parser.add_argument("--results", type=Path, help="folder of the JSON file")
+    trial_options(parser, f"{TRIAL} samples, one epoch a step, one seed")
     given = parser.parse_args()
     if given.finished and (len(given.recipes) > 1 or len(given.seeds) > 1):
         parser.error("--finished is of one recipe and one seed: give --recipes and --seeds")
     if given.trial:
         given.work, given.seeds = given.work / "trial", [0]
+    given.first = given.first or (given.work if given.trial else Path("out"))
     os.environ.setdefault("DATA", os.environ.get("LIANZHI_DATA", "../shared/data"))
-    records = Records("composed", folder=given.results or (given.work if given.trial else RESULTS))
+    records = records_of("composed", given)
     for seed in given.seeds:
         for recipe in given.recipes:
             key = f"{recipe} | {seed}"

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import torch
-from records import Records
+from records import records_of, trial_options
 
 import lianzhi as lz
 from lianzhi import files
@@ -147,12 +147,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--one", choices=sorted(MODELS), help="this model, in this process; JSON on stdout")
+    trial_options(parser, "AlexNet alone")
     given = parser.parse_args()
     if given.one:
         print(json.dumps(run(given.one)))
         return
-    records = Records("deep_compression_coder")
-    for name in MODELS:
+    records = records_of("deep_compression_coder", given)
+    for name in ["alexnet"] if given.trial else MODELS:
         done = subprocess.run(
             [sys.executable, __file__, "--one", name], check=True, stdout=subprocess.PIPE, text=True
         )

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from records import RESULTS, Records, spread
+from records import Records, records_of, spread, trial_options
 from torch import nn
 
 import lianzhi as lz
@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=float, default=3, help="of a stage that the method does not say")
-    parser.add_argument("--trial", action="store_true", help="200 texts, one seed and one epoch")
+    trial_options(parser, "200 texts, one seed and one epoch")
     given = parser.parse_args()
     teacher = given.teacher or Path("out") / f"{given.task}-teacher"
     if not teacher.is_dir():
@@ -244,7 +244,7 @@ def main() -> None:
         given.work, given.epochs, given.seeds = given.work / "trial", 1, [0]
     limit = {"limit": 200} if given.trial else {}
     task = lz.task(given.task, data=given.data / "glue" / TASKS[given.task], tokenizer=str(teacher), **limit)
-    records = Records("distillation", folder=given.work if given.trial else RESULTS)
+    records = records_of("distillation", given)
     if f"{given.task} | teacher" not in records:
         records.add(f"{given.task} | teacher", of_teacher(teacher, task, given.work / given.task))
     for seed in given.seeds:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from records import RESULTS, Records
+from records import Records, records_of, spread, trial_options
 from torch import nn
 
 import lianzhi as lz
@@ -109,11 +109,10 @@ def table(records: Records, epochs: float, methods: list[str]) -> str:
     lines.append(f"| (the teacher) | {records['teacher']['top1']:.2%} | | | |")
     for method, top in found.items():
         if top:
-            spread = f" ± {100 * statistics.stdev(top):.2f}" if len(top) > 1 else ""
             mean = statistics.mean(top)
             gain = "" if alone is None or method == ALONE else f"{100 * (mean - alone):+.2f}"
             seconds = statistics.median(tops(records, method, epochs, "epoch_seconds"))
-            lines.append(f"| {method} | {100 * mean:.2f}{spread} | {gain} | {len(top)} | {seconds:.1f} s |")
+            lines.append(f"| {method} | {spread(top)} | {gain} | {len(top)} | {seconds:.1f} s |")
     return "\n".join(lines)
 
 
@@ -135,12 +134,12 @@ def main() -> None:
     parser.add_argument("--teacher-epochs", type=float, default=2)
     parser.add_argument("--precision", choices=["f32", "bf16", "auto"], default="auto")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--trial", action="store_true", help="512 images and one epoch, to see that all runs")
+    trial_options(parser, "512 images and one epoch")
     given = parser.parse_args()
     if given.trial:
         given.work, given.epochs, given.teacher_epochs, given.seeds = given.work / "trial", 1, 0, [0]
     task = lz.task("cifar10", data=given.data / "cifar10", limit=512 if given.trial else None)
-    records = Records("distillation_cnn", folder=given.work if given.trial else RESULTS)
+    records = records_of("distillation_cnn", given)
     teacher = taught(given, task)
     if "teacher" not in records:
         records.add("teacher", {"top1": lz.measure.evaluate(teacher, task).value})

@@ -19,11 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from records import Records
+from records import Records, records_of, trial_options
 
 LISTS = ("zoo", "transformers", "vision")
 RATIOS = (0.3, 0.5)
 EXACT = 1e-5
+TRIAL = ("lenet5", "resnet20", "bert")  # of each list those that it has
 
 
 def names_of(which: str) -> list[str]:
@@ -187,6 +188,7 @@ def main() -> None:
         "--workers", type=int, default=1, help="models at a time; with more, times are of a busy machine"
     )
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    trial_options(parser, f"only {' and '.join(TRIAL)}")
     options = parser.parse_args()
     if options.one:
         warnings.simplefilter("ignore")
@@ -197,7 +199,9 @@ def main() -> None:
             row = {"ok": False, "why": f"{type(error).__name__}: {str(error)[:600]}"}
         print(json.dumps(row))
         return
-    records = Records(f"pruning_coverage_{options.list}")
+    records = records_of(f"pruning_coverage_{options.list}", options)
+    if options.trial:
+        options.only = [*TRIAL]
 
     def cover(name: str) -> None:
         row = run_one(options.list, name, options.limit)

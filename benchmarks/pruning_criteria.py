@@ -17,19 +17,26 @@ import itertools
 import os
 import statistics
 import sys
+import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from records import Records
+from records import Records, records_of, trial_options
 
 import lianzhi as lz
+from lianzhi import deploy
 from lianzhi.errors import GraphError
+from lianzhi.measure import both_in_turns
+from lianzhi.prune.latency import repeated
 
 IMAGE = torch.zeros(1, 3, 32, 32)
 STREAM = ("conv1", "layer2.0.conv2", "layer3.0.conv2")
 RATIO, DRAWS, CALIBRATION, TRAINING = 0.2, 10, 512, 5_000
+BATCH, ROUNDS = 64, 15
+TRIAL = 256  # images a split; two draws
 
 
 def taken(task: lz.Task, split: str, count: int, *, epoch: int | None = None) -> list[Any]:
@@ -83,11 +90,26 @@ def run(
     }
 
 
+def timed(weights: Path) -> dict[str, Any]:
+    """Milliseconds of a batch in ONNX Runtime, dense and pruned, in turns; the widths are the same for all criteria."""
+    model = lz.model("resnet20", weights=weights).eval()
+    small = lz.prune.plan(model, IMAGE, ratio=RATIO, scope="layer", ignore=STREAM, criterion="l1").apply()
+    inputs = repeated(IMAGE, BATCH)
+    with tempfile.TemporaryDirectory() as name:
+        files = [
+            deploy.export_onnx(module.eval(), IMAGE, Path(name) / f"{index}.onnx")
+            for index, module in enumerate((model, small))
+        ]
+        dense, pruned = (deploy.load(file, runtime="onnxruntime", precision="f32") for file in files)
+        turns = both_in_turns(partial(dense, inputs), partial(pruned, inputs), ROUNDS)
+    return {"original_ms": turns.original_ms, "pruned_ms": turns.trial_ms, "batch": BATCH}
+
+
 def table(records: Records) -> str:
     """Every criterion, best first, beside the random draws."""
     draws = [record["top1"] for key, record in records.items() if key.startswith("random ")]
     mean, deviation = statistics.mean(draws), statistics.stdev(draws)
-    found = {key: record for key, record in records.items() if not key.startswith("random ")}
+    found = {key: record for key, record in records.items() if not key.startswith(("random ", "speed"))}
     ranked = sorted(
         (key for key in found if found[key]["top1"] is not None), key=lambda key: -found[key]["top1"]
     )
@@ -106,12 +128,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("LIANZHI_DATA", "../shared/data")))
+    parser.add_argument("--speed", action="store_true", help="time the widths as well (a quiet machine)")
+    trial_options(parser, f"{TRIAL} images, two random draws")
     given = parser.parse_args()
-    task = lz.task("cifar10", data=given.data / "cifar10")
+    task = lz.task("cifar10", data=given.data / "cifar10", limit=TRIAL if given.trial else None)
     weights = given.data / "cifar10" / "resnet20.safetensors"
-    records = Records("pruning_criteria")
+    records = records_of("pruning_criteria", given)
     wanted = {name: (name, {}) for name in lz.prune.registry.names() if name != "random"}
-    wanted |= {f"random {seed}": ("random", {"seed": seed}) for seed in range(DRAWS)}
+    wanted |= {f"random {seed}": ("random", {"seed": seed}) for seed in range(2 if given.trial else DRAWS)}
     training = [batch.inputs for batch in taken(task, "train", TRAINING, epoch=0)]
     if "dense" not in records:
         dense = lz.model("resnet20", weights=weights)
@@ -121,6 +145,8 @@ def main() -> None:
         if key not in records:
             records.add(key, run(name, options, weights, task, training))
             print(key, records[key], file=sys.stderr)
+    if given.speed and "speed" not in records:
+        records.add("speed", timed(weights))
     print(table(records))
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import os
 import statistics
 import sys
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from records import Records
+from records import Records, records_of, spread, trial_options
 from torch import nn
 
 import lianzhi as lz
@@ -35,6 +36,7 @@ from lianzhi import distill, files, train
 
 IMAGE = torch.zeros(1, 3, 32, 32)
 STREAM = ("conv1", "layer2.0.conv2", "layer3.0.conv2")
+TRIAL = 256
 METHODS = ("lianzhi", "torch-pruning", "lianzhi + kd")
 RANKINGS: dict[str, dict[str, Any]] = {
     "taylor": {"criterion": "taylor"},
@@ -71,6 +73,8 @@ CHOSEN = "path norm, over the layer's mean, 12 rounds"
 def fine_tuned(task: lz.Task, data: Path, epochs: float, work: Path) -> nn.Module:
     """The dense model on this copy of the data, trained once and kept in the work folder."""
     model = lz.model("resnet56", weights=data / "cifar10" / "resnet56.safetensors")
+    if not epochs:
+        return model
     file = work / f"dense-{epochs:g}.safetensors"
     if file.is_file():
         model.load_state_dict(files.read_tensors(file))
@@ -201,13 +205,10 @@ def table(records: Records, reductions: list[float], epochs: float) -> str:
             found = [record for key, record in records.items() if key.startswith(start) and key.endswith(end)]
             if found:
                 top = [record["top1"] for record in found]
-                spread = f" ± {100 * statistics.stdev(top):.2f}" if len(top) > 1 else ""
                 speed = f"speed: {method.removesuffix(' + kd')} | {reduction:g}"
                 fast = f"{records[speed]['speed_up']:.2f}×" if speed in records else "not timed"
                 less = statistics.mean(record["reduction"] for record in found)
-                lines.append(
-                    f"| {method} | {less:.2f}× less | {100 * statistics.mean(top):.2f}{spread} | {len(top)} | {fast} |"
-                )
+                lines.append(f"| {method} | {less:.2f}× less | {spread(top)} | {len(top)} | {fast} |")
     return "\n".join(lines)
 
 
@@ -226,9 +227,16 @@ def main() -> None:
         "--choose", nargs="*", help="compare ways of ranking (default: all), by validation data"
     )
     parser.add_argument("--no-speed", action="store_true", help="time nothing (the machine is busy)")
+    trial_options(parser, f"{TRIAL} images, one seed, one reduction and epoch, no speed")
     given = parser.parse_args()
-    task = lz.task("cifar10", data=given.data / "cifar10")
-    records = Records("pruning_resnet56")
+    if given.trial:
+        given.seeds, given.epochs, given.dense_epochs, given.no_speed = [0], 1, 0, True
+        given.reductions = given.reductions[:1]
+        if importlib.util.find_spec("torch_pruning") is None:
+            print("torch_pruning is not installed: left out")
+            given.methods = [method for method in given.methods if method != "torch-pruning"]
+    task = lz.task("cifar10", data=given.data / "cifar10", limit=TRIAL if given.trial else None)
+    records = records_of("pruning_resnet56", given)
     dense = fine_tuned(task, given.data, given.dense_epochs, given.work)
     if "dense" not in records:
         records.add("dense", {"top1": lz.measure.evaluate(dense, task).value})

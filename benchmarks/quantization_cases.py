@@ -31,6 +31,7 @@ class Case:
     evaluation: list[tuple[Any, Tensor]]
     metric: str
     batches: tuple[int, ...]
+    classes: int = 2
 
     @property
     def samples(self) -> int:
@@ -41,6 +42,8 @@ class Case:
 def fine_tuned(name: str, task: lz.Task, epochs: float, device: str) -> nn.Module:
     """The float model on this copy of the data, trained once and kept in the work folder."""
     model = lz.model(name, weights=DATA / "cifar10" / f"{name}.safetensors")
+    if not epochs:
+        return model.eval()
     folder = WORK / name
     file = folder / f"dense-{epochs:g}.safetensors"
     if file.is_file():
@@ -63,9 +66,9 @@ def fine_tuned(name: str, task: lz.Task, epochs: float, device: str) -> nn.Modul
     return model.eval()
 
 
-def resnet(name: str, epochs: float = 1, device: str = "cpu") -> Case:
+def resnet(name: str, epochs: float = 1, device: str = "cpu", limit: int | None = None) -> Case:
     """ResNet-20 or -56 on CIFAR-10, fine-tuned on this copy of the data; 512 images calibrate."""
-    task = lz.task("cifar10", data=DATA / "cifar10")
+    task = lz.task("cifar10", data=DATA / "cifar10", limit=limit)
     model = fine_tuned(name, task, epochs, device)
     return Case(
         name,
@@ -76,13 +79,14 @@ def resnet(name: str, epochs: float = 1, device: str = "cpu") -> Case:
         [(batch.inputs, batch.labels) for batch in task.batches("test", 500)],
         "top-1",
         (1, 64),
+        classes=10,
     )
 
 
-def bert(folder: Path) -> Case:
+def bert(folder: Path, limit: int | None = None) -> Case:
     """The 6-layer BERT on SST-2: 128 sentences calibrate, the dev set's 872 are evaluated."""
     model = artifact.load(folder)
-    task = lz.task("sst2", data=DATA / "glue" / "SST-2", tokenizer=str(folder / "tokenizer"))
+    task = lz.task("sst2", data=DATA / "glue" / "SST-2", tokenizer=str(folder / "tokenizer"), limit=limit)
     return Case(
         "bert6",
         model.eval(),
@@ -95,14 +99,14 @@ def bert(folder: Path) -> Case:
     )
 
 
-def lite0() -> Case:
+def lite0(limit: int | None = None) -> Case:
     """EfficientNet-Lite0 on the ImageNet sample: rows 0, 5, 10, … calibrate; agreement is what counts."""
-    values, labels = images(DATA / "imagenet-sample" / "even.parquet")
+    values, labels = images(DATA / "imagenet-sample" / "even.parquet", limit)
     calibrates = torch.arange(len(values)) % 5 == 0
     model = lz.model("efficientnet_lite0", weights=packaged()).eval()
     held = list(values[calibrates].split(25))
     pairs = list(zip(values[~calibrates].split(50), labels[~calibrates].split(50), strict=True))
-    return Case("lite0", model, None, values[:1], lambda seed: held, pairs, "top-1", (1,))
+    return Case("lite0", model, None, values[:1], lambda seed: held, pairs, "top-1", (1,), classes=1000)
 
 
 def taken(task: lz.Task, count: int, size: int, seed: int) -> list[Any]:
@@ -112,11 +116,13 @@ def taken(task: lz.Task, count: int, size: int, seed: int) -> list[Any]:
     return held[start : start + count]
 
 
-def make(name: str, bert_folder: Path, *, epochs: float = 1, device: str = "cpu") -> Case:
-    """A case by name. A ResNet that is not there yet is trained for so many epochs."""
+def make(
+    name: str, bert_folder: Path, *, epochs: float = 1, device: str = "cpu", limit: int | None = None
+) -> Case:
+    """A case by name. A ResNet that is not there yet is trained for so many epochs; `limit` is of samples a split."""
     if name == "bert6":
-        return bert(bert_folder)
-    return lite0() if name == "lite0" else resnet(name, epochs, device)
+        return bert(bert_folder, limit)
+    return lite0(limit) if name == "lite0" else resnet(name, epochs, device, limit)
 
 
 NAMES = ("resnet20", "resnet56", "bert6", "lite0")

@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from records import Records
+from records import records_of, trial_options
 from torch import Tensor, nn
 
 import lianzhi as lz
 from lianzhi import quantize
 
 SIZE, MARGIN, EVERY, BATCH = 224, 32, 5, 50
+TRIAL = 50
 WEIGHTS_ALONE = {"weights": "int4", "activations": "float"}
 # options of `quantize`, and the least agreement that is asked for
 RUNS: dict[str, tuple[dict[str, Any], float | None]] = {
@@ -52,11 +53,11 @@ def packaged() -> Path:
     return next((Path(spec.origin).parent / "models").glob("*.pth"))
 
 
-def images(file: Path) -> tuple[Tensor, Tensor]:
-    """All images (rows, 3, 224, 224) and their labels."""
+def images(file: Path, limit: int | None = None) -> tuple[Tensor, Tensor]:
+    """All images, or the first ones (rows, 3, 224, 224), and their labels."""
     from pyarrow import parquet
 
-    rows = parquet.read_table(file).to_pylist()
+    rows = parquet.read_table(file).slice(0, limit).to_pylist()
     return torch.stack([preprocess(row["image"]["bytes"]) for row in rows]), torch.tensor(
         [row["label"] for row in rows]
     )
@@ -77,20 +78,30 @@ def choices(model: nn.Module, values: Tensor) -> Tensor:
     return torch.cat([model(batch).argmax(1) for batch in values.split(BATCH)])
 
 
+def short(options: dict[str, Any]) -> dict[str, Any]:
+    """Options whose techniques train for two steps."""
+    found = []
+    for technique in options.get("techniques", []):
+        name = technique if isinstance(technique, str) else next(iter(technique))
+        found.append({name: {"steps": 2}} if name in ("adaround", "brecq") else technique)
+    return {**options, "techniques": found}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--weights", type=Path, help="default: of the installed package")
     parser.add_argument("--only", nargs="*", choices=sorted(RUNS), help="of the configurations, these")
+    trial_options(parser, f"{TRIAL} images, and of BRECQ two steps a block")
     given = parser.parse_args()
     folder = Path(os.environ.get("LIANZHI_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    values, labels = images(folder / "imagenet-sample" / "even.parquet")
+    values, labels = images(folder / "imagenet-sample" / "even.parquet", TRIAL if given.trial else None)
     calibrates = torch.arange(len(values)) % EVERY == 0
     calibration, values, labels = values[calibrates], values[~calibrates], labels[~calibrates]
     model = lz.model("efficientnet_lite0", weights=given.weights or packaged()).eval()
     exact = choices(model, values)
-    records = Records("quantization_lite0")
+    records = records_of("quantization_lite0", given)
     print(f"float: top-1 {float((exact == labels).float().mean()):.1%} of {len(values)}")
     print(f"{'configuration':<32} {'agreement':>9} {'bar':>5} {'top-1':>6} {'seconds':>8}")
     for name, (options, bar) in RUNS.items():
@@ -98,7 +109,8 @@ def main() -> None:
             continue
         if name not in records:
             start = time.perf_counter()
-            quantized = quantize.quantize(model, calibration[:1], list(calibration.split(25)), **options)
+            how = short(options) if given.trial else options
+            quantized = quantize.quantize(model, calibration[:1], list(calibration.split(25)), **how)
             seconds = time.perf_counter() - start
             found = choices(quantized.model, values)
             record = {

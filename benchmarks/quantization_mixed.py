@@ -18,13 +18,14 @@ from typing import Any
 
 import torch
 from quantization_cases import DATA, fine_tuned
-from records import Records
+from records import records_of, trial_options
 
 import lianzhi as lz
 from lianzhi import measure, quantize
 
 BUDGETS = (0.14, 0.18)
 MAX_DROP = 0.01
+TRIAL = 256
 
 
 def evaluated(quantized: quantize.QuantizedModel, task: lz.Task) -> dict[str, Any]:
@@ -38,9 +39,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.parse_args()
-    task, records = lz.task("cifar10", data=DATA / "cifar10"), Records("quantization_mixed")
-    model = fine_tuned("resnet20", task, 1, "cpu")
+    trial_options(parser, f"{TRIAL} images, published weights")
+    given = parser.parse_args()
+    task = lz.task("cifar10", data=DATA / "cifar10", limit=TRIAL if given.trial else None)
+    records = records_of("quantization_mixed", given)
+    model = fine_tuned("resnet20", task, 0 if given.trial else 1, "cpu")
     batches = [batch.inputs for batch in task.batches("calibration", 64)][:4]
 
     def validate(module: torch.nn.Module) -> float:

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from quantization_cases import WORK, Case, make
-from records import Records
+from records import Records, records_of, spread, trial_options
 from torch import nn
 
 import lianzhi as lz
@@ -30,6 +30,7 @@ from lianzhi import deploy, distill, files, quantize, train
 from lianzhi.distill.methods.teacher import logits_of
 from lianzhi.recipe.qat import QAT
 
+TRIAL = 128
 METHODS: dict[str, dict[str, Any]] = {
     "qat": {},
     "qat, a tenth of the channels": {"channels": 0.1},
@@ -104,12 +105,9 @@ def table(records: Records, label: str, epochs: float) -> str:
         runs = of(records, label, method, epochs)
         if runs:
             tops = [row["top1"] for row in runs]
-            spread = f" ± {statistics.stdev(tops):.2%}" if len(tops) > 1 else ""
             lost = f"{100 * (dense - statistics.mean(tops)):.2f} points"
             seconds = statistics.mean(row["seconds"] for row in runs)
-            lines.append(
-                f"| {label} | {method} | {statistics.mean(tops):.2%}{spread} | {lost} | {len(runs)} | {seconds:.0f} |"
-            )
+            lines.append(f"| {label} | {method} | {spread(tops)} % | {lost} | {len(runs)} | {seconds:.0f} |")
     return "\n".join(lines)
 
 
@@ -136,15 +134,25 @@ def main() -> None:
     parser.add_argument("--lr", type=float, help="peak learning rate; default: the recipe's")
     parser.add_argument("--dense-epochs", type=float, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--work", type=Path, default=WORK)
+    trial_options(parser, f"{TRIAL} samples, one seed and one epoch, published weights")
     given = parser.parse_args()
-    case = make(given.model, given.bert, epochs=given.dense_epochs, device=given.device)
+    if given.trial:
+        given.seeds, given.epochs, given.dense_epochs = [0], 1, 0
+    case = make(
+        given.model,
+        given.bert,
+        epochs=given.dense_epochs,
+        device=given.device,
+        limit=TRIAL if given.trial else None,
+    )
     assert case.task is not None
     label = given.model
-    if given.dense_epochs != 1 and given.model != "bert6":
+    if given.dense_epochs not in (0, 1) and given.model != "bert6":
         label += f" of {given.dense_epochs:g} epochs"
     if given.weights != "int8":
         label += f", {given.weights}"
-    records, work = Records("quantization_qat"), WORK / given.model
+    records, work = records_of("quantization_qat", given), given.work / given.model
     files.make_folder(work)
     if f"{label} | float" not in records:
         labels = torch.cat([labels for _, labels in case.evaluation])

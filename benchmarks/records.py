@@ -5,6 +5,7 @@ A run is known by its key; one that is on record is not done again, so that a be
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 from lianzhi import files, measure
 
 RESULTS = Path(__file__).parent / "results"
+TRIALS = Path("out/trial")
 
 
 class Records:
@@ -67,6 +69,21 @@ class Records:
         data["made"][key] = {"command": command, "environment": data["environments"].index(environment)}
         data["command"], data["environment"] = command, environment
         files.write_text(self.file, json.dumps(data, indent=1) + "\n")
+
+
+def trial_options(parser: argparse.ArgumentParser, small: str) -> None:
+    """`--trial`, which `small` describes, and `--results`: of every benchmark that the model zoo shows."""
+    parser.add_argument("--trial", action="store_true", help=f"to see that all runs: {small}")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="folder of the JSON file (default: benchmarks/results, of a trial out/trial/results)",
+    )
+
+
+def records_of(name: str, given: argparse.Namespace) -> Records:
+    """The records that these options say: a trial's never come among the others."""
+    return Records(name, folder=given.results or (TRIALS / "results" if given.trial else RESULTS))
 
 
 def spread(values: Sequence[float]) -> str:

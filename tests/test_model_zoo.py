@@ -8,6 +8,7 @@ import json
 import pkgutil
 import re
 import shlex
+import sys
 from pathlib import Path
 from statistics import mean, stdev
 from types import ModuleType
@@ -224,3 +225,46 @@ def test_the_examples_in_the_docstrings_run(zoo):
         assert found.failed == 0, info.name
         tried += found.attempted
     assert tried >= 5
+
+
+def test_every_part_of_the_quick_run_is_a_command_that_is_there(zoo):
+    parts = zoo.quick.parts(Path("out/zoo-quick"))
+    names = [part.name for part in parts]
+    assert len(set(names)) == len(names)
+    for index, part in enumerate(parts):
+        assert set(part.after) <= set(names[:index])  # so that two at a time never wait for each other
+        script = next(word for word in part.command if word.startswith(("benchmarks/", "recipes/")))
+        assert (ROOT / script).is_file()
+        if script.startswith("benchmarks/"):
+            source = (ROOT / script).read_text() + (ROOT / "benchmarks" / "records.py").read_text()
+            assert all(f'"{word}"' in source for word in part.command if word.startswith("--")), part.name
+            assert "out/zoo-quick/results" in part.command
+
+
+def test_the_quick_run_goes_on_where_it_was(zoo, tmp_path, monkeypatch, capsys):
+    def call(name: str, code: str, *after: str) -> object:
+        return zoo.quick.Part(name, (sys.executable, "-c", code), after)
+
+    seen = tmp_path / "seen"
+    note = f"open({str(seen)!r}, 'a').write('x')"
+    parts = [
+        call("good", note),
+        call("bad", f"{note}; raise SystemExit('no data here')"),
+        call("waits", note, "bad"),
+        call("last", note, "good"),
+    ]
+    monkeypatch.setattr(zoo.quick, "parts", lambda folder: parts)
+    assert zoo.quick.run(tmp_path / "q") == ["bad", "waits"]
+    assert seen.read_text() == "xxx"
+    shown = capsys.readouterr().out
+    assert "bad: no data here" in shown
+    assert "waits: left out, since bad failed" in shown
+    parts[1] = call("bad", note)
+    assert zoo.quick.run(tmp_path / "q") == []
+    assert seen.read_text() == "xxx" + "xx"  # only what was not done
+    assert set(json.loads((tmp_path / "q" / "seconds.json").read_text())) == {"good", "bad", "waits", "last"}
+
+
+def test_a_page_of_trials_says_so(zoo):
+    page = zoo.page.page(zoo.results.Results(RESULTS, small=True), "en", lambda section, language: [])
+    assert "Made at small size" in page.partition("## ")[0]

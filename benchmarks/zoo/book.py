@@ -15,7 +15,7 @@ FRONT = Text("On the front", "前沿上的条目")
 ACCURACY = Text("accuracy", "准确率")
 AGAINST = Text(
     "{board}: accuracy against {axis}; {count} models, of which on the front: {front}",
-    "{board}:准确率与{axis};{count} 个模型,前沿上有:{front}",
+    "{board}：准确率与{axis}；{count} 个模型，前沿上有：{front}",
 )
 
 

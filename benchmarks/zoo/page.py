@@ -17,6 +17,7 @@ from zoo.tables import (
     latency_budget,
     low_bits,
     pruning_bert,
+    pruning_coverage,
     pruning_criteria,
     pruning_resnet56,
     quantization,
@@ -39,6 +40,7 @@ SECTIONS: tuple[tuple[str, Text, tuple[Maker, ...]], ...] = (
             pruning_criteria.table,
             pruning_resnet56.table,
             latency_budget.table,
+            pruning_coverage.table,
             deep_compression.images,
             deep_compression_coder.table,
             distillation_cnn.table,
@@ -79,22 +81,27 @@ INTRODUCTION = (
         "from the JSON in `benchmarks/results/`, and a test holds it to that: no number here was typed by hand. Beneath a table "
         "stands the command that makes it in full; `make zoo QUICK=1` makes all of them once at small size, into `out/zoo-quick/`, "
         "to see that they run.",
-        "本项目各方法的效果,由 `benchmarks/` 中的脚本测得。`make zoo` 根据 `benchmarks/results/` 中的 JSON 写出本页及其图表,并有测试保证二者一致:"
-        "本页没有任何手写的数字。每张表下方是完整重做该表的命令;`make zoo QUICK=1` 以小规模把所有表各做一遍,写入 `out/zoo-quick/`,用于确认它们能运行。",
+        "本项目各方法的效果，由 `benchmarks/` 中的脚本测得。`make zoo` 根据 `benchmarks/results/` 中的 JSON 写出本页及其图表，并有测试保证二者一致："
+        "本页没有任何手写的数字。每张表下方是完整重做该表的命令；`make zoo QUICK=1` 以小规模把所有表各做一遍，写入 `out/zoo-quick/`，用于确认它们能运行。",
     ),
     Text(
         "Where a number has several runs behind it, it is mean ± standard deviation, and the last column says of how many. "
         "`–` is what was not measured or does not apply, never a zero; *not measured yet* is a row whose run is still to come. "
         "Sizes are decimal (1 MB = 1,000,000 bytes). The test split chooses nothing: checkpoints, methods and budgets are chosen on a part "
         "cut off the training data.",
-        "有多次运行的数字写作均值 ± 标准差,最后一列为次数。`–` 表示未测量或不适用,绝不是零;*尚未测量* 表示该行的运行还没有做。"
-        "大小为十进制(1 MB = 1,000,000 字节)。测试集不参与任何选择:检查点、方法与预算均由训练数据切出的部分决定。",
+        "有多次运行的数字写作均值 ± 标准差，最后一列为次数。`–` 表示未测量或不适用，绝不是零；*尚未测量* 表示该行的运行还没有做。"
+        "大小为十进制（1 MB = 1,000,000 字节）。测试集不参与任何选择：检查点、方法与预算均由训练数据切出的部分决定。",
     ),
     Text(
         "Figures that papers and other projects published stand apart, with their source. They are of other models, data and machines: "
         "they say what to expect of a method, not who is ahead.",
-        "论文与其他项目公布的数字单独列出并注明来源。它们出自别的模型、数据与机器:可供判断一种方法的大致效果,不宜用来分高下。",
+        "论文与其他项目公布的数字单独列出并注明来源。它们出自别的模型、数据与机器：可供判断一种方法的大致效果，不宜用来分高下。",
     ),
+)
+SMALL = Text(
+    "**Made at small size, by `make zoo QUICK=1`: a few hundred samples, one seed, one epoch. It shows that every table can be made "
+    "again, and nothing of the methods.**",
+    "**由 `make zoo QUICK=1` 以小规模生成：几百个样本、一个种子、一轮训练。它只说明每张表都能重做，与各方法的优劣无关。**",
 )
 MADE = Text("Made by", "重做命令")
 ON = Text("machine", "机器")
@@ -133,6 +140,7 @@ def page(results: Results, language: str, charts: Callable[[str, str], list[str]
     """The whole page in Markdown. `charts` gives the paragraphs that show a section's charts."""
     lettered, made = Lettered({}), tables(results)
     parts = [f"# {written(TITLE, language)}", written(OTHER, language)]
+    parts += [written(SMALL, language)] if results.small else []
     parts += [written(paragraph, language) for paragraph in INTRODUCTION]
     names = iter(made)
     for name, title, makers in SECTIONS:

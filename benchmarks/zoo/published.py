@@ -16,6 +16,9 @@ from zoo.text import Cell, Text
 FILE = Path(__file__).with_name("published.yaml")
 WORDS = {  # heads of published tables, in Chinese
     "model": "模型",
+    "models": "模型",
+    "of": "总数",
+    "pruned": "可剪枝",
     "method": "方法",
     "criterion": "准则",
     "student": "学生",
@@ -42,7 +45,7 @@ WORDS = {  # heads of published tables, in Chinese
     "CoLA": "CoLA",
     "STS-B": "STS-B",
 }
-TITLE = Text("Published by others: their models, data and machines", "他人公布的数字:各用其模型、数据与机器")
+TITLE = Text("Published by others: their models, data and machines", "他人公布的数字：各用其模型、数据与机器")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ class Results:
     """
 
     folder: Path = RESULTS
+    small: bool = False  # made by trials, which the page then says
     files: dict[str, Records] = field(default_factory=dict)
     used: dict[str, set[str]] = field(default_factory=dict)
 

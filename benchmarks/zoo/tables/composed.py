@@ -51,7 +51,7 @@ def table(results: Results) -> Table:
             "A trained model goes in, and one recipe prunes, distils and quantizes it and picks the runtime. Accuracy is of the reported "
             "split by the file that ships; speed at batch 1 is against the original in eager PyTorch, and against the fastest float of the "
             "original in any runtime of the machine.",
-            "输入一个训练好的模型,由一份配方完成剪枝、蒸馏、量化并选择运行时。准确率为部署文件在报告集上的结果;批 1 的加速比分别相对 PyTorch 即时执行的原始模型,"
+            "输入一个训练好的模型，由一份配方完成剪枝、蒸馏、量化并选择运行时。准确率为部署文件在报告集上的结果；批 1 的加速比分别相对 PyTorch 即时执行的原始模型，"
             "以及本机所有运行时中最快的浮点原始模型。",
         ),
         heads=(

@@ -1,4 +1,4 @@
-"""Deep Compression: pruned, shared and Huffman-coded models as files, beside the dense model."""
+"""Deep Compression： pruned, shared and Huffman-coded models as files, beside the dense model."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from zoo.text import Cell, Text
 
 NAME = "deep_compression"
 TITLES: dict[str, Text] = {
-    "lenet_300_100": Text("LeNet-300-100, Fashion-MNIST", "LeNet-300-100,Fashion-MNIST"),
+    "lenet_300_100": Text("LeNet-300-100, Fashion-MNIST", "LeNet-300-100，Fashion-MNIST"),
     "lenet_300_100_flips": Text(
-        "LeNet-300-100, Fashion-MNIST, with mirrored images", "LeNet-300-100,Fashion-MNIST,含镜像图片"
+        "LeNet-300-100, Fashion-MNIST, with mirrored images", "LeNet-300-100，Fashion-MNIST，含镜像图片"
     ),
-    "lenet_5": Text("LeNet-5, Fashion-MNIST", "LeNet-5,Fashion-MNIST"),
-    "resnet20": Text("ResNet-20, CIFAR-10 (JPEG copy)", "ResNet-20,CIFAR-10(JPEG 副本)"),
+    "lenet_5": Text("LeNet-5, Fashion-MNIST", "LeNet-5，Fashion-MNIST"),
+    "resnet20": Text("ResNet-20, CIFAR-10 (JPEG copy)", "ResNet-20，CIFAR-10（JPEG 副本）"),
     "vgg16": Text(
-        "VGG-16 with BatchNorm, CIFAR-10 (JPEG copy)", "带 BatchNorm 的 VGG-16,CIFAR-10(JPEG 副本)"
+        "VGG-16 with BatchNorm, CIFAR-10 (JPEG copy)", "带 BatchNorm 的 VGG-16，CIFAR-10（JPEG 副本）"
     ),
-    "bert6": Text("BERT, 6 × 384, SST-2", "BERT 6 × 384,SST-2"),
+    "bert6": Text("BERT, 6 × 384, SST-2", "BERT 6 × 384，SST-2"),
 }
 BOARDS = {"lenet": "fashion_mnist", "resnet": "cifar10", "vgg": "cifar10", "bert": "sst2"}
 HEADS: tuple[Cell, ...] = (
@@ -85,7 +85,7 @@ def table(results: Results, names: tuple[str, ...], name: str, title: Text) -> T
             "Pruned by magnitude, weights that share values, Huffman codes: what is counted is the file, all in it, and the accuracy of "
             "the model that the file gives back. The dense model had the same epochs, optimizer and augmentation, and is the only "
             "teacher.",
-            "按幅度剪枝、权重共享、哈夫曼编码:大小为文件全部字节,准确率为从文件还原的模型所得。未压缩模型的轮数、优化器与增强相同,并且是唯一的教师。",
+            "按幅度剪枝、权重共享、哈夫曼编码：大小为文件全部字节，准确率为从文件还原的模型所得。未压缩模型的轮数、优化器与增强相同，并且是唯一的教师。",
         ),
         heads=HEADS,
         rows=tuple(rows),
@@ -97,7 +97,7 @@ def table(results: Results, names: tuple[str, ...], name: str, title: Text) -> T
 
 def _bar(ratio: float, most: float, dense: list[Run], runs: list[Run]) -> Text:
     """The bar, and whether both halves of it were met."""
-    goal = Text(f"{ratio:g}×, at most {most:g} lost", f"{ratio:g}×,至多降 {most:g}")
+    goal = Text(f"{ratio:g}×, at most {most:g} lost", f"{ratio:g}×，至多降 {most:g}")
     if not dense or not runs:
         return goal
     lost = 100 * (
@@ -110,10 +110,10 @@ def _bar(ratio: float, most: float, dense: list[Run], runs: list[Run]) -> Text:
 def images(results: Results) -> Table:
     """The CNNs and LeNets."""
     names = tuple(name for name in PLANS if name != "bert6")
-    return table(results, names, "deep-compression", Text("Deep Compression: CNNs", "Deep Compression:CNN"))
+    return table(results, names, "deep-compression", Text("Deep Compression： CNNs", "Deep Compression：CNN"))
 
 
 def sst2(results: Results) -> Table:
     """The text classifier."""
-    title = Text("Deep Compression: BERT on SST-2", "Deep Compression:SST-2 上的 BERT")
+    title = Text("Deep Compression： BERT on SST-2", "Deep Compression：SST-2 上的 BERT")
     return table(results, ("bert6",), "deep-compression-bert", title)

@@ -40,12 +40,12 @@ def table(results: Results) -> Table:
         name="deep-compression-coder",
         title=Text(
             "Deep Compression at ImageNet's size: the coder alone",
-            "ImageNet 规模的 Deep Compression:仅编码器",
+            "ImageNet 规模的 Deep Compression：仅编码器",
         ),
         about=Text(
             "Random weights, pruned to the paper's share of each layer and shared with its bits: what size alone gives, how fast a file is "
             "made and read, and how far its bits are above the entropy. There is no accuracy, since nothing was trained.",
-            "随机权重,按论文逐层的密度剪枝并以论文的位数共享:只看大小能得到的压缩比、打包与读取的速度,以及编码位数高出熵多少。未训练,故无准确率。",
+            "随机权重，按论文逐层的密度剪枝并以论文的位数共享：只看大小能得到的压缩比、打包与读取的速度，以及编码位数高出熵多少。未训练，故无准确率。",
         ),
         heads=(
             text.MODEL,

@@ -12,10 +12,10 @@ from zoo.text import Cell, Text
 
 NAME = "distillation"
 TITLES: dict[str, Cell] = {
-    "alone": Text("3 layers of the teacher, on the labels alone", "教师的 3 层,仅用标签训练"),
-    "bilstm alone": Text("BiLSTM, on the labels alone", "BiLSTM,仅用标签训练"),
-    "bilstm": Text("BiLSTM, distilled", "BiLSTM,蒸馏"),
-    "pkd from scratch": Text("`pkd`, from scratch", "`pkd`,从零开始"),
+    "alone": Text("3 layers of the teacher, on the labels alone", "教师的 3 层，仅用标签训练"),
+    "bilstm alone": Text("BiLSTM, on the labels alone", "BiLSTM，仅用标签训练"),
+    "bilstm": Text("BiLSTM, distilled", "BiLSTM，蒸馏"),
+    "pkd from scratch": Text("`pkd`, from scratch", "`pkd`，从零开始"),
 }
 METRICS = {
     "mrpc": Text("MRPC, accuracy %", "MRPC 准确率 %"),
@@ -31,7 +31,7 @@ def sst2(results: Results) -> Table:
     teachers = results.find(NAME, "sst2", "teacher")
     teacher = teachers[0] if teachers else None
     epochs = _epochs(results, "sst2") or [text.ABSENT]
-    rows = [_row(Text("(the teacher)", "(教师)"), teachers, teacher, None, text.ABSENT)]
+    rows = [_row(Text("(the teacher)", "（教师）"), teachers, teacher, None, text.ABSENT)]
     entries = [_entry("BERT teacher", "float", teachers, teacher)] if teachers else []
     for count in epochs:
         for method in METHODS:
@@ -49,12 +49,12 @@ def sst2(results: Results) -> Table:
                 entries.append(_entry(method, "distilled", runs, teacher))
     return Table(
         name="distillation-sst2",
-        title=Text("Distillation: BERT on SST-2", "蒸馏:SST-2 上的 BERT"),
+        title=Text("Distillation: BERT on SST-2", "蒸馏：SST-2 上的 BERT"),
         about=Text(
             "The teacher is a 6-layer BERT, 384 wide, fine-tuned by `lianzhi train`; every student is one `distill` step with the same "
             "options. SST-2 dev (872 sentences) by the deployed file; the epoch that is kept is chosen on a part cut off the training "
             "data. Latency is that of the dev sentence of median length at batch 1. The bar is a share of the teacher's accuracy.",
-            "教师为 6 层、宽 384 的 BERT,由 `lianzhi train` 微调;每个学生是一个选项相同的 `distill` 步骤。SST-2 dev(872 句),以部署文件评估;"
+            "教师为 6 层、宽 384 的 BERT，由 `lianzhi train` 微调；每个学生是一个选项相同的 `distill` 步骤。SST-2 dev（872 句），以部署文件评估；"
             "保留哪一轮由训练数据切出的部分决定。延迟取 dev 中长度居中的句子、批 1。目标为教师准确率的占比。",
         ),
         heads=(
@@ -136,7 +136,7 @@ def glue(results: Results) -> Table:
     """Accuracies on four small tasks."""
     rows: list[tuple[Cell, ...]] = []
     teachers = {task: results.find(NAME, task, "teacher") for task in METRICS}
-    rows.append((Text("(the teacher)", "(教师)"), *(_score(runs) for runs in teachers.values())))
+    rows.append((Text("(the teacher)", "（教师）"), *(_score(runs) for runs in teachers.values())))
     for method in METHODS:
         scores = [
             _score(_runs(results, task, method, (_epochs(results, task) or [""])[-1])) for task in METRICS
@@ -144,10 +144,10 @@ def glue(results: Results) -> Table:
         rows.append((TITLES.get(method, f"`{method}`"), *scores))
     return Table(
         name="distillation-glue",
-        title=Text("Distillation: MRPC, RTE, CoLA, STS-B", "蒸馏:MRPC、RTE、CoLA、STS-B"),
+        title=Text("Distillation: MRPC, RTE, CoLA, STS-B", "蒸馏：MRPC、RTE、CoLA、STS-B"),
         about=Text(
             "The same teachers, students and options on four small tasks of GLUE, on their dev sets; in brackets the number of seeds.",
-            "同样的教师、学生与选项用于 GLUE 的四个小任务,在其 dev 集上评估;括号内为种子数。",
+            "同样的教师、学生与选项用于 GLUE 的四个小任务，在其 dev 集上评估；括号内为种子数。",
         ),
         heads=(text.METHOD, *METRICS.values()),
         rows=tuple(rows),

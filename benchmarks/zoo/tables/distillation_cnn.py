@@ -19,7 +19,7 @@ def table(results: Results) -> Table:
     teacher = results.find(NAME, "teacher")
     rows: list[tuple[Cell, ...]] = [
         (
-            Text("(the teacher, ResNet-56)", "(教师,ResNet-56)"),
+            Text("(the teacher, ResNet-56)", "（教师，ResNet-56）"),
             cells.share(teacher, "top1") if teacher else text.NOT_YET,
             *(text.ABSENT,) * 4,
         )
@@ -56,17 +56,18 @@ def table(results: Results) -> Table:
     return Table(
         name="distillation-cnn",
         title=Text(
-            "Distillation: ResNet-56 teaches ResNet-20 on CIFAR-10", "蒸馏:CIFAR-10 上 ResNet-56 教 ResNet-20"
+            "Distillation: ResNet-56 teaches ResNet-20 on CIFAR-10",
+            "蒸馏：CIFAR-10 上 ResNet-56 教 ResNet-20",
         ),
         about=Text(
             "The teacher has the published weights, fine-tuned on this JPEG copy of the data. A seed gives the student's first weights and "
             "the order of the images, the same for every method; loop and options are the same too. Test images, which choose nothing.",
-            "教师为公开权重,在这份 JPEG 副本上微调。种子决定学生的初始权重与图片顺序,对各方法相同;训练循环与选项也相同。测试图片不参与任何选择。",
+            "教师为公开权重，在这份 JPEG 副本上微调。种子决定学生的初始权重与图片顺序，对各方法相同；训练循环与选项也相同。测试图片不参与任何选择。",
         ),
         heads=(
             Text("student", "学生"),
             text.TOP1,
-            Text("over the student alone, points", "比单独训练(百分点)"),
+            Text("over the student alone, points", "比单独训练（百分点）"),
             text.PARAMETERS,
             Text("epochs", "轮数"),
             text.SEEDS,

@@ -44,7 +44,7 @@ def table(results: Results) -> Table:
         about=Text(
             "`lz.prune.plan(latency=0.5)` asks for half of the time on a runtime; a process of its own, which knows nothing of the search, "
             "measures what came out. Widths alone decide; nothing is trained, so there is no accuracy.",
-            "`lz.prune.plan(latency=0.5)` 要求某运行时上一半的时间;由一个对搜索一无所知的独立进程测量结果。速度只取决于宽度;不做训练,故无准确率。",
+            "`lz.prune.plan(latency=0.5)` 要求某运行时上一半的时间；由一个对搜索一无所知的独立进程测量结果。速度只取决于宽度；不做训练，故无准确率。",
         ),
         heads=heads,
         rows=tuple(rows) or ((text.NOT_YET, *(text.ABSENT,) * 7),),

@@ -37,12 +37,12 @@ def lite0(results: Results) -> Table:
         name="low-bits-imagenet",
         title=Text(
             "4-bit weights: EfficientNet-Lite0 on ImageNet images",
-            "4 位权重:ImageNet 图片上的 EfficientNet-Lite0",
+            "4 位权重：ImageNet 图片上的 EfficientNet-Lite0",
         ),
         about=Text(
             "W8A8 is int8 throughout; W4 is 4-bit weights with float activations, rounded to the nearest or by a technique. The module with "
             "quantizers, not a file; 100 images calibrate, 400 others are evaluated, and agreement with float is what counts.",
-            "W8A8 为全 int8;W4 为 4 位权重、浮点激活,就近取整或用某种技术取整。评估带量化器的模块而非文件;100 张图片校准,另 400 张评估,以与浮点的一致率为准。",
+            "W8A8 为全 int8；W4 为 4 位权重、浮点激活，就近取整或用某种技术取整。评估带量化器的模块而非文件；100 张图片校准，另 400 张评估，以与浮点的一致率为准。",
         ),
         heads=(
             Text("configuration", "配置"),
@@ -68,11 +68,11 @@ def mixed(results: Results) -> Table:
     }
     for share in BUDGETS:
         wanted[f"mixed, {share:g} of the float bytes"] = Text(
-            f"mixed, {share:g} of the float bytes", f"混合,浮点字节的 {share:g}"
+            f"mixed, {share:g} of the float bytes", f"混合，浮点字节的 {share:g}"
         )
     wanted[f"int4, at most {MAX_DROP:g} lost"] = Text(
         f"4-bit weights, at most {100 * MAX_DROP:g} point lost on validation data",
-        f"4 位权重,验证集至多降 {100 * MAX_DROP:g} 个点",
+        f"4 位权重，验证集至多降 {100 * MAX_DROP:g} 个点",
     )
     rows: list[tuple[Cell, ...]] = []
     entries = []
@@ -98,11 +98,11 @@ def mixed(results: Results) -> Table:
             )
     return Table(
         name="mixed-cifar10",
-        title=Text("Mixed precision: ResNet-20 on CIFAR-10", "混合精度:CIFAR-10 上的 ResNet-20"),
+        title=Text("Mixed precision: ResNet-20 on CIFAR-10", "混合精度：CIFAR-10 上的 ResNet-20"),
         about=Text(
             "Which layers get 4-bit weights is chosen from a table of sensitivities for a file's size, or by accuracy control. ResNet-20 "
             "fine-tuned for one epoch, test images (JPEG copy), the module with quantizers; bytes are those of the ONNX file.",
-            "哪些层用 4 位权重由敏感度表按文件大小选出,或由准确率控制决定。ResNet-20 微调一轮,测试图片(JPEG 副本),带量化器的模块;字节为 ONNX 文件大小。",
+            "哪些层用 4 位权重由敏感度表按文件大小选出，或由准确率控制决定。ResNet-20 微调一轮，测试图片（JPEG 副本），带量化器的模块；字节为 ONNX 文件大小。",
         ),
         heads=(
             Text("weights", "权重"),

@@ -44,11 +44,11 @@ def table(results: Results) -> Table:
         )
     return Table(
         name="pruning-bert",
-        title=Text("BERT pruned: heads and feed-forward width", "剪枝后的 BERT:注意力头与前馈宽度"),
+        title=Text("BERT pruned: heads and feed-forward width", "剪枝后的 BERT：注意力头与前馈宽度"),
         about=Text(
             "`recipes/sst2-prune.yaml`: more than half of the encoder's weights go, two epochs of distillation bring the accuracy back. "
             "SST-2 dev, each of its 872 sentences alone and at its own length, ONNX Runtime float32, in turns.",
-            "`recipes/sst2-prune.yaml`:剪去编码器一半以上的权重,再经两轮蒸馏恢复准确率。SST-2 dev,872 个句子逐句按原长运行,ONNX Runtime float32,交替计时。",
+            "`recipes/sst2-prune.yaml`：剪去编码器一半以上的权重，再经两轮蒸馏恢复准确率。SST-2 dev，872 个句子逐句按原长运行，ONNX Runtime float32，交替计时。",
         ),
         heads=(
             Text("artifact", "产物"),

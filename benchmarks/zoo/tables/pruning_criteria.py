@@ -24,7 +24,7 @@ def table(results: Results) -> Table:
     kept, fast = _kept(results), timing.get("pruned_ms")
     rows: list[tuple[Cell, ...]] = [
         (
-            Text("(dense)", "(未剪枝)"),
+            Text("(dense)", "（未剪枝）"),
             cells.share([dense], "top1") if dense else text.NOT_YET,
             text.ABSENT,
             text.ABSENT,
@@ -60,8 +60,8 @@ def table(results: Results) -> Table:
             "ResNet-20 with its published weights on CIFAR-10's 10,000 test images (JPEG copy): a fifth of the inner channels of each "
             "block goes, BatchNorm is re-estimated, nothing is trained. ↑ marks what is better than chance: above the mean plus the "
             "deviation of the random draws. All criteria leave the same widths, so one measurement of speed stands for all.",
-            "使用公开权重的 ResNet-20,CIFAR-10 的 10,000 张测试图片(JPEG 副本):每个残差块内部通道剪去五分之一,重新估计 BatchNorm,不做训练。"
-            "↑ 表示优于随机:高于随机抽取的均值加标准差。各准则留下的宽度相同,因此速度只测一次。",
+            "使用公开权重的 ResNet-20，CIFAR-10 的 10,000 张测试图片（JPEG 副本）：每个残差块内部通道剪去五分之一，重新估计 BatchNorm，不做训练。"
+            "↑ 表示优于随机：高于随机抽取的均值加标准差。各准则留下的宽度相同，因此速度只测一次。",
         ),
         heads=(
             Text("criterion", "准则"),

@@ -30,8 +30,8 @@ BUSY = Text(
     "are those in turns with the int8 file in the row below. The machine did other work meanwhile: a speed-up may be off by a fifth or "
     "more, and samples a second of different rows are not to be compared. Int8 files of one model and runtime are alike but for their "
     "numbers: where their times differ, that is the machine.",
-    "加速比以同一运行时中最快的浮点(float32 或 bfloat16)为基准,二者交替计时;浮点的样本/秒取自与下一行 int8 文件的交替计时。期间机器还有别的任务:"
-    "加速比可能有五分之一或更大的误差,不同行的样本/秒不宜相互比较。同一模型、同一运行时的 int8 文件只有数值不同:它们之间的用时差异来自机器。",
+    "加速比以同一运行时中最快的浮点（float32 或 bfloat16）为基准，二者交替计时；浮点的样本/秒取自与下一行 int8 文件的交替计时。期间机器还有别的任务："
+    "加速比可能有五分之一或更大的误差，不同行的样本/秒不宜相互比较。同一模型、同一运行时的 int8 文件只有数值不同：它们之间的用时差异来自机器。",
 )
 
 
@@ -50,8 +50,8 @@ def table(results: Results, name: str, cases: tuple[str, ...], title: Text, abou
     ]
     for batch in batches:
         heads += [
-            Text(f"samples/s, batch {batch}", f"样本/秒,批 {batch}"),
-            Text(f"speed-up, batch {batch}", f"加速,批 {batch}"),
+            Text(f"samples/s, batch {batch}", f"样本/秒，批 {batch}"),
+            Text(f"speed-up, batch {batch}", f"加速，批 {batch}"),
         ]
     rows: list[tuple[Cell, ...]] = []
     entries: list[Entry] = []
@@ -132,17 +132,17 @@ def _entry(
 CIFAR10 = Text(
     "ResNets of the zoo, fine-tuned on the training split, on CIFAR-10's 10,000 test images (a JPEG copy of the data, on which the "
     "published weights lose some points). Means over three calibration sets of 512 images.",
-    "模型库中的 ResNet,先在训练集上微调,在 CIFAR-10 的 10,000 张测试图片上评估(数据为 JPEG 副本,公开权重在其上会低几个点)。为三组各 512 张校准图片的均值。",
+    "模型库中的 ResNet，先在训练集上微调，在 CIFAR-10 的 10,000 张测试图片上评估（数据为 JPEG 副本，公开权重在其上会低几个点）。为三组各 512 张校准图片的均值。",
 )
 IMAGENET = Text(
     "400 images of ImageNet (one a class, probably of its training split); another 100 calibrate. Agreement with float is what counts "
     "here: the accuracy of so few images is no accuracy of ImageNet.",
-    "400 张 ImageNet 图片(每类一张,可能出自训练集),另 100 张用于校准。此处以与浮点的一致率为准:这么少图片上的准确率不等于 ImageNet 准确率。",
+    "400 张 ImageNet 图片（每类一张，可能出自训练集），另 100 张用于校准。此处以与浮点的一致率为准：这么少图片上的准确率不等于 ImageNet 准确率。",
 )
 SST2 = Text(
     "A 6-layer BERT, 384 wide, fine-tuned on SST-2, on its 872 dev sentences (one is 0.115 points). Means over three calibration "
     "sets of 128 sentences.",
-    "6 层、宽 384 的 BERT,在 SST-2 上微调,在 872 个 dev 句子上评估(一句为 0.115 个百分点)。为三组各 128 个校准句子的均值。",
+    "6 层、宽 384 的 BERT，在 SST-2 上微调，在 872 个 dev 句子上评估（一句为 0.115 个百分点）。为三组各 128 个校准句子的均值。",
 )
 
 

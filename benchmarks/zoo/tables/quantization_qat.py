@@ -14,16 +14,16 @@ TITLES: dict[str, Cell] = {
     "resnet20": "ResNet-20",
     "resnet20, int4": Text("ResNet-20, 4-bit weights", "ResNet-20,4 位权重"),
     "resnet56": "ResNet-56",
-    "resnet56 of 10 epochs": Text("ResNet-56, fine-tuned for 10 epochs", "ResNet-56,微调 10 轮"),
+    "resnet56 of 10 epochs": Text("ResNet-56, fine-tuned for 10 epochs", "ResNet-56，微调 10 轮"),
     "bert6": "BERT, 6 × 384",
 }
 SHOWN: dict[str, Cell] = {
     "float": text.FLOAT,
     "ptq": Text("calibrated", "仅校准"),
     "qat": "QAT",
-    "qat, a tenth of the channels": Text("QAT of a tenth of the channels", "QAT,仅十分之一通道"),
+    "qat, a tenth of the channels": Text("QAT of a tenth of the channels", "QAT，仅十分之一通道"),
     "qat, the float model's outputs alone": Text(
-        "QAT, the float model's outputs alone", "QAT,仅用浮点模型的输出"
+        "QAT, the float model's outputs alone", "QAT，仅用浮点模型的输出"
     ),
 }
 
@@ -72,7 +72,7 @@ def table(
             "The calibrated model is trained with its quantizers, the float model as the teacher; step sizes are learned. Accuracy is of "
             "the deployed file in ONNX Runtime on the test split (SST-2: dev); the epoch that is kept is chosen on a part cut off the "
             "training data. Agreement is that of the file with the module that was trained.",
-            "在校准后的模型上带量化器训练,以浮点模型为教师,步长也参与学习。准确率为部署文件在 ONNX Runtime 中、测试集(SST-2 为 dev)上的结果;"
+            "在校准后的模型上带量化器训练，以浮点模型为教师，步长也参与学习。准确率为部署文件在 ONNX Runtime 中、测试集（SST-2 为 dev）上的结果；"
             "保留哪一轮由训练数据切出的部分决定。一致率为文件与所训练模块之间的一致率。",
         ),
         heads=(
@@ -102,11 +102,11 @@ def _groups(results: Results, model: str, method: str) -> dict[str, list[Run]]:
 
 def images(results: Results) -> Table:
     """The ResNets."""
-    title = Text("Quantization-aware training: ResNets on CIFAR-10", "量化感知训练:CIFAR-10 上的 ResNet")
+    title = Text("Quantization-aware training: ResNets on CIFAR-10", "量化感知训练：CIFAR-10 上的 ResNet")
     return table(results, ("resnet20", "resnet56"), "qat-cifar10", title, IMAGES)
 
 
 def sst2(results: Results) -> Table:
     """The text classifier."""
-    title = Text("Quantization-aware training: BERT on SST-2", "量化感知训练:SST-2 上的 BERT")
+    title = Text("Quantization-aware training: BERT on SST-2", "量化感知训练：SST-2 上的 BERT")
     return table(results, ("bert6",), "qat-sst2", title, SST2)
