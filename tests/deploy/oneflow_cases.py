@@ -400,6 +400,9 @@ case(
             torch.tensor(2.5) * x,
             torch.full_like(x, 3),
             torch.tril(torch.ones(5, 5)),
+            torch.ones(x.shape[0], 2, dtype=torch.bool),
+            torch.zeros(3, dtype=torch.bool),
+            torch.full((), 2.5) + x,
         ),
     ),
     rows,
@@ -475,6 +478,8 @@ class Held(nn.Module):
         return {
             "sum": x * self.bare + self.unsaved + self.order + self.weight,
             "product": self.tied * self.flags * x,
+            "order": self.order,
+            "flags": self.flags,
         }
 
 
@@ -507,8 +512,8 @@ class Hostile(nn.Module):
         for name in HOSTILE:
             self._modules[name] = nn.Linear(5, 5)
 
-    def forward(self, flow: Tensor, print: Tensor) -> Tensor:
-        x = flow - print
+    def forward(self, flow: Tensor, attention: Tensor) -> Tensor:
+        x = flow - attention
         for module in self._modules.values():
             x = module(x)
         return x

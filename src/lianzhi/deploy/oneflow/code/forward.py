@@ -47,6 +47,8 @@ class Forward:
 
     def value(self, item: Any) -> str:
         """An output as source."""
+        if isinstance(item, fx.Node) and item.op == "get_attr":
+            self._read(item)
         return self._source(item) if isinstance(item, fx.Node) else literal(item)
 
     def _keep(self, node: fx.Node) -> str:
@@ -55,8 +57,8 @@ class Forward:
 
     def _operation(self, node: fx.Node) -> None:
         for source in node.all_input_nodes:
-            if source.op == "get_attr" and str(source.target) not in self._kept and source not in self._given:
-                self._constant(source)
+            if source.op == "get_attr":
+                self._read(source)
         self._enter(node)
         call = Call(node, self._source, self._device)
         text = source_of(call)
@@ -64,7 +66,10 @@ class Forward:
         self.imports |= {"math"} if key_of(node).startswith("math.") else set()
         self._assign(node, text)
 
-    def _constant(self, node: fx.Node) -> None:
+    def _read(self, node: fx.Node) -> None:
+        """Make a constant when it is read first; what the model holds is there."""
+        if self._is_held(node) or node in self._given:
+            return
         text = constant(self._constants[str(node.target)], self._device)
         assert text is not None, "long constants are kept by the model"
         self._assign(node, text)
@@ -72,9 +77,10 @@ class Forward:
     def _assign(self, node: fx.Node, text: str) -> None:
         """Give the value a name, if it can be that of an argument which is read for the last time."""
         pool = self._pool(node)
-        dying = [
-            source for source in node.all_input_nodes if self._last[source] is node and self._is_ours(source)
+        mine = [
+            source for source in node.all_input_nodes if source in self._given and source.op != "placeholder"
         ]
+        dying = [source for source in mine if self._last[source] is node]
         for source in dying:
             self._names.free(self._given[source])
         reused = [self._given[source] for source in dying if self._given[source].partition("_")[0] in pool]
@@ -86,9 +92,6 @@ class Forward:
         if text != name:
             self.lines.append(f"{name} = {text}")
 
-    def _is_ours(self, node: fx.Node) -> bool:
-        return node in self._given and node.op != "placeholder"
-
     def _pool(self, node: fx.Node) -> list[str]:
         value = node.meta.get("val")
         if isinstance(value, Tensor) or node.op == "get_attr":
@@ -97,13 +100,10 @@ class Forward:
         if isinstance(value, (tuple, list)):
             return ["parts"]
         of_input = isinstance(node.args[0], fx.Node) and node.args[0].op == "placeholder"
-        if key_of(node) == "aten.sym_size.int" and of_input and node.args[1] in (0, 1):
-            return (
-                ["size"]
-                if node.args[1] == 1 and not self._tokens
-                else [("batch", "length")[int(node.args[1])]]
-            )
-        return ["size"]
+        free = {0: ["batch"], 1: ["length"] if self._tokens else ["size"]}
+        return (
+            free.get(node.args[1], ["size"]) if key_of(node) == "aten.sym_size.int" and of_input else ["size"]
+        )
 
     def _enter(self, node: fx.Node) -> None:
         """Where the tensors of an operation lie, once for all operations of one block of layers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 ATTENTION = '''
 def attention(query, key, value, mask, scale):
     """softmax(query · keyᵀ · scale) · value. A boolean mask is true at the places that count; another one is added."""
@@ -69,3 +71,4 @@ def group_norm(x, groups, weight, bias, eps):
 '''
 
 HELPERS = {"attention": ATTENTION, "causal": CAUSAL, "lstm": LSTM, "group_norm": GROUP_NORM}
+FUNCTIONS = frozenset(re.findall(r"^def (\w+)", "".join(HELPERS.values()), re.MULTILINE))

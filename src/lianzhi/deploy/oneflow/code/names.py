@@ -14,12 +14,14 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from lianzhi.deploy.oneflow.code.helpers import FUNCTIONS
+
 _OURS = frozenset(
-    {"flow", "F", "math", "self", "block", "Part", "Model", "hold", "PARAMETERS", "BUFFERS", "TIES"}
+    {"flow", "F", "math", "self", "block", "Part", "Model", "PARAMETERS", "BUFFERS", "TIES", *FUNCTIONS}
 )
-_ONEFLOW = frozenset(
-    {"to_consistent", "to_global", "to_local"}
-)  # attributes that its modules have beyond PyTorch's
+_MORE = frozenset(
+    {"to_consistent", "to_global", "to_local", "hold"}
+)  # what a part has beyond PyTorch's modules
 _WORDS = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(dir(builtins))
 
 
@@ -38,7 +40,7 @@ def _identifier(name: str) -> bool:
 
 @functools.cache
 def _of_modules() -> frozenset[str]:
-    return frozenset(dir(nn.Module())) | _ONEFLOW | {"hold"}
+    return frozenset(dir(nn.Module())) | _MORE
 
 
 def part(name: str) -> str:

@@ -12,24 +12,12 @@ from lianzhi.graph import shape_of
 aten = torch.ops.aten
 FULL = (1 << 63) - 1  # the end of a slice that has none
 
-# of the same storage as their first argument, or its very values
-_VIEWS = frozenset(
-    {
-        "alias",
-        "detach",
-        "view",
-        "reshape",
-        "transpose",
-        "permute",
-        "expand",
-        "slice",
-        "select",
-        "squeeze",
-        "t",
-    }
-    | {"unsqueeze", "flatten", "split", "chunk", "unbind", "narrow", "contiguous", "to", "view_as", "movedim"}
-    | {"unflatten", "diagonal", "unfold", "expand_as", "split_with_sizes", "mT", "numpy_T", "swapaxes"}
-)
+# what gives the storage of its first argument, or its very values
+_SHARING = """
+alias detach view view_as reshape flatten unflatten expand expand_as transpose permute swapaxes movedim t mT numpy_T
+slice select narrow diagonal unfold squeeze unsqueeze split split_with_sizes chunk unbind contiguous to
+"""
+_VIEWS = frozenset(_SHARING.split())
 _SAME = frozenset({"alias", "detach", "clone", "contiguous", "lift_fresh_copy"})
 
 
