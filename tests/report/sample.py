@@ -158,6 +158,55 @@ def sample() -> dict[str, Any]:
     }
 
 
+def quantized(names: list[str]) -> dict[str, Any]:
+    """What the quantization of some layers wrote about itself."""
+    layers = [
+        {
+            "name": name,
+            "type": "conv2d",
+            "weight_sqnr_db": 50.5 - index,
+            "output_sqnr_db": 41.25 - 1.5 * index,
+        }
+        for index, name in enumerate(names)
+    ]
+    return {"quantization": {"openvino": {"layers": layers, "output_sqnr_db": 32.5}}}
+
+
+def packed(names: list[str]) -> dict[str, Any]:
+    """What a packed file holds of some layers."""
+    layer = {"weights": 36864, "kept": 0.1, "bits": 5, "entropy": 4.1, "coded": 4.2, "coding": "gaps"}
+    layer |= {"index_bits": 4, "index_entropy": 3.2, "index_coded": 3.3, "bytes_shared": 4147}
+    layers = [
+        layer | {"name": f"{name}.weight", "bytes": 3400 + 100 * index} for index, name in enumerate(names)
+    ]
+    return {"stage": {"bytes": 71_200, "ratio": 39.0, "layers": layers}}
+
+
+def others() -> dict[str, dict[str, Any]]:
+    """Runs of the same model with other recipes: less pruning and int8, and Deep Compression on another machine."""
+    names = [layer["name"] for layer in layers()]
+    mild, shared = sample(), sample()
+    kept = {"parameters": 1_823_000, "bytes": 1_902_114, "macs": 150_200_000, "memory_mb": 31.0}
+    mild["rows"][1:] = [
+        row("prune", 0.9101, PRUNED, seconds=8.1, **(kept | {"bytes": 7_310_000})),
+        row("quantize", 0.9304, INT8, seconds=13.0, **kept, details=quantized(names)),
+    ]
+    for layer in mild["layers"]:
+        layer["after"] = min(layer["before"], layer["after"] + 16)
+    steps = mild["recipe"]["steps"]
+    steps[1]["prune"]["ratio"] = 0.3
+    mild["recipe"]["steps"] = [steps[1], steps[3]]
+    dense = {"parameters": 2_777_674, "macs": 219_400_000, "memory_mb": 61.2}
+    shared["rows"][1:] = [
+        row("pack", 0.9266, FLOAT, seconds=61.0, bytes=285_300, **dense, details=packed(names))
+    ]
+    shared["rows"][-1]["nonzero"] = 281_000
+    shared["recipe"]["steps"] = [{"pack": {"bits": 5}}]
+    shared["layers"], shared["decision"] = [], {}
+    shared["environment"]["cpu"] = "Another CPU @ 3.00 GHz"
+    return {"mild": mild, "shared": shared}
+
+
 HOSTILE = "</script><script>alert(1)</script>|[x](javascript:y)`\x1b[31m\u202e[bold]{title}{{main}}\n# head"
 
 

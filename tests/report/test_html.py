@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sample import HOSTILE, hostile
+from sample import HOSTILE, hostile, others
 
-from lianzhi.report import Report, axes, charts, words
+from lianzhi.report import Report, Run, axes, charts, page_of_runs, words
 from lianzhi.report.markup import escape
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -52,9 +52,17 @@ class Checker(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-@pytest.fixture(params=["sample", "hostile", "bare"])
+BARE = {"rows": [{"step": "original"}]}
+
+
+@pytest.fixture(params=["sample", "mild", "hostile", "bare", "runs", "hostile runs"])
 def page(request: pytest.FixtureRequest, content: dict[str, Any]) -> str:
-    made = {"sample": lambda: content, "hostile": hostile, "bare": lambda: {"rows": [{"step": "original"}]}}
+    runs = {"half": content, **others()}
+    if request.param == "runs":
+        return page_of_runs([Run(name, Report.from_json(run)) for name, run in runs.items()])
+    if request.param == "hostile runs":
+        return page_of_runs([Run(HOSTILE, Report.from_json(hostile())), Run("bare", Report.from_json(BARE))])
+    made = {"sample": lambda: content, "mild": lambda: runs["mild"], "hostile": hostile, "bare": lambda: BARE}
     return Report.from_json(made[request.param]()).to_html()
 
 
@@ -169,7 +177,8 @@ def test_every_word_is_used() -> None:
     files = Path(words.__file__).parent.glob("*.py")
     sources = "".join(path.read_text("utf-8") for path in files if path.name != "words.py")
     kinds = {f"legend_{kind}" for kind in ("original", "step", "final", "runtime", "front")}
-    assert [key for key in words.WORDS if f'"{key}"' not in sources and key not in kinds] == []
+    made = kinds | {"recipes_lead", "environments_lead"}
+    assert [key for key in words.WORDS if f'"{key}"' not in sources and key not in made] == []
 
 
 def test_many_layers_fold(content: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ from lianzhi.cli import (
     measure,
     pack,
     predict,
+    report,
     train,
     unpack,
 )
@@ -56,6 +57,7 @@ for module in (
     pack,
     unpack,
     import_weights,
+    report,
 ):
     app.command(name=module.NAME)(module.command)
 app.command(name="list")(listing.command)

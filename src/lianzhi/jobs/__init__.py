@@ -13,6 +13,7 @@ from lianzhi.jobs.onnx_file import OnnxResult, compress_onnx
 from lianzhi.jobs.packing import pack, unpack
 from lianzhi.jobs.predict import predict
 from lianzhi.jobs.prepare import Job, prepare, require_training_only, run
+from lianzhi.jobs.report import report
 
 __all__ = [
     "DataOptions",
@@ -38,6 +39,7 @@ __all__ = [
     "pack",
     "predict",
     "prepare",
+    "report",
     "require_training_only",
     "run",
     "unpack",

@@ -73,18 +73,25 @@ def scatter(
     write_y: Callable[[float], str],
     write_tick: Callable[[float], str],
     least: float,
+    chain: bool = True,
+    named: Callable[[Point], bool] = lambda point: True,
 ) -> Markup:
-    """Return a chart of points, the steps joined by a line in their order, and the Pareto front.
+    """Return a chart of points, and the Pareto front; with `chain` the steps are joined by a line in their order.
 
     `name` is the id of the element that titles the chart; `least` the smallest span of the y axis, so
     that noise does not look like a cliff.
     """
     frame = framed(points, least=least)
-    path = [frame.at(point) for point in points if point.kind != "runtime"]
-    line = element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in path), class_="path")
+    line: Markup | str = ""
+    if chain:
+        path = [frame.at(point) for point in points if point.kind != "runtime"]
+        line = element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in path), class_="path")
+    inside = drawn(
+        points, frame, write_x=write_x, write_y=write_y, write_tick=write_tick, between=line, named=named
+    )
     return element(
         "svg",
-        *drawn(points, frame, write_x=write_x, write_y=write_y, write_tick=write_tick, between=line),
+        *inside,
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
         aria_labelledby=name,

@@ -170,14 +170,18 @@ def threads(report: Report) -> list[int]:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested dicts, with dotted names; lists of plain values are joined by commas.
+    """The leaves of nested dicts and lists of dicts, with dotted names; lists of plain values are joined by commas.
 
     >>> list(flat({"cpu": "x", "versions": {"torch": "2"}, "flags": ["vnni", "amx"]}))
     [('cpu', 'x'), ('versions.torch', '2'), ('flags', 'vnni, amx')]
+    >>> list(flat({"stages": [{"epochs": 1}, {"epochs": 2}]}))
+    [('stages.0.epochs', 1), ('stages.1.epochs', 2)]
     """
     for key, value in values.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            yield from flat({str(index): item for index, item in enumerate(value)}, f"{prefix}{key}.")
         elif isinstance(value, list):
             yield f"{prefix}{key}", ", ".join(str(item) for item in value)
         elif value is not None:

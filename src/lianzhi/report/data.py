@@ -20,6 +20,7 @@ from lianzhi.errors import ArtifactError
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 64
+FORMAT = 1  # of report.json; one that says nothing of its format has this one
 
 
 class LatencyEntry(TypedDict):
@@ -118,6 +119,11 @@ class Report:
         plain = _plain(content, where)
         if not isinstance(plain, dict):
             raise ArtifactError(f"{where}: expected an object with 'rows', got a {type(plain).__name__}")
+        written = plain.get("format", FORMAT)
+        if written != FORMAT:
+            raise ArtifactError(
+                f"{where}: has format {written!r}, and this version reads {FORMAT}; update lianzhi if it is newer"
+            )
         rows = plain.get("rows")
         if not isinstance(rows, list) or not rows:
             raise ArtifactError(f"{where}: 'rows' must be a list with at least the original model's row")

@@ -10,18 +10,17 @@ import base64
 import hashlib
 import html
 import re
+from collections.abc import Sequence
 from importlib import resources
 
-from lianzhi.report import compare, decision, detail, format, overview, steps, weights
+from lianzhi.report import by_layer, compare, comparison, decision, detail, format, overview, steps, weights
 from lianzhi.report.data import Report
-from lianzhi.report.markup import join, say
+from lianzhi.report.markup import Markup, join, say
+from lianzhi.report.runs import Run
 
 
 def page(report: Report) -> str:
     """Return the page of one report."""
-    script, style = _part("page.js"), _part("page.css")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    title = f"{compare.model_name(report)} · Lianzhi"
     main = join(
         overview.header(report),
         overview.cards(report),
@@ -29,6 +28,7 @@ def page(report: Report) -> str:
         steps.tradeoffs(report),
         detail.latencies(report),
         detail.layers(report),
+        by_layer.of_one(report),
         weights.weights(report),
         detail.timeline(report),
         decision.decision(report),
@@ -36,6 +36,19 @@ def page(report: Report) -> str:
         detail.environment(report),
         detail.reading(),
     )
+    return _filled(compare.model_name(report), main)
+
+
+def page_of_runs(runs: Sequence[Run]) -> str:
+    """Return the page that compares several runs."""
+    main = join(comparison.comparison(runs), detail.reading())
+    return _filled(" / ".join(run.name for run in runs), main)
+
+
+def _filled(name: str, main: Markup) -> str:
+    script, style = _part("page.js"), _part("page.css")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    title = f"{name} · Lianzhi"
     filled = {
         "title": html.escape(format.clean(title)),
         "script_hash": f"sha256-{digest}",

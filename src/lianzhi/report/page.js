@@ -42,6 +42,29 @@
   stops();
   addEventListener("resize", stops);
 
+  // The heads of a table whose cells have keys sort it; rows without a key stay last.
+  for (const table of document.querySelectorAll("table[data-sorts]")) {
+    const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+    heads.forEach((head, column) => {
+      const key = (row) => row.cells[column].dataset.key;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const down = head.getAttribute("aria-sort") === "ascending";
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const rows = [...body.rows], known = rows.filter((row) => key(row) !== undefined);
+        const numbers = known.every((row) => Number.isFinite(Number(key(row))));
+        const compare = (a, b) => numbers ? key(a) - key(b) : key(a).localeCompare(key(b), undefined, { numeric: true });
+        known.sort((a, b) => down ? compare(b, a) : compare(a, b));
+        body.append(...known, ...rows.filter((row) => key(row) === undefined));
+      });
+    });
+    table.classList.add("sorts");
+  }
+
   // Paper cannot be unfolded.
   let folded = [];
   addEventListener("beforeprint", () => {

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from lianzhi.report.markup import Markup, element, say
 
+Keys = Sequence[Sequence[float | str | None]]
+
 
 def section(name: str, *children: object, lead: Markup | None = None) -> Markup:
     """Return a titled section, labelled by its heading for screen readers."""
@@ -14,37 +16,31 @@ def section(name: str, *children: object, lead: Markup | None = None) -> Markup:
     return element("section", head, intro, *children, aria_labelledby=f"h-{name}", id=name)
 
 
+def folded(content: Markup, name: Markup, *, when: bool) -> Markup:
+    """Return content that is long behind its name, to be unfolded; paper has it unfolded."""
+    return element("details", element("summary", name), content) if when else content
+
+
 def stacked(
     heads: list[Markup],
     body: Sequence[tuple[object, Sequence[Markup], str | None]],
     *,
     label: str,
     wrap: bool = False,
+    keys: Keys | None = None,
 ) -> Markup:
     """Return a table that becomes a list of cards on a phone; roles keep it a table for screen readers.
 
-    A row is (title, cells, class); `wrap` lets long cells take several lines.
+    A row is (title, cells, class); `wrap` lets long cells take several lines. With `keys`, one for the title and one
+    for each cell of every row, the heads sort the table; rows whose key is None come last.
     """
     head = element(
         "tr", *(element("th", name, scope="col", role="columnheader") for name in heads), role="row"
     )
-    rows = []
-    for title, cells, kind in body:
-        named = zip(heads[1:], cells, strict=True)
-        columns = (
-            element(
-                "td",
-                element("span", name, class_="cell-label", aria_hidden="true"),
-                element("span", value, class_="value"),
-                role="cell",
-            )
-            for name, value in named
-        )
-        rows.append(
-            element(
-                "tr", element("th", title, scope="row", role="rowheader"), *columns, role="row", class_=kind
-            )
-        )
+    rows = [
+        _row(heads, row, [None] * len(heads) if keys is None else keys[index])
+        for index, row in enumerate(body)
+    ]
     table = element(
         "table",
         element("thead", head, role="rowgroup"),
@@ -52,5 +48,26 @@ def stacked(
         role="table",
         class_="stacked wrap" if wrap else "stacked",
         aria_labelledby=label,
+        data_sorts=keys is not None,
     )
     return element("div", table, class_="panel scroll", tabindex="0", role="region", aria_labelledby=label)
+
+
+def _row(
+    heads: list[Markup],
+    row: tuple[object, Sequence[Markup], str | None],
+    keys: Sequence[float | str | None],
+) -> Markup:
+    title, cells, kind = row
+    columns = (
+        element(
+            "td",
+            element("span", name, class_="cell-label", aria_hidden="true"),
+            element("span", value, class_="value"),
+            role="cell",
+            data_key=key,
+        )
+        for name, value, key in zip(heads[1:], cells, keys[1:], strict=True)
+    )
+    first = element("th", title, scope="row", role="rowheader", data_key=keys[0])
+    return element("tr", first, *columns, role="row", class_=kind)

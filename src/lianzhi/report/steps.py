@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from lianzhi.report import axes, charts, compare, format, wording
+from lianzhi.report import charts, compare, format, wording
 from lianzhi.report.data import Report, Row
+from lianzhi.report.figure import figure
 from lianzhi.report.markup import Markup, element, escape, join, say
 from lianzhi.report.parts import section, stacked
 
@@ -22,7 +21,16 @@ def steps(report: Report) -> Markup:
     for index, row in enumerate(report.rows):
         cells = _step_cells(row, original, columns, compared=index > 0)
         body.append((row["step"], cells, "final" if 0 < index == len(report.rows) - 1 else None))
-    return section("steps", stacked(heads, body, label="h-steps"), lead=say("steps_lead"))
+    keys = [[f"{index:03d}", *_keys(row, columns)] for index, row in enumerate(report.rows)]
+    return section("steps", stacked(heads, body, label="h-steps", keys=keys), lead=say("steps_lead"))
+
+
+def _keys(row: Row, columns: list[str]) -> list[float | str | None]:
+    """What the table sorts a row by, in the order of its cells."""
+    names = ["value", *(["validation"] if "validation" in columns else [])]
+    names += ["parameters", "bytes", "macs", "latency_ms", "latency_p90_ms"]
+    names += [*(["memory_mb"] if "memory_mb" in columns else []), "runtime", "seconds"]
+    return [row[name] for name in names]  # type: ignore[literal-required]
 
 
 def _step_cells(row: Row, original: Row, columns: list[str], *, compared: bool) -> list[Markup]:
@@ -64,15 +72,31 @@ def tradeoffs(report: Report) -> Markup:
     sizes = [_point(report, row, row["bytes"]) for row in rows if row["bytes"] is not None]
     times = [_point(report, row, row["latency_ms"]) for row in rows if row["latency_ms"] is not None]
     times += _float_points(report)
-    batch = compare.final(report)["batch"] or 1
+    batch, metric = compare.final(report)["batch"] or 1, report.rows[0]["metric"]
     found = []
     if sizes:
         found.append(
-            _chart(report, sizes, "accuracy_size", say("accuracy_size"), format.size, say("file_size"))
+            figure(
+                sizes,
+                metric=metric,
+                name="accuracy_size",
+                title=say("accuracy_size"),
+                write_x=format.size,
+                head=say("file_size"),
+            )
         )
     if times:
         title = say("accuracy_latency", batch=batch)
-        found.append(_chart(report, times, "accuracy_latency", title, format.milliseconds, say("latency")))
+        found.append(
+            figure(
+                times,
+                metric=metric,
+                name="accuracy_latency",
+                title=title,
+                write_x=format.milliseconds,
+                head=say("latency"),
+            )
+        )
     if not found:
         return Markup("")
     return section("tradeoffs", element("div", *found, class_="charts"), lead=say("tradeoffs_lead"))
@@ -94,40 +118,3 @@ def _float_points(report: Report) -> list[charts.Point]:
         name = format.runtime(entry["runtime"], entry["precision"])
         points.append(charts.Point(name, entry["median_ms"] or 0.0, original["value"], "runtime"))
     return points
-
-
-def _chart(
-    report: Report,
-    points: list[charts.Point],
-    name: str,
-    title: Markup,
-    write_x: Callable[[float], str],
-    head: Markup,
-) -> Markup:
-    metric = report.rows[0]["metric"]
-    share = metric not in format.CORRELATIONS
-    drawing = charts.scatter(
-        points,
-        name=f"c-{name}",
-        write_x=write_x,
-        write_y=lambda value: format.metric_value(value, metric),
-        write_tick=lambda value: f"{100 * value:g}%" if share else f"{value:g}",
-        least=0.01,
-    )
-    log = axes.x_axis([point.x for point in points]).log
-    kinds = dict.fromkeys(point.kind for point in points)
-    legend = [element("li", say(f"legend_{kind}"), class_=kind) for kind in (*kinds, "front")]
-    rows = [(p.label, [escape(write_x(p.x)), escape(format.metric_value(p.y, metric))], None) for p in points]
-    table = stacked([say("point"), head, escape(format.metric_name(metric))], rows, label=f"c-{name}")
-    caption = [
-        element("h3", title, id=f"c-{name}"),
-        element("span", say("log_scale"), class_="fine") if log else "",
-    ]
-    return element(
-        "figure",
-        element("figcaption", *caption),
-        drawing,
-        element("ul", *legend, class_="legend"),
-        element("details", element("summary", say("as_table")), table),
-        class_="panel chart",
-    )

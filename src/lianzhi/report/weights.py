@@ -106,7 +106,7 @@ def _sums(last: dict[str, dict[str, Any]], stages: list[dict[str, dict[str, Any]
 def _whole(stages: list[Any]) -> list[Cell] | None:
     """The files, with all that is in them, against the float32 tensors that the first one holds."""
     sizes = [stage.get("bytes") for stage in stages]
-    if not all(_number(size) and size > 0 for size in sizes) or not _number(stages[0].get("ratio")):
+    if not all(number(size) and size > 0 for size in sizes) or not number(stages[0].get("ratio")):
         return None
     floats = sizes[0] * stages[0]["ratio"]
     return [
@@ -120,17 +120,28 @@ def _whole(stages: list[Any]) -> list[Cell] | None:
     ]
 
 
+def packed_layers(report: Report) -> dict[str, dict[str, Any]]:
+    """The layers by name as the last step says that has them in a packed file; none without such a step."""
+    found = (_layers(row["details"].get("stage")) for row in reversed(report.rows))
+    return next((layers for layers in found if layers), {})
+
+
 def _layers(stage: Any) -> dict[str, dict[str, Any]]:
     """The layers of a stage by name; what is no such thing is left out."""
     found = stage.get("layers") if isinstance(stage, dict) else None
     return {
         str(layer["name"]): layer
         for layer in (found if isinstance(found, list) else [])
-        if isinstance(layer, dict) and "name" in layer and all(_number(layer.get(key)) for key in KEYS)
+        if isinstance(layer, dict) and "name" in layer and all(number(layer.get(key)) for key in KEYS)
     }
 
 
-def _number(value: Any) -> bool:
+def number(value: Any) -> bool:
+    """Whether it is a finite number.
+
+    >>> number(1.5), number(True), number("1")
+    (True, False, False)
+    """
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -179,12 +190,10 @@ def _drawable(entry: Any) -> bool:
         return False
     counts, values = entry.get("counts"), entry.get("values")
     pairs = isinstance(values, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair)) for pair in values
+        isinstance(pair, list) and len(pair) == 2 and all(map(number, pair)) for pair in values
     )
-    bins = (
-        isinstance(counts, list) and bool(counts) and all(_number(count) and count >= 0 for count in counts)
-    )
-    return bins and pairs and bool(values) and all(_number(entry.get(key)) for key in ("low", "high"))
+    bins = isinstance(counts, list) and bool(counts) and all(number(count) and count >= 0 for count in counts)
+    return bins and pairs and bool(values) and all(number(entry.get(key)) for key in ("low", "high"))
 
 
 def _figure(entry: Mapping[str, Any], index: int) -> Markup:

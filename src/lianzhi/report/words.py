@@ -77,6 +77,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "accuracy_size": ("Accuracy against size", "准确率与大小"),
     "accuracy_latency": ("Accuracy against latency (batch {batch})", "准确率与延迟（批大小 {batch}）"),
+    "accuracy_latency_in": ("Accuracy against latency: {place}", "准确率与延迟：{place}"),
     "log_scale": ("logarithmic scale", "对数刻度"),
     "point": ("Point", "数据点"),
     "legend_original": ("original", "原始模型"),
@@ -133,6 +134,58 @@ WORDS: dict[str, tuple[str, str]] = {
     "shared_value": ("Value", "取值"),
     "timeline": ("Where the time went", "用时"),
     "timeline_lead": ("{total} in total.", "共 {total}。"),
+    # several runs
+    "comparison": ("Comparison of runs", "多次运行的比较"),
+    "runs_compared": ("{count} runs", "{count} 次运行"),
+    "other_questions": (
+        "These runs do not have the same task and metric, so their metrics are not compared and have charts of their own ({groups}).",
+        "这些运行的任务或指标不同，因此不比较其指标，并分别作图（{groups}）。",
+    ),
+    "other_conditions": (
+        "Latency was not measured alike in all runs, so it is not compared between them ({groups}).",
+        "各次运行的延迟测量条件不同，因此彼此不作比较（{groups}）。",
+    ),
+    "run": ("Run", "运行"),
+    "metric": ("Metric", "指标"),
+    "shipped": ("What ships", "部署结果"),
+    "shipped_lead": (
+        "The last row of each run. Small figures compare with the run's own original. A heading sorts the table.",
+        "各次运行的最后一行；小字为与该次运行原始模型的比较。点击表头可排序。",
+    ),
+    "shipped_best_lead": (
+        "The last row of each run; the best of a column is bold. Small figures compare with the run's own original. A "
+        "heading sorts the table.",
+        "各次运行的最后一行，每列最优者以粗体显示；小字为与该次运行原始模型的比较。点击表头可排序。",
+    ),
+    "runs_tradeoffs_lead": (
+        "Up and to the left is better. Named are what ships of each run and the originals; the small rings are steps on the way; the stairs are "
+        "the Pareto front over all of them: what none of the others beats in both.",
+        "越靠左上越好；标名的是各次运行的部署结果与原始模型，小圆环为中间步骤，阶梯线为全部点的帕累托前沿：其上的点在两方面都不被其他任何点超过。",
+    ),
+    "recipes": ("Differences of the recipes", "配方的差别"),
+    "recipes_lead": (
+        "What belongs to a step is compared among the runs that have the step.",
+        "属于某个步骤的设置，只在含有该步骤的运行之间比较。",
+    ),
+    "environments": ("Differences of machines and versions", "机器与版本的差别"),
+    "environments_lead": (
+        "Numbers that were measured in other places differ for that reason too.",
+        "测量环境不同，数值也会因此不同。",
+    ),
+    "setting": ("Setting", "设置"),
+    "the_same": ("{count} are the same in all runs", "{count} 项在所有运行中相同"),
+    "by_layer": ("Layer by layer", "逐层数据"),
+    "by_layer_lead": (
+        "What a report knows of each layer; the small figure is of the original. A heading sorts the table.",
+        "报告中关于每一层的数据，小字为原始模型的值。点击表头可排序。",
+    ),
+    "all_layers_of": ("Show {count} layers", "显示 {count} 层"),
+    "all_steps": ("Show {count} rows", "显示 {count} 行"),
+    "channels": ("Channels", "通道数"),
+    "packed_bytes": ("Packed bytes", "打包字节数"),
+    "weight_sqnr": ("SQNR of weights", "权重的 SQNR"),
+    "output_sqnr": ("SQNR of outputs", "输出的 SQNR"),
+    "of": ("of {was}", "原为 {was}"),
     # decision and notes
     "decision": ("Decision and notes", "决策与说明"),
     "chosen": ("Deployed on {runtime}", "部署于 {runtime}"),
