@@ -23,6 +23,8 @@ import json, sys, time
 import torch
 before, start = set(sys.modules), time.process_time()
 import lianzhi
+for name in lianzhi.__all__:
+    getattr(lianzhi, name)
 print(json.dumps({"seconds": time.process_time() - start, "new": sorted(set(sys.modules) - before)}))
 """
 
@@ -105,6 +107,23 @@ def test_importing_is_quick_and_lean():
     assert min(first["seconds"], second["seconds"]) < 1.5
     heavy = {name.split(".")[0] for name in first["new"]} & HEAVY
     assert heavy == set(), f"`import lianzhi` imports {sorted(heavy)}"
+
+
+LAZY = """
+import sys
+import lianzhi as lz
+assert not {"torch", "numpy", "pydantic"} & set(sys.modules), "import lianzhi imports libraries"
+assert set(lz.__all__) <= set(dir(lz))
+assert lz.models.describe and lz.train.fit and lz.compress and lz.Task and "torch" in sys.modules
+for name in ("prunne", "_hidden", "cli.main"):
+    assert not hasattr(lz, name), name
+from lianzhi import *
+assert task is lz.tasks.task and Prune is lz.recipe.Prune
+"""
+
+
+def test_names_are_imported_when_they_are_asked_for():
+    python(LAZY)
 
 
 @pytest.mark.parametrize("seed", range(3))

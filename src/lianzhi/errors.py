@@ -53,10 +53,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     '; known: ratio, scope'
     """
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean '{close[0]}'?"
+    near = closest(name, known)
+    if near is not None:
+        return f"; did you mean '{near}'?"
     return f"; known: {', '.join(known)}" if known else ""
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like this one, if one is like it at all.
+
+    >>> closest("ration", ["ratio", "scope"]), closest("zzz", ["ratio", "scope"])
+    ('ratio', None)
+    """
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return near[0] if near else None
 
 
 def listed(names: Iterable[Any]) -> str:

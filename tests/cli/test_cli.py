@@ -189,7 +189,7 @@ def test_dry_run_writes_nothing(finished, tmp_path, capsys):
         (["list", "critera"], "did you mean 'criteria'"),
         (["inspect", "resnet21"], "did you mean"),
         (["predict", "{done}", "missing.png"], "no such image"),
-        (["frobnicate"], "No such command"),
+        (["frobnicate"], "no such command"),
         (["compress"], "Missing argument"),
         (["compress", "{tiny}", "--set", "target=openvin", "-o", "{new}"], "did you mean 'openvino'"),
     ],

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lianzhi.errors import ArtifactError, RecipeError
+from lianzhi.cli import complete
+from lianzhi.errors import ArtifactError, RecipeError, closest
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no remarks.")]
@@ -24,22 +25,38 @@ Seed = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option("--device", help="Where PyTorch computes: cpu, cuda, cuda:0, mps (default: cpu)."),
+    typer.Option(
+        "--device",
+        autocompletion=complete.devices,
+        help="Where PyTorch computes: cpu, cuda, cuda:0, mps (default: cpu).",
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads of the runtime (default: all cores).")
 ]
 Runtime = Annotated[
     str | None,
-    typer.Option("--runtime", help="pytorch, onnxruntime, openvino (default: the artifact's own)."),
+    typer.Option(
+        "--runtime",
+        autocompletion=complete.named("targets"),
+        help="pytorch, onnxruntime, openvino (default: the artifact's own).",
+    ),
 ]
 Precision = Annotated[
     str | None,
-    typer.Option("--precision", help="f32, bf16, int8, int4-weights, … (default: what the file holds)."),
+    typer.Option(
+        "--precision",
+        autocompletion=complete.precisions,
+        help="f32, bf16, int8, int4-weights, … (default: what the file holds).",
+    ),
 ]
 TaskName = Annotated[
     str | None,
-    typer.Option("--task", help="A task's name (default: the artifact's own). See: lianzhi list tasks"),
+    typer.Option(
+        "--task",
+        autocompletion=complete.named("tasks"),
+        help="A task's name (default: the artifact's own). See: lianzhi list tasks",
+    ),
 ]
 Data = Annotated[str | None, typer.Option("--data", help="The folder or file of the task's data.")]
 Overrides = Annotated[
@@ -153,7 +170,10 @@ def model_path(model: str) -> Path:
     """The MODEL argument as an existing path."""
     path = Path(model)
     if not path.exists():
-        raise ArtifactError(f"{model}: no such artifact folder or file")
+        here = path.parent.iterdir() if path.parent.is_dir() else ()
+        near = closest(path.name, [entry.name for entry in here])
+        hint = f"; did you mean '{path.parent / near}'?" if near else ""
+        raise ArtifactError(f"{model}: no such artifact folder or file{hint}")
     return path
 
 

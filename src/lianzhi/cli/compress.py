@@ -7,19 +7,26 @@ from typing import Annotated, Any
 
 import typer
 
-from lianzhi.cli import common
+from lianzhi.cli import common, complete
 
 NAME = "compress"
 FileTarget = Annotated[
     str | None,
     typer.Option(
-        "--target", help="Of an .onnx file: onnxruntime, openvino, … (default: auto, the fastest here)."
+        "--target",
+        autocompletion=complete.named("targets"),
+        help="Of an .onnx file: onnxruntime, openvino, … (default: auto, the fastest here).",
     ),
 ]
 
 
 def command(
-    recipe: Annotated[str, typer.Argument(help="A YAML recipe, or a float .onnx file made elsewhere.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=complete.recipes, help="A YAML recipe, or a float .onnx file made elsewhere."
+        ),
+    ],
     output: common.Output = None,
     overrides: common.Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
@@ -33,7 +40,12 @@ def command(
         typer.Option("--data", help="Of an .onnx file: calibration data, images or .npz, .npy with arrays."),
     ] = None,
     task: Annotated[
-        str | None, typer.Option("--task", help="Of an .onnx file: the task whose calibration cut is read.")
+        str | None,
+        typer.Option(
+            "--task",
+            autocompletion=complete.named("tasks"),
+            help="Of an .onnx file: the task whose calibration cut is read.",
+        ),
     ] = None,
     shape: Annotated[
         str | None,

@@ -6,19 +6,23 @@ from typing import Annotated
 
 import typer
 
-from lianzhi.cli import common
+from lianzhi.cli import common, complete
 
 NAME = "evaluate"
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="An artifact folder, a .lzc or an .onnx file.")],
+    model: Annotated[
+        str,
+        typer.Argument(autocompletion=complete.models, help="An artifact folder, a .lzc or an .onnx file."),
+    ],
     task: common.TaskName = None,
     data: common.Data = None,
     split: Annotated[
         str | None,
         typer.Option(
             "--split",
+            autocompletion=complete.splits,
             help="train, validation, calibration, test or another of the task (default: the reported one).",
         ),
     ] = None,

@@ -6,14 +6,24 @@ from typing import Annotated
 
 import typer
 
-from lianzhi.cli import common
+from lianzhi.cli import common, complete
 
 NAME = "export"
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="An artifact folder, a .lzc or an .onnx file.")],
-    target: Annotated[str, typer.Option("--target", help="What it is to run on. See: lianzhi list targets")],
+    model: Annotated[
+        str,
+        typer.Argument(autocompletion=complete.models, help="An artifact folder, a .lzc or an .onnx file."),
+    ],
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            autocompletion=complete.named("targets"),
+            help="What it is to run on. See: lianzhi list targets",
+        ),
+    ],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder for the files.")],
     capability: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lianzhi.cli import common
+from lianzhi.cli import common, complete
 
 if TYPE_CHECKING:
     from lianzhi.jobs import Missing
@@ -20,6 +20,7 @@ def command(
         str | None,
         typer.Option(
             "--model",
+            autocompletion=complete.any_model,
             help="FILE.py:NAME, a name of the zoo, an artifact, a Hugging Face folder, MODEL.onnx (default: what is here).",
         ),
     ] = None,
@@ -32,13 +33,27 @@ def command(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", help="How the data is read (default: found out). See: lianzhi list tasks"),
+        typer.Option(
+            "--task",
+            autocompletion=complete.named("tasks"),
+            help="How the data is read (default: found out). See: lianzhi list tasks",
+        ),
     ] = None,
     goal: Annotated[
-        str | None, typer.Option("--goal", help="fastest, smallest or accurate (default: fastest).")
+        str | None,
+        typer.Option(
+            "--goal",
+            autocompletion=complete.fixed("fastest", "smallest", "accurate"),
+            help="fastest, smallest or accurate (default: fastest).",
+        ),
     ] = None,
     target: Annotated[
-        str, typer.Option("--target", help="What the model is to run on. See: lianzhi list targets")
+        str,
+        typer.Option(
+            "--target",
+            autocompletion=complete.named("targets"),
+            help="What the model is to run on. See: lianzhi list targets",
+        ),
     ] = "auto",
     output: Annotated[str, typer.Option("--output", "-o", help="The file to write.")] = "recipe.yaml",
     overrides: common.Overrides = None,

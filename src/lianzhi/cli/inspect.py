@@ -7,14 +7,18 @@ from typing import Annotated
 
 import typer
 
-from lianzhi.cli import common
+from lianzhi.cli import common, complete
 
 NAME = "inspect"
 
 
 def command(
     model: Annotated[
-        str, typer.Argument(help="An artifact folder, a .lzc file, a zoo name, or a YAML recipe.")
+        str,
+        typer.Argument(
+            autocompletion=complete.any_model,
+            help="An artifact folder, a .lzc file, a zoo name, or a YAML recipe.",
+        ),
     ],
     shape: Annotated[
         str | None, typer.Option("--input", help="Input shape of one sample, such as 3x32x32.")
@@ -33,7 +37,12 @@ def command(
         typer.Option("--ratios", help="Shares removed that are tried (default: 0.25,0.5,0.75)."),
     ] = None,
     criterion: Annotated[
-        str | None, typer.Option("--criterion", help="Which channels go first (default: l1).")
+        str | None,
+        typer.Option(
+            "--criterion",
+            autocompletion=complete.named("criteria"),
+            help="Which channels go first (default: l1).",
+        ),
     ] = None,
     plot: Annotated[str | None, typer.Option("--plot", help="Write the curves to this SVG file.")] = None,
     options: common.Options = None,

@@ -6,14 +6,18 @@ from typing import Annotated
 
 import typer
 
-from lianzhi.cli import common
+from lianzhi.cli import common, complete
 
 NAME = "list"
 
 
 def command(
     kind: Annotated[
-        str, typer.Argument(help="criteria, losses, methods, models, tasks, targets or recipes.")
+        str,
+        typer.Argument(
+            autocompletion=complete.listed,
+            help="criteria, losses, methods, models, tasks, targets or recipes.",
+        ),
     ],
     seed: common.Seed = None,
     device: common.Device = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -16,7 +17,7 @@ from typing import Any
 
 import typer
 
-from lianzhi import __version__
+from lianzhi._version import __version__
 from lianzhi.cli import (
     common,
     compress,
@@ -33,8 +34,7 @@ from lianzhi.cli import (
     train,
     unpack,
 )
-from lianzhi.errors import LianzhiError
-from lianzhi.registry import PluginWarning
+from lianzhi.errors import LianzhiError, closest, did_you_mean
 
 INTERRUPTED = 130
 app = typer.Typer(
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         with _broken_packages_named():
-            code = app(arguments, standalone_mode=False)
+            code = app(arguments, standalone_mode=False, prog_name="lianzhi")
     except KeyboardInterrupt:
         code = INTERRUPTED
     except LianzhiError as error:
@@ -113,7 +113,7 @@ def _broken_packages_named() -> Iterator[None]:
     shown = warnings.showwarning
 
     def show(message: Any, category: type[Warning], *where: Any, **options: Any) -> None:
-        if issubclass(category, PluginWarning):
+        if category.__name__ == "PluginWarning":
             common.remark(f"lianzhi: {message}")
         else:
             shown(message, category, *where, **options)
@@ -132,10 +132,22 @@ def _interrupted(arguments: Sequence[str]) -> int:
     return _end(INTERRUPTED, f"interrupted{how}", arguments)
 
 
-def _usage(error: Exception) -> str:
+def _usage(error: Any) -> str:
+    """What is wrong with a call, with the nearest name that there is."""
     context = getattr(error, "ctx", None)
     hint = f" (see: {context.command_path} --help)" if context is not None else ""
-    return error.format_message() + hint  # type: ignore[attr-defined]
+    message = str(error.format_message())
+    option = getattr(error, "option_name", None)
+    if context is not None and option is not None:
+        near = closest(option, [name for item in context.command.params for name in item.opts])
+        return f"no such option '{option}'" + (f"; did you mean '{near}'?" if near else "") + hint
+    unknown = re.match(r"No such command '(.*?)'", message)
+    if context is not None and unknown is not None:
+        name = unknown.group(1)
+        if name.endswith((".yaml", ".yml", ".onnx")):
+            return f"'{name}' is no command; did you mean: lianzhi compress {name}"
+        return f"no such command '{name}'{did_you_mean(name, context.command.list_commands(context))}{hint}"
+    return message + hint
 
 
 def _no_memory(error: BaseException) -> str:

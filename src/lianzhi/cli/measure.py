@@ -6,13 +6,16 @@ from typing import Annotated
 
 import typer
 
-from lianzhi.cli import common
+from lianzhi.cli import common, complete
 
 NAME = "measure"
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="An artifact folder, a .lzc or an .onnx file.")],
+    model: Annotated[
+        str,
+        typer.Argument(autocompletion=complete.models, help="An artifact folder, a .lzc or an .onnx file."),
+    ],
     runtime: common.Runtime = None,
     precision: common.Precision = None,
     batch: Annotated[

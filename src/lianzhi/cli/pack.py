@@ -6,13 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from lianzhi.cli import common
+from lianzhi.cli import common, complete
 
 NAME = "pack"
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="An artifact folder, or a .safetensors file.")],
+    model: Annotated[
+        str,
+        typer.Argument(autocompletion=complete.models, help="An artifact folder, or a .safetensors file."),
+    ],
     output: Annotated[str, typer.Option("--output", "-o", help="The file to write, such as model.lzc.")],
     bits: Annotated[
         str | None,

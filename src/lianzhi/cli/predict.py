@@ -6,13 +6,15 @@ from typing import Annotated
 
 import typer
 
-from lianzhi.cli import common
+from lianzhi.cli import common, complete
 
 NAME = "predict"
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="An artifact folder, or a .lzc file in one.")],
+    model: Annotated[
+        str, typer.Argument(autocompletion=complete.models, help="An artifact folder, or a .lzc file in one.")
+    ],
     inputs: Annotated[list[str], typer.Argument(help="Image files, or sentences in quotes; two a pair.")],
     top: Annotated[int, typer.Option("--top", min=1, help="Classes a line.")] = 5,
     runtime: common.Runtime = None,

@@ -6,13 +6,16 @@ from typing import Annotated
 
 import typer
 
-from lianzhi.cli import common, compress
+from lianzhi.cli import common, complete, compress
 
 NAME = "train"
 
 
 def command(
-    recipe: Annotated[str, typer.Argument(help="A YAML recipe whose steps are all 'train'.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(autocompletion=complete.recipes, help="A YAML recipe whose steps are all 'train'."),
+    ],
     output: common.Output = None,
     overrides: common.Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from lianzhi.cli import common
+from lianzhi.cli import common, complete
 
 NAME = "unpack"
 
 
 def command(
-    file: Annotated[str, typer.Argument(help="A .lzc file.")],
+    file: Annotated[str, typer.Argument(autocompletion=complete.models, help="A .lzc file.")],
     output: Annotated[
         str, typer.Option("--output", "-o", help="A name that ends in .safetensors, or an artifact folder.")
     ],

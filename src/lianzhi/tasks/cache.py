@@ -17,17 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lianzhi.cache_folder import folder
+
 WHOLE = 256 * 2**20  # files up to this size are digested whole, larger ones by their size, head and tail
 ENDS = 2**20
-
-
-def folder() -> Path:
-    """The cache folder, which may not exist yet."""
-    own = os.environ.get("LIANZHI_CACHE")
-    if own:
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "lianzhi"
 
 
 def digest_files(files: Iterable[Path]) -> str:
