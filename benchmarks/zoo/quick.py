@@ -87,7 +87,13 @@ def parts(folder: Path) -> list[Part]:
 def _teacher(task: str, work: Path) -> tuple[str, ...]:
     """Fine-tune a text teacher on a few texts."""
     folder = work / f"{task}-teacher"
-    settings = ("task.limit=200", "steps.0.epochs=1", "measure.batches=[1]", "measure.repeats=3")
+    settings = (
+        "task.limit=64",
+        "steps.0.epochs=1",
+        "target=onnxruntime",
+        "measure.batches=[1]",
+        "measure.repeats=3",
+    )
     call = (sys.executable, "-m", "lianzhi", "train", f"recipes/{task}-teacher.yaml", "-o", str(folder))
     return (*call, *(word for text in settings for word in ("--set", text)))
 

@@ -1,4 +1,4 @@
-"""Text students of every method beside their teacher: SST-2 in full, and four small tasks by accuracy."""
+"""Text students of every method beside their teacher on SST-2, in the form that the field knows."""
 
 from __future__ import annotations
 
@@ -17,25 +17,45 @@ TITLES: dict[str, Cell] = {
     "bilstm": Text("BiLSTM, distilled", "BiLSTM，蒸馏"),
     "pkd from scratch": Text("`pkd`, from scratch", "`pkd`，从零开始"),
 }
-METRICS = {
-    "mrpc": Text("MRPC, accuracy %", "MRPC 准确率 %"),
-    "rte": Text("RTE, accuracy %", "RTE 准确率 %"),
-    "cola": Text("CoLA, Matthews × 100", "CoLA Matthews × 100"),
-    "stsb": Text("STS-B, Pearson × 100", "STS-B Pearson × 100"),
-}
 EAGER, OURS = "pytorch f32", "onnxruntime f32"
+TITLE = Text("Distillation: BERT on SST-2", "蒸馏：SST-2 上的 BERT")
+ABOUT = Text(
+    "The teacher is a 6-layer BERT, 384 wide, fine-tuned by `lianzhi train`; every student is one `distill` step with the same "
+    "options. SST-2 dev (872 sentences) by the deployed file; the epoch that is kept is chosen on a part cut off the training "
+    "data. Latency is that of the dev sentence of median length at batch 1. The bar is a share of the teacher's accuracy.",
+    "教师为 6 层、宽 384 的 BERT，由 `lianzhi train` 微调；每个学生是一个选项相同的 `distill` 步骤。SST-2 dev（872 句），以部署文件评估；"
+    "保留哪一轮由训练数据切出的部分决定。延迟取 dev 中长度居中的句子、批 1。目标为教师准确率的占比。",
+)
+HEADS: tuple[Cell, ...] = (
+    text.METHOD,
+    text.ACCURACY,
+    text.SEEDS,
+    Text("of the teacher's", "占教师"),
+    text.BAR,
+    Text("layers", "层数"),
+    Text("width/FFN", "宽/FFN"),
+    text.PARAMETERS,
+    Text("outside tables", "词表之外"),
+    text.FILE,
+    text.SMALLER,
+    Text("eager PyTorch", "PyTorch 即时执行"),
+    "ONNX Runtime",
+    Text("over its eager", "比教师即时执行"),
+    Text("over its ONNX Runtime", "比教师 ONNX Runtime"),
+    Text("epochs", "轮数"),
+)
 
 
-def sst2(results: Results) -> Table:
+def table(results: Results) -> Table:
     """The table that the field knows."""
     teachers = results.find(NAME, "sst2", "teacher")
     teacher = teachers[0] if teachers else None
-    epochs = _epochs(results, "sst2") or [text.ABSENT]
+    epochs = epochs_of(results, "sst2") or [text.ABSENT]
     rows = [_row(Text("(the teacher)", "（教师）"), teachers, teacher, None, text.ABSENT)]
     entries = [_entry("BERT teacher", "float", teachers, teacher)] if teachers else []
     for count in epochs:
         for method in METHODS:
-            runs = _runs(results, "sst2", method, count)
+            runs = runs_of(results, "sst2", method, count)
             rows.append(
                 _row(
                     TITLES.get(method, f"`{method}`"),
@@ -49,32 +69,9 @@ def sst2(results: Results) -> Table:
                 entries.append(_entry(method, "distilled", runs, teacher))
     return Table(
         name="distillation-sst2",
-        title=Text("Distillation: BERT on SST-2", "蒸馏：SST-2 上的 BERT"),
-        about=Text(
-            "The teacher is a 6-layer BERT, 384 wide, fine-tuned by `lianzhi train`; every student is one `distill` step with the same "
-            "options. SST-2 dev (872 sentences) by the deployed file; the epoch that is kept is chosen on a part cut off the training "
-            "data. Latency is that of the dev sentence of median length at batch 1. The bar is a share of the teacher's accuracy.",
-            "教师为 6 层、宽 384 的 BERT，由 `lianzhi train` 微调；每个学生是一个选项相同的 `distill` 步骤。SST-2 dev（872 句），以部署文件评估；"
-            "保留哪一轮由训练数据切出的部分决定。延迟取 dev 中长度居中的句子、批 1。目标为教师准确率的占比。",
-        ),
-        heads=(
-            text.METHOD,
-            text.ACCURACY,
-            text.SEEDS,
-            Text("of the teacher's", "占教师"),
-            text.BAR,
-            Text("layers", "层数"),
-            Text("width/FFN", "宽/FFN"),
-            text.PARAMETERS,
-            Text("outside tables", "词表之外"),
-            text.FILE,
-            text.SMALLER,
-            Text("eager PyTorch", "PyTorch 即时执行"),
-            "ONNX Runtime",
-            Text("over its eager", "比教师即时执行"),
-            Text("over its ONNX Runtime", "比教师 ONNX Runtime"),
-            Text("epochs", "轮数"),
-        ),
+        title=TITLE,
+        about=ABOUT,
+        heads=HEADS,
         rows=tuple(rows),
         commands=(
             "lianzhi train recipes/sst2-teacher.yaml -o out/sst2-teacher",
@@ -132,47 +129,13 @@ def _entry(label: str, kind: str, runs: list[Run], teacher: Run | None) -> Entry
     return Entry("sst2", label, kind, cells.mean(runs, "value") or 0.0, cells.mean(runs, "bytes"), time)
 
 
-def glue(results: Results) -> Table:
-    """Accuracies on four small tasks."""
-    rows: list[tuple[Cell, ...]] = []
-    teachers = {task: results.find(NAME, task, "teacher") for task in METRICS}
-    rows.append((Text("(the teacher)", "（教师）"), *(_score(runs) for runs in teachers.values())))
-    for method in METHODS:
-        scores = [
-            _score(_runs(results, task, method, (_epochs(results, task) or [""])[-1])) for task in METRICS
-        ]
-        rows.append((TITLES.get(method, f"`{method}`"), *scores))
-    return Table(
-        name="distillation-glue",
-        title=Text("Distillation: MRPC, RTE, CoLA, STS-B", "蒸馏：MRPC、RTE、CoLA、STS-B"),
-        about=Text(
-            "The same teachers, students and options on four small tasks of GLUE, on their dev sets; in brackets the number of seeds.",
-            "同样的教师、学生与选项用于 GLUE 的四个小任务，在其 dev 集上评估；括号内为种子数。",
-        ),
-        heads=(text.METHOD, *METRICS.values()),
-        rows=tuple(rows),
-        commands=tuple(
-            line
-            for task in METRICS
-            for line in (
-                f"lianzhi train recipes/{task}-teacher.yaml -o out/{task}-teacher",
-                f"python benchmarks/distillation.py --task {task}",
-            )
-        ),
-        reads=(NAME,),
-    )
-
-
-def _score(runs: list[Run]) -> Cell:
-    return f"{cells.share(runs, 'value')} ({len(runs)})" if runs else text.NOT_YET
-
-
-def _runs(results: Results, task: str, method: str, epochs: str) -> list[Run]:
+def runs_of(results: Results, task: str, method: str, epochs: str) -> list[Run]:
+    """The runs of a method on a task."""
     keys = [parts for parts in results.keys(NAME) if parts[:2] == (task, method) and parts[-1] == epochs]
     return [run for parts in keys for run in results.find(NAME, *parts)]
 
 
-def _epochs(results: Results, task: str) -> list[str]:
+def epochs_of(results: Results, task: str) -> list[str]:
     """The numbers of epochs on record for a task."""
     assert task in TASKS
     found = {parts[-1] for parts in results.keys(NAME) if parts[0] == task and len(parts) == 4}

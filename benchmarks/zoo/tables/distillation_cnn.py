@@ -12,6 +12,23 @@ from zoo.text import Cell, Text
 
 NAME = "distillation_cnn"
 FLOAT32 = 4  # bytes of a weight
+TITLE = Text(
+    "Distillation: ResNet-56 teaches ResNet-20 on CIFAR-10",
+    "蒸馏：CIFAR-10 上 ResNet-56 教 ResNet-20",
+)
+ABOUT = Text(
+    "The teacher has the published weights, fine-tuned on this JPEG copy of the data. A seed gives the student's first weights and "
+    "the order of the images, the same for every method; loop and options are the same too. Test images, which choose nothing.",
+    "教师为公开权重，在这份 JPEG 副本上微调。种子决定学生的初始权重与图片顺序，对各方法相同；训练循环与选项也相同。测试图片不参与任何选择。",
+)
+HEADS: tuple[Cell, ...] = (
+    Text("student", "学生"),
+    text.TOP1,
+    Text("over the student alone, points", "比单独训练（百分点）"),
+    text.PARAMETERS,
+    Text("epochs", "轮数"),
+    text.SEEDS,
+)
 
 
 def table(results: Results) -> Table:
@@ -55,23 +72,9 @@ def table(results: Results) -> Table:
                 )
     return Table(
         name="distillation-cnn",
-        title=Text(
-            "Distillation: ResNet-56 teaches ResNet-20 on CIFAR-10",
-            "蒸馏：CIFAR-10 上 ResNet-56 教 ResNet-20",
-        ),
-        about=Text(
-            "The teacher has the published weights, fine-tuned on this JPEG copy of the data. A seed gives the student's first weights and "
-            "the order of the images, the same for every method; loop and options are the same too. Test images, which choose nothing.",
-            "教师为公开权重，在这份 JPEG 副本上微调。种子决定学生的初始权重与图片顺序，对各方法相同；训练循环与选项也相同。测试图片不参与任何选择。",
-        ),
-        heads=(
-            Text("student", "学生"),
-            text.TOP1,
-            Text("over the student alone, points", "比单独训练（百分点）"),
-            text.PARAMETERS,
-            Text("epochs", "轮数"),
-            text.SEEDS,
-        ),
+        title=TITLE,
+        about=ABOUT,
+        heads=HEADS,
         rows=tuple(rows),
         commands=("python benchmarks/distillation_cnn.py",),
         reads=(NAME,),

@@ -8,6 +8,23 @@ from zoo.results import Results
 from zoo.table import Entry, Table
 from zoo.text import Cell, Text
 
+TITLE = Text("BERT pruned: heads and feed-forward width", "剪枝后的 BERT：注意力头与前馈宽度")
+ABOUT = Text(
+    "`recipes/sst2-prune.yaml`: more than half of the encoder's weights go, two epochs of distillation bring the accuracy back. "
+    "SST-2 dev, each of its 872 sentences alone and at its own length, ONNX Runtime float32, in turns.",
+    "`recipes/sst2-prune.yaml`：剪去编码器一半以上的权重，再经两轮蒸馏恢复准确率。SST-2 dev，872 个句子逐句按原长运行，ONNX Runtime float32，交替计时。",
+)
+HEADS: tuple[Cell, ...] = (
+    Text("artifact", "产物"),
+    text.ACCURACY,
+    text.LOST,
+    Text("encoder weights", "编码器权重"),
+    Text("removed", "剪去"),
+    Text("sentences/s", "句/秒"),
+    text.SPEEDUP,
+    text.SEEDS,
+)
+
 
 def table(results: Results) -> Table:
     """The pruned text classifier."""
@@ -44,22 +61,9 @@ def table(results: Results) -> Table:
         )
     return Table(
         name="pruning-bert",
-        title=Text("BERT pruned: heads and feed-forward width", "剪枝后的 BERT：注意力头与前馈宽度"),
-        about=Text(
-            "`recipes/sst2-prune.yaml`: more than half of the encoder's weights go, two epochs of distillation bring the accuracy back. "
-            "SST-2 dev, each of its 872 sentences alone and at its own length, ONNX Runtime float32, in turns.",
-            "`recipes/sst2-prune.yaml`：剪去编码器一半以上的权重，再经两轮蒸馏恢复准确率。SST-2 dev，872 个句子逐句按原长运行，ONNX Runtime float32，交替计时。",
-        ),
-        heads=(
-            Text("artifact", "产物"),
-            text.ACCURACY,
-            text.LOST,
-            Text("encoder weights", "编码器权重"),
-            Text("removed", "剪去"),
-            Text("sentences/s", "句/秒"),
-            text.SPEEDUP,
-            text.SEEDS,
-        ),
+        title=TITLE,
+        about=ABOUT,
+        heads=HEADS,
         rows=tuple(rows) or ((text.NOT_YET, *(text.ABSENT,) * 7),),
         commands=(
             "lianzhi train recipes/sst2-teacher.yaml --set steps.0.epochs=1 -o out/sst2-teacher",

@@ -13,6 +13,23 @@ from zoo.table import Table
 from zoo.text import Cell, Text
 
 FEWER_MACS = Text("fewer MACs", "MACs 减少")
+TITLE = Text("What each pruning criterion destroys", "各剪枝准则的破坏程度")
+ABOUT = Text(
+    "ResNet-20 with its published weights on CIFAR-10's 10,000 test images (JPEG copy): a fifth of the inner channels of each "
+    "block goes, BatchNorm is re-estimated, nothing is trained. ↑ marks what is better than chance: above the mean plus the "
+    "deviation of the random draws. All criteria leave the same widths, so one measurement of speed stands for all.",
+    "使用公开权重的 ResNet-20，CIFAR-10 的 10,000 张测试图片（JPEG 副本）：每个残差块内部通道剪去五分之一，重新估计 BatchNorm，不做训练。"
+    "↑ 表示优于随机：高于随机抽取的均值加标准差。各准则留下的宽度相同，因此速度只测一次。",
+)
+HEADS: tuple[Cell, ...] = (
+    Text("criterion", "准则"),
+    text.TOP1,
+    text.LOST,
+    Text("channels removed", "剪枝率"),
+    FEWER_MACS,
+    Text("samples/s", "样本/秒"),
+    Text("runs", "次数"),
+)
 
 
 def table(results: Results) -> Table:
@@ -55,23 +72,9 @@ def table(results: Results) -> Table:
         )
     return Table(
         name="pruning-criteria",
-        title=Text("What each pruning criterion destroys", "各剪枝准则的破坏程度"),
-        about=Text(
-            "ResNet-20 with its published weights on CIFAR-10's 10,000 test images (JPEG copy): a fifth of the inner channels of each "
-            "block goes, BatchNorm is re-estimated, nothing is trained. ↑ marks what is better than chance: above the mean plus the "
-            "deviation of the random draws. All criteria leave the same widths, so one measurement of speed stands for all.",
-            "使用公开权重的 ResNet-20，CIFAR-10 的 10,000 张测试图片（JPEG 副本）：每个残差块内部通道剪去五分之一，重新估计 BatchNorm，不做训练。"
-            "↑ 表示优于随机：高于随机抽取的均值加标准差。各准则留下的宽度相同，因此速度只测一次。",
-        ),
-        heads=(
-            Text("criterion", "准则"),
-            text.TOP1,
-            text.LOST,
-            Text("channels removed", "剪枝率"),
-            FEWER_MACS,
-            Text("samples/s", "样本/秒"),
-            Text("runs", "次数"),
-        ),
+        title=TITLE,
+        about=ABOUT,
+        heads=HEADS,
         rows=tuple(rows),
         commands=("python benchmarks/pruning_criteria.py",),
         reads=(name,),

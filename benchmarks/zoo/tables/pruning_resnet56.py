@@ -16,6 +16,24 @@ SHOWN: dict[str, Cell] = {
     "torch-pruning": Text("Torch-Pruning, in the same run", "Torch-Pruning（同一次运行）"),
     "lianzhi + kd": Text("Lianzhi, distilled", "Lianzhi，蒸馏"),
 }
+TITLE = Text("ResNet-56 on CIFAR-10, beside Torch-Pruning", "CIFAR-10 上的 ResNet-56，与 Torch-Pruning 对照")
+ABOUT = Text(
+    "Channels inside the blocks go until so few MACs remain; then both are fine-tuned by the same loop with the same options and "
+    "order, ours once more with distillation from the dense model. Test images, JPEG copy. The speed-up is of ONNX Runtime float32 "
+    "at batch 64, timed in turns with the dense model.",
+    "剪去残差块内部的通道，直到只剩这么多 MACs；随后两者用同样的循环、选项与顺序微调，我们的另以未剪枝模型为教师蒸馏一次。测试图片，JPEG 副本。"
+    "加速比为 ONNX Runtime float32、批 64，与未剪枝模型交替计时。",
+)
+HEADS: tuple[Cell, ...] = (
+    text.METHOD,
+    Text("fewer MACs", "MACs 减少"),
+    text.PARAMETERS,
+    text.TOP1,
+    text.LOST,
+    Text("speed-up, batch 64", "加速，批 64"),
+    Text("epochs", "轮数"),
+    text.SEEDS,
+)
 
 
 def table(results: Results) -> Table:
@@ -68,26 +86,9 @@ def table(results: Results) -> Table:
                 )
     return Table(
         name="pruning-resnet56",
-        title=Text(
-            "ResNet-56 on CIFAR-10, beside Torch-Pruning", "CIFAR-10 上的 ResNet-56，与 Torch-Pruning 对照"
-        ),
-        about=Text(
-            "Channels inside the blocks go until so few MACs remain; then both are fine-tuned by the same loop with the same options and "
-            "order, ours once more with distillation from the dense model. Test images, JPEG copy. The speed-up is of ONNX Runtime float32 "
-            "at batch 64, timed in turns with the dense model.",
-            "剪去残差块内部的通道，直到只剩这么多 MACs；随后两者用同样的循环、选项与顺序微调，我们的另以未剪枝模型为教师蒸馏一次。测试图片，JPEG 副本。"
-            "加速比为 ONNX Runtime float32、批 64，与未剪枝模型交替计时。",
-        ),
-        heads=(
-            text.METHOD,
-            Text("fewer MACs", "MACs 减少"),
-            text.PARAMETERS,
-            text.TOP1,
-            text.LOST,
-            Text("speed-up, batch 64", "加速，批 64"),
-            Text("epochs", "轮数"),
-            text.SEEDS,
-        ),
+        title=TITLE,
+        about=ABOUT,
+        heads=HEADS,
         rows=tuple(rows),
         commands=("make bench-pruning",),
         reads=(name,),
