@@ -2,6 +2,7 @@
 #   make demo        train, compress, deploy and report on Fashion-MNIST
 #   make test        the tests, without the slow ones
 #   make zoo         the model zoo's pages from the results on record; QUICK=1: all of it again, at small size
+#   make docs        the documentation as a site, out/site/index.html, which needs no network and no server
 #   make test-oneflow  from OneFlow and back, with the real OneFlow 0.9.0 in an environment of its own (Python 3.10, 4 GB)
 # Variables: PYTHON (which Python makes the environment), VENV (where it lies),
 #   PYTHON310 (which one OneFlow gets, if it is not found),
@@ -15,7 +16,7 @@ WORKERS ?= 2
 ONEFLOW ?= .venv-oneflow
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo zoo bench-pruning bench-quantization coverage coverage-vision test test-slow test-data test-oneflow lint types check clean
+.PHONY: help setup demo zoo docs bench-pruning bench-quantization coverage coverage-vision test test-slow test-data test-oneflow lint types check clean
 
 help:
 	@sed -n 's/^#  *make/make/p' Makefile
@@ -42,6 +43,18 @@ else
 zoo: $(READY)
 	$(BIN)/python benchmarks/model_zoo.py
 endif
+
+# in an environment of its own, which reads the code without running it; a warning or a link without an end fails
+docs: .venv-docs/.ready
+	@rm -rf out/site
+	@for site in mkdocs.yml mkdocs.zh.yml; do NO_MKDOCS_2_WARNING=1 PYTHONPATH=website \
+		.venv-docs/bin/mkdocs build --strict -f website/$$site || exit 1; done
+	@.venv-docs/bin/python website/check.py out/site
+
+.venv-docs/.ready: website/requirements.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --requirement website/requirements.txt
+	@touch $@
 
 # against Torch-Pruning, in an environment of the benchmark's own
 bench-pruning: .venv-bench/.ready
