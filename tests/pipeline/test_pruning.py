@@ -144,6 +144,23 @@ def test_refining_runs_between_rounds_and_is_replayed(task, tmp_path):
     assert replayed.layers == first.layers
 
 
+def test_the_report_has_the_macs_of_each_layer(task, tmp_path):
+    steps = [lz.Prune(ratio=0.5)]
+    result = lz.compress(Net(), task, steps, target="onnxruntime", output=tmp_path / "out", measure=MEASURE)
+    layers = {layer["name"]: layer for layer in result.report.layers}
+    before, after = result.report.rows[0]["macs"], result.report.rows[-1]["macs"]
+    wide = layers["stem"]["after"]
+    assert [layers[name]["macs_before"] for name in ("stem", "conv", "head")] == [
+        64 * 16 * 3 * 9,
+        64 * 16 * 16 * 9,
+        16 * 4,
+    ]
+    assert layers["conv"]["macs"] == 64 * wide * layers["conv"]["after"] * 9
+    assert sum(layer["macs_before"] for layer in layers.values()) == before
+    assert sum(layer["macs"] for layer in layers.values()) == after
+    assert not any("layers" in row for row in result.report.rows)
+
+
 @pytest.mark.slow  # it times real runs, which a busy machine disturbs
 def test_latency_in_rounds(task, tmp_path):
     model = nn.Sequential(

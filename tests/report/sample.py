@@ -193,6 +193,8 @@ def others() -> dict[str, dict[str, Any]]:
     ]
     for layer in mild["layers"]:
         layer["after"] = min(layer["before"], layer["after"] + 16)
+        layer |= {"macs_before": 9216 * layer["before"], "macs": 9216 * layer["after"]}
+    mild["layers"].append({"name": "head", "macs_before": 2560, "macs": 1280})
     steps = mild["recipe"]["steps"]
     steps[1]["prune"]["ratio"] = 0.3
     mild["recipe"]["steps"] = [steps[1], steps[3]]

@@ -98,13 +98,17 @@ def test_a_setting_that_one_run_lacks_is_a_difference() -> None:
 def test_layers_have_every_quantity(several: list[Run]) -> None:
     found = {q.key: [len(q.find(run.report)) for run in several] for q in layers.QUANTITIES}
     assert found["channels"] == [13, 13, 0]
+    assert found["macs"] == [0, 14, 0]
     assert found["packed_bytes"] == [0, 0, 13]
     assert found["weight_sqnr"] == found["output_sqnr"] == [0, 13, 0]
     text = section(page_of_runs(several), "by_layer")
     assert "stages.0.0.conv1 half 32 of 64 mild 48 of 64" in text
     assert "stages.0.0.conv1 shared 3.50 kB of 147 kB" in text
     alone = section(several[1].report.to_html(), "by_layer")
-    assert "stages.0.0.conv1 Channels 48 of 64 SQNR of weights 49.5 dB SQNR of outputs 39.8 dB" in alone
+    assert (
+        "stages.0.0.conv1 Channels 48 of 64 MACs 442k of 590k SQNR of weights 49.5 dB SQNR of outputs 39.8 dB"
+        in alone
+    )
 
 
 def test_damaged_details_are_no_layers(content: dict[str, Any]) -> None:

@@ -108,6 +108,7 @@ def test_bad_rows_are_named(row: Content, message: str) -> None:
         ({"rows": None}, "'rows' must be a list with at least"),
         ({"recipe": "x"}, "'recipe' must be an object, got a str"),
         ({"notes": "x"}, "'notes' must be a list, got a str"),
+        ({"layers": [{"name": "conv", "macs": -1}]}, "layers[0]: macs is -1; it cannot be negative"),
         ({"layers": [{"before": 3}]}, "layers[0]: a layer is an object with a 'name'"),
         ({"layers": [{"name": "x", "before": "many"}]}, "layers[0]: before must be a number"),
         (

@@ -15,7 +15,7 @@ from lianzhi.pipeline.distilling import filled
 from lianzhi.pipeline.packing import write_packed
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.rows import FLOAT
-from lianzhi.pipeline.state import NOTES, Run, State
+from lianzhi.pipeline.state import LAYERS, NOTES, Run, State
 from lianzhi.quantize import QuantizedModel
 from lianzhi.recipe import Distill, Prune, Recipe
 from lianzhi.report import Report
@@ -51,15 +51,13 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
     report = Report.from_dict(
         {
             "rows": [
-                {key: value for key, value in row.items() if key not in ("decision", NOTES)} for row in rows
+                {key: value for key, value in row.items() if key not in ("decision", NOTES, LAYERS)}
+                for row in rows
             ],
             "recipe": resolved(run.recipe, rows[-1], decision, environment),
             "environment": environment,
             "task": run.task.description(),
-            "layers": [
-                {"name": name, "before": before, "after": after}
-                for name, (before, after) in state.layers.items()
-            ],
+            "layers": _layers(state, rows),
             "decision": decision,
             "notes": state.notes,
             "artifact": {"path": str(run.store.output)},
@@ -73,6 +71,21 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
     run.store.clean()
     train.barrier()
     return Result(model, report, run.store.output)
+
+
+def _layers(state: State, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each layer's MACs in the original and in the result (0 of a layer that is gone), and its channels where a step pruned.
+
+    A run that began before rows had their layers has no MACs of them.
+    """
+    first, last = rows[0].get(LAYERS) or {}, rows[-1].get(LAYERS) or {}
+    found: dict[str, dict[str, Any]] = {name: {"name": name} for name in [*first, *last, *state.layers]}
+    for name, (before, after) in state.layers.items():
+        found[name] |= {"before": before, "after": after}
+    for name, layer in found.items():
+        if first and last and (name in first or name in last):
+            layer |= {"macs_before": first.get(name), "macs": last.get(name, 0)}
+    return list(found.values())
 
 
 def deployed_model(state: State, decision: dict[str, Any] | None) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from lianzhi import deploy, files, measure
+from lianzhi import deploy, files, graph, measure
 from lianzhi.errors import DataError, GraphError, TargetError
 from lianzhi.pipeline.state import Run
 from lianzhi.tasks import Task
@@ -63,6 +63,16 @@ def time_module(run: Run, model: nn.Module) -> Latencies:
     ]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A float model: bytes of its file, MACs of one sample, those of each layer that has any, and latencies."""
+
+    size: int
+    macs: int
+    layers: dict[str, int]
+    latencies: Latencies
+
+
 @dataclass
 class FloatMeter:
     """Measures float models, and remembers the latencies of a structure that it has seen.
@@ -70,13 +80,11 @@ class FloatMeter:
     `notes` say which runtimes could not take the model: only the one that it is made for has to.
     """
 
-    seen: dict[str, tuple[int, int, Latencies]] = field(default_factory=dict)
+    seen: dict[str, Measured] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def __call__(
-        self, run: Run, model: nn.Module, path: Path, *, keep: bool = False
-    ) -> tuple[int, int, Latencies]:
-        """Return (bytes, MACs, latencies) of the model as a float ONNX file, and in eager PyTorch.
+    def __call__(self, run: Run, model: nn.Module, path: Path, *, keep: bool = False) -> Measured:
+        """Measure the model as a float ONNX file, and in eager PyTorch.
 
         The file is removed unless it is to be kept, for `again`. For a target without ONNX the bytes are those of its weights, and a model that ONNX cannot say is none the worse.
         """
@@ -91,10 +99,10 @@ class FloatMeter:
                 self.notes.append(f"timed in PyTorch alone: {error}")
             else:
                 latencies += self._time_runtimes(run, path)
-            macs = measure.macs(model, run.task.example_inputs)
+            captured = graph.capture(model, run.task.example_inputs)
             from_file = deploy.takes_onnx(run.recipe.target)
             size = measure.size(path) if from_file else _weights_size(model, path)
-            self.seen[key] = (size, macs, latencies)
+            self.seen[key] = Measured(size, graph.macs(captured), layer_macs(captured), latencies)
             if not keep:
                 path.unlink(missing_ok=True)
         return self.seen[key]
@@ -103,7 +111,7 @@ class FloatMeter:
         """Latencies of a model that was measured before, whose file may still be there."""
         if path.is_file():
             return time_module(run, model) + self._time_runtimes(run, path)
-        return FloatMeter()(run, model, path)[2]
+        return FloatMeter()(run, model, path).latencies
 
     def _time_runtimes(self, run: Run, path: Path) -> Latencies:
         """Latencies in every runtime that is installed; one that is not the target may fail."""
@@ -120,6 +128,21 @@ class FloatMeter:
                     raise
                 self.notes.append(f"{name} is left out of the float latencies: {error}")
         return latencies
+
+
+def layer_macs(captured: graph.Graph) -> dict[str, int]:
+    """MACs of one sample of each layer that has any, in the order of the graph; those of a layer that is used twice are added.
+
+    >>> import torch
+    >>> model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 4))
+    >>> layer_macs(graph.capture(model, torch.zeros(1, 3)))
+    {'0': 6, '2': 8}
+    """
+    found: dict[str, int] = {}
+    for layer in graph.layers(captured):
+        if layer["macs"]:
+            found[layer["name"]] = found.get(layer["name"], 0) + layer["macs"]
+    return found
 
 
 def _weights_size(model: nn.Module, path: Path) -> int:

@@ -29,7 +29,7 @@ from lianzhi.pipeline.pruning import replay
 from lianzhi.pipeline.quantizing import requantize
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.rows import FLOAT, FloatMeter, accuracy, fastest, make_row, of_target, retimed
-from lianzhi.pipeline.state import NOTES, ORIGINAL, Run, State, reading
+from lianzhi.pipeline.state import LAYERS, NOTES, ORIGINAL, Run, State, reading
 from lianzhi.pipeline.steps import RUNNERS
 from lianzhi.pipeline.store import DONE, Store
 from lianzhi.pipeline.training import learns_from
@@ -199,10 +199,10 @@ def _row(
     reported, validation = accuracy(run, state.model)
     row: dict[str, Any] = {"step": name, "validation": validation}
     if run.leads:
-        size, macs, latencies = meter(run, state.model, folder / FLOAT, keep=name == "original")
+        measured = meter(run, state.model, folder / FLOAT, keep=name == "original")
         for note in meter.notes:
             state.note(note)
-        ranked = of_target(latencies, "pytorch" if name == "original" else run.recipe.target)
+        ranked = of_target(measured.latencies, "pytorch" if name == "original" else run.recipe.target)
         deployed = fastest(ranked, run.recipe.measure.choose_batch)
         row = make_row(
             name,
@@ -210,13 +210,14 @@ def _row(
             validation=validation,
             parameters=measure.parameters(state.model),
             nonzero=measure.nonzero(state.model) if state.sparse else None,
-            size=size,
-            macs=macs,
+            size=measured.size,
+            macs=measured.macs,
             seconds=seconds,
-            latencies=latencies,
+            latencies=measured.latencies,
             deployed=deployed,
             details=details,
         )
+        row[LAYERS] = measured.layers
     train.barrier()
     return row
 
@@ -234,7 +235,7 @@ def _deployed_row(run: Run, state: State, row: dict[str, Any], folder: Path) -> 
     here = deploy.stand_in(chosen.runtime)
     session = deploy.load(chosen.path, runtime=here, precision=chosen.precision, threads=threads)
     reported, _ = accuracy(run, session, alone=True)
-    row = make_row(
+    made = make_row(
         row["step"],
         reported=reported,
         validation=chosen.validation,
@@ -247,7 +248,7 @@ def _deployed_row(run: Run, state: State, row: dict[str, Any], folder: Path) -> 
         deployed=fastest(list(chosen.latencies), run.recipe.measure.choose_batch),
         details={**row["details"], "float_value": row["value"]},
     )
-    return {**row, "decision": {**decision.record, "source": chosen.path.name}}
+    return {**made, LAYERS: row[LAYERS], "decision": {**decision.record, "source": chosen.path.name}}
 
 
 def _save(run: Run, name: str, row: dict[str, Any]) -> None:

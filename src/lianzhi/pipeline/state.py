@@ -14,6 +14,7 @@ from lianzhi.tasks import Task
 from lianzhi.tasks.text_preprocess import TextPreprocess
 
 NOTES = "notes"  # of a saved row: the remarks of the run so far; no part of the report's row
+LAYERS = "layers"  # of a saved row: the MACs of each layer, by name; the report has those of the first and the last row
 ORIGINAL = "original"  # the teacher of a distill step that names no other
 
 

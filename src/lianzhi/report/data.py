@@ -247,8 +247,8 @@ def _latency(entry: Any, where: str) -> LatencyEntry:
 
 def _layer(layer: Any, where: str) -> dict[str, Any]:
     if not isinstance(layer, dict) or not isinstance(layer.get("name"), str):
-        raise ArtifactError(f"{where}: a layer is an object with a 'name', 'before' and 'after'")
-    _check(layer, where, ("before", "after"))
+        raise ArtifactError(f"{where}: a layer is an object with a 'name'")
+    _check(layer, where, ("before", "after", "macs_before", "macs"))
     return layer
 
 

@@ -32,6 +32,14 @@ def _channels(report: Report) -> Values:
     }
 
 
+def _macs(report: Report) -> Values:
+    return {
+        layer["name"]: (layer["macs"], layer.get("macs_before"))
+        for layer in report.layers
+        if layer.get("macs") is not None
+    }
+
+
 def _bytes(report: Report) -> Values:
     """Bytes in a packed file after the last step that says them, and as float32."""
     found = weights.packed_layers(report)
@@ -83,6 +91,7 @@ def channels(value: float) -> str:
 
 QUANTITIES = (
     Quantity("channels", _channels, channels),
+    Quantity("macs", _macs, format.count),
     Quantity("packed_bytes", _bytes, format.size),
     Quantity("weight_sqnr", _ratios("weight_sqnr_db"), decibels),
     Quantity("output_sqnr", _ratios("output_sqnr_db"), decibels),

@@ -23,7 +23,7 @@ def markdown(report: Report) -> str:
     if report.notes:
         parts.append("\n".join(f"- {escape(note)}" for note in report.notes))
     parts.append(escape(wording.reading(report)))
-    if report.layers:
+    if any(layer.get("before") is not None for layer in report.layers):
         parts += ["## Channels per layer", _layers(report)]
     found = weights.table(report)
     if found:
@@ -109,6 +109,8 @@ def _layers(report: Report) -> str:
     rows = []
     for layer in report.layers:
         before, after = layer.get("before"), layer.get("after")
+        if before is None:
+            continue
         kept = format.UNKNOWN if not before or after is None else f"{100 * after / before:.0f}%"
         rows.append([escape(layer["name"]), escape(before), escape(after), kept])
     return grid(["Layer", "Before", "After", "Kept"], rows, right=1)
