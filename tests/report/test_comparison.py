@@ -160,6 +160,14 @@ def test_in_a_browser(address: str, tmp_path: Path, several: list[Run], width: i
         assert page.run(least) >= 24, "large enough for a finger"
         assert page.screenshot(tmp_path / "page.png").startswith(b"\x89PNG")
         assert page.console() == []
+        page.devtools("Emulation.setEmulatedMedia", media="print", features=[])
+        page.devtools(
+            "Emulation.setDeviceMetricsOverride", width=690, height=980, deviceScaleFactor=1, mobile=False
+        )
+        page.run("dispatchEvent(new Event('beforeprint'))")
+        cut = "return [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth).length"
+        assert page.run(cut) == 0, "no table is cut off by the paper's edge"
+        assert page.run("return document.querySelectorAll('details:not([open])').length") == 0
     finally:
         page.close()
 

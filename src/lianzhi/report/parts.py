@@ -18,7 +18,7 @@ def section(name: str, *children: object, lead: Markup | None = None) -> Markup:
 
 def folded(content: Markup, name: Markup, *, when: bool) -> Markup:
     """Return content that is long behind its name, to be unfolded; paper has it unfolded."""
-    return element("details", element("summary", name), content) if when else content
+    return element("details", element("summary", name, class_="show"), content) if when else content
 
 
 def stacked(

@@ -173,7 +173,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "测量环境不同，数值也会因此不同。",
     ),
     "setting": ("Setting", "设置"),
-    "the_same": ("{count} are the same in all runs", "{count} 项在所有运行中相同"),
+    "the_same": ("{count} are the same in all runs that have them", "{count} 项在含有它们的所有运行中相同"),
     "by_layer": ("Layer by layer", "逐层数据"),
     "by_layer_lead": (
         "What a report knows of each layer; the small figure is of the original. A heading sorts the table.",
