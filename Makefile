@@ -46,6 +46,7 @@ endif
 
 # in an environment of its own, which reads the code without running it; a warning or a link without an end fails
 docs: .venv-docs/.ready
+	@.venv-docs/bin/python website/rooms.py
 	@rm -rf out/site
 	@for site in mkdocs.yml mkdocs.zh.yml; do NO_MKDOCS_2_WARNING=1 PYTHONPATH=website \
 		.venv-docs/bin/mkdocs build --strict -f website/$$site || exit 1; done

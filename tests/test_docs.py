@@ -128,6 +128,25 @@ def test_the_reference_has_every_name_of_every_room():
             assert hasattr(importlib.import_module(module), name), path
 
 
+def test_the_picture_of_the_rooms_is_of_the_table_and_the_code_as_they_are():
+    rooms = website("rooms")
+    for name, page in rooms.PICTURES.items():
+        assert (DOCS / "img" / name).read_text("utf-8") == rooms.picture(page), "run: python website/rooms.py"
+        rows = rooms.levels(rooms.cards(page))
+        assert [sorted(room for card in row for room in card.rooms) for row in rows[:3]] == [
+            ["cli"],
+            ["jobs"],
+            ["pipeline"],
+        ]
+        for at, row in enumerate(rows):
+            below = set().union(*(card.rooms for lower in rows[at + 1 :] for card in lower))
+            for card in row:
+                used = set().union(*(rooms.imports(room) for room in card.rooms)) - card.rooms
+                assert used <= below, (
+                    f"{card.names} imports {sorted(used - below)}, which does not stand below it"
+                )
+
+
 @pytest.mark.parametrize("name", ["reference", "fences"])
 def test_examples_of_the_site_builder(name):
     found = doctest.testmod(website(name))
