@@ -101,17 +101,11 @@ def test_both_languages_show_the_same(name):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parents[1].name}-{page.stem}")
-def test_recipes_are_valid_and_links_lead_somewhere(page):
+def test_recipes_are_valid(page):
     for kind, content in blocks(page):
         if kind == "yaml":
             data = files.parse_yaml(content, page.name)
             recipe.parse({"steps": ["quantize"], **data})
-    for target, anchor in re.findall(r"\]\(([^)#:]+)(?:#([^)]*))?\)", text_of(page)):
-        lead = page.parent / target
-        assert lead.is_file(), target
-        titles = re.findall(r"^#+ (.*)$", lead.read_text(encoding="utf-8"), re.M)
-        slugs = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
-        assert not anchor or anchor in slugs, (target, anchor)
 
 
 @pytest.mark.parametrize("language", ["", "zh/"])

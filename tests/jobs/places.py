@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -63,3 +66,17 @@ def write_reviews(file: Path, *, rows: int = 80, header: str = "text,label") -> 
     ]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join([header, *lines]) + "\n")
+
+
+def write_one_part(folder: Path, *, rows: int = 160) -> None:
+    """ImageNet's images of one part, and no other: a Parquet file beside the names of all classes."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    images = []
+    for _ in range(rows):
+        stream = io.BytesIO()
+        Image.fromarray(generator.integers(0, 255, (8, 8, 3), np.uint8)).save(stream, "PNG")
+        images.append({"bytes": stream.getvalue(), "path": None})
+    pq.write_table(pa.table({"image": images, "label": list(range(rows))}), folder / "even.parquet")
+    lines = [f"{number}\tn{number:08d}\tname {number}" for number in range(1000)]
+    (folder / "classes.txt").write_text("\n".join(lines) + "\n")

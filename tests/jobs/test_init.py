@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 import torch
-from places import NET, write_net, write_photos, write_reviews
+from places import NET, write_net, write_one_part, write_photos, write_reviews
 
 from lianzhi import jobs, recipe
 from lianzhi.cli import main
@@ -275,6 +275,28 @@ def test_a_task_that_finds_its_own_data_has_none(here):
     jobs.init(Wish(model="lenet5", task="synthetic", overrides=["task.samples=96", "task.shape=[1,28,28]"]))
     made = recipe.load("recipe.yaml")
     assert (made.task.data, made.task.options["samples"], made.model.num_classes) == (None, 96, 10)
+
+
+def test_without_a_training_part_nothing_is_trained(here):
+    write_net(here, weights="net.pt")
+    write_photos(here / "photos")
+    told = {"model": "net.py:Net", "data": "photos", "overrides": ["task.calibration=0"]}
+    with pytest.raises(
+        DataError, match=r"no samples to calibrate with; cut some off: --set task\.calibration=128"
+    ):
+        jobs.init(Wish(**told))
+    assert not (here / "recipe.yaml").exists()
+    write_one_part(here / "sample")
+    told = {"model": "net.py:Net", "data": "sample", "goal": "accurate"}
+    with pytest.raises(DataError, match=r"no samples to train on; .*--goal accurate"):
+        jobs.init(Wish(**{**told, "goal": "fastest"}))
+    with pytest.raises(DataError, match=r"no samples to train on; .*--goal accurate"):
+        jobs.init(Wish(**told, weights="none"))
+    jobs.init(Wish(**told))
+    made = recipe.load("recipe.yaml")
+    assert (made.task.name, made.task.options) == ("imagenet", {"calibration": 128})
+    assert kinds(made) == [Quantize]
+    assert made.steps[0].max_drop is None  # there is nothing to choose by
 
 
 def test_the_command_asks_on_a_terminal_only(here, monkeypatch, capsys):

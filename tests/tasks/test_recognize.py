@@ -45,6 +45,9 @@ def write(kind, place):
     elif kind == "images in Parquet":
         table(place / "train-00000-of-00002.parquet", img=[{"bytes": b"x", "path": None}], label=[0])
         table(place / "test.parquet", img=[{"bytes": b"x", "path": None}], label=[0])
+    elif kind == "one part of ImageNet":
+        table(place / "even.parquet", image=[{"bytes": b"x", "path": None}], label=[0])
+        (place / "classes.txt").touch()
     elif kind == "texts in Parquet":
         table(place / "data" / "train.parquet", sentence=["a"], label=[0])
     elif kind == "idx":
@@ -70,6 +73,7 @@ def write(kind, place):
         ("wnids", "ilsvrc", "imagenet", "2 of its classes"),
         ("images in Parquet", "birds", "parquet", r"images \(train, test\)"),
         ("images in Parquet", "CIFAR-10", "cifar10", "cifar10 in Parquet"),
+        ("one part of ImageNet", "sample", "imagenet", "ImageNet in Parquet"),
         ("texts in Parquet", "reviews", "text", "PARQUET with texts in 'sentence', classes in 'label'"),
         ("idx", "digits", "mnist", "IDX"),
         ("idx", "FashionMNIST", "fashion_mnist", "IDX"),
@@ -84,7 +88,8 @@ def test_kinds_of_data(tmp_path, kind, name, task, what):
     found = recognize(tmp_path / name)
     assert found is not None
     assert found.task == task
-    assert found.options == ({"score": True} if kind == "scores" else {})
+    options = {"scores": {"score": True}, "one part of ImageNet": {"calibration": 128}}
+    assert found.options == options.get(kind, {})
     assert re.search(what, found.what)
 
 

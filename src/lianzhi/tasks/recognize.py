@@ -28,6 +28,7 @@ GLUE = {
 }
 IMAGE_SETS = ("cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "imagenet")
 IDX = "train-images-idx3-ubyte"
+CALIBRATION = 128
 WNID = re.compile(r"n\d{8}")
 
 
@@ -138,6 +139,9 @@ def _parquet(path: Path) -> Recognized | None:
         files = [path]
     if not files or not _has_images(files[0]):
         return None
+    if path.is_dir() and (path / "classes.txt").is_file():
+        cut = {} if found else {"calibration": CALIBRATION}  # of the one part that there is
+        return Recognized(path, "imagenet", "ImageNet in Parquet", cut)
     called = re.sub(r"[^a-z0-9]", "", path.resolve().name.lower())
     for name in IMAGE_SETS:
         if path.is_dir() and called == name.replace("_", ""):

@@ -26,6 +26,7 @@ TASK = {
     "data": "where it lies",
     "size": "images are scaled to so many pixels, as the model has it",
     "tokenizer": "how texts become numbers; words: whole words of the training texts",
+    "calibration": "so many samples are cut off to calibrate with",
     "score": "the label is a number to predict, not a class",
     "text": "the column of the texts",
     "second": "the column of the second text of a pair",

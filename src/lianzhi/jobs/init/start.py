@@ -110,6 +110,11 @@ def _write(
     goal = wish.goal or _goal(ask)
     classified = model.classes is not None and model.classes == task.num_classes
     facts = _facts(task, model, trained=path is not None or classified or model.kind == models.ARTIFACT)
+    if not facts.train and (goal != "accurate" or not facts.trained):
+        raise DataError(
+            f"task '{task.name}': there are no samples to train on; give data with a training part, or trained weights and "
+            f"--goal accurate, which trains nothing"
+        )
     chosen = steps.steps(facts, goal)
     raw: dict[str, Any] = {"model": keys, "task": raw_task, "target": wish.target}
     raw |= (
@@ -209,10 +214,9 @@ def _is_here(found: Recognized) -> bool:
 
 
 def _facts(task: Task, model: models.ModelChoice, *, trained: bool) -> steps.Facts:
-    if not task.has("train") or not task.has("calibration"):
+    if not task.has("calibration"):
         raise DataError(
-            f"task '{task.name}': there are no samples to train on or to calibrate with; cut some off with "
-            f"--set task.calibration=0.1, or give data with a training part"
+            f"task '{task.name}': there are no samples to calibrate with; cut some off: --set task.calibration=128"
         )
     transformer = model.kind == models.HUGGINGFACE
     if model.kind == models.ARTIFACT:
@@ -220,7 +224,8 @@ def _facts(task: Task, model: models.ModelChoice, *, trained: bool) -> steps.Fac
         transformer = isinstance(zoo, dict) and zoo.get("name") == "huggingface"
     side = max(task.preprocess.size) if isinstance(task.preprocess, Preprocess) else 0
     text = isinstance(task.preprocess, TextPreprocess)
-    return steps.Facts(task.size("train"), task.size("calibration"), side, text, transformer, trained)
+    train, validation = (task.size(name) if task.has(name) else 0 for name in ("train", "validation"))
+    return steps.Facts(train, validation, task.size("calibration"), side, text, transformer, trained)
 
 
 def _remarks(facts: steps.Facts, model: models.ModelChoice, task: Task) -> tuple[str, ...]:

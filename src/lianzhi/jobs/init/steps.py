@@ -18,9 +18,10 @@ Step = tuple[str, dict[str, tuple[Any, str]]]
 
 @dataclass(frozen=True)
 class Facts:
-    """What decides: samples to train on and to calibrate with, pixels of a side, kind of model, whether it is trained."""
+    """What decides: samples to train on, to choose by and to calibrate with, pixels of a side, kind of model, whether trained."""
 
     train: int
+    validation: int
     calibration: int
     side: int = 0
     text: bool = False
@@ -121,6 +122,6 @@ def _quantize(facts: Facts, goal: str) -> Step:
     }
     if facts.transformer:
         options["techniques"] = (["bias_correction"], "mends what rounding shifts")
-    if goal == "accurate":
+    if goal == "accurate" and facts.validation:
         options["max_drop"] = (LOSS[goal] / 2, "layers go back to float until no more accuracy is lost")
     return "quantize", options
