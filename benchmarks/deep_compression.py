@@ -19,12 +19,12 @@ import argparse
 import copy
 import os
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from records import Records
+from records import Records, records_of, spread, trial_options
 from torch import nn
 
 import lianzhi as lz
@@ -37,6 +37,7 @@ from lianzhi.codebook.gradual import Gradual
 DATA = Path(os.environ.get("LIANZHI_DATA", Path(__file__).parents[2] / "shared" / "data"))
 WORK = Path("out/deep_compression")
 RAMP = 0.7  # of the epochs of pruning, until the sparsity is reached
+TRIAL = 1024
 EVERY = 50  # updates between two looks at the magnitudes
 
 
@@ -122,13 +123,20 @@ PLANS = {
 ZOO = {"lenet_300_100_flips": "lenet_300_100", "lenet_5": "lenet5", "vgg16": "vgg16_bn_cifar"}
 
 
-def task_of(name: str, bert: Path) -> lz.Task:
-    """The data of a model."""
+def short(plan: Plan) -> Plan:
+    """One epoch of each phase that there is."""
+    phases = {name: min(1.0, getattr(plan, name)) for name in ("first", "prune", "move", "share")}
+    return replace(plan, **phases)
+
+
+def task_of(name: str, bert: Path, limit: int | None = None) -> lz.Task:
+    """The data of a model; `limit` is of samples a split."""
     if name.startswith("lenet"):
-        return lz.task("fashion_mnist", padding=1 if name == "lenet_5" else 0)
+        return lz.task("fashion_mnist", padding=1 if name == "lenet_5" else 0, limit=limit)
     if name == "bert6":
-        return lz.task("sst2", data=DATA / "glue" / "SST-2", tokenizer=str(bert / "tokenizer"))
-    return lz.task("cifar10", data=DATA / "cifar10")
+        tokenizer = str(bert / "tokenizer")
+        return lz.task("sst2", data=DATA / "glue" / "SST-2", tokenizer=tokenizer, limit=limit)
+    return lz.task("cifar10", data=DATA / "cifar10", limit=limit)
 
 
 def fit(
@@ -163,7 +171,7 @@ def started(name: str, task: lz.Task, plan: Plan, seed: int, given: argparse.Nam
     else:
         torch.manual_seed(seed)
         model = lz.model(ZOO.get(name, name), num_classes=10)
-    file = given.start or WORK / name / f"start-{seed}.safetensors"
+    file = given.start or given.work / name / f"start-{seed}.safetensors"
     if file.is_file():
         model.load_state_dict(
             {
@@ -184,9 +192,11 @@ def taught(teacher: nn.Module, task: lz.Task, alpha: float) -> train.Step:
     return distill.methods.kd.make_step(teacher, temperature=4.0, alpha=alpha, loss=task.loss)
 
 
-def pruned(model: nn.Module, step: train.Step, task: lz.Task, name: str, seed: int, device: str) -> None:
+def pruned(
+    model: nn.Module, step: train.Step, task: lz.Task, plan: Plan, seed: int, folder: Path, device: str
+) -> None:
     """Prune while it learns. What comes out is on file, so that a run that was stopped goes on from there."""
-    plan, file = PLANS[name], WORK / name / f"pruned-{seed}.safetensors"
+    file = folder / f"pruned-{seed}.safetensors"
     if file.is_file():
         model.load_state_dict(files.read_tensors(file))
         return
@@ -199,19 +209,18 @@ def pruned(model: nn.Module, step: train.Step, task: lz.Task, name: str, seed: i
         every=EVERY,
         feedback=plan.feedback,
     )
-    title, after = f"{name} {seed} prune", gradual.after_step
+    title, after = f"{folder.name} {seed} prune", gradual.after_step
     fit(model, task, plan, plan.prune, seed, device, title, step=step, options=plan.pruning, after_step=after)
     gradual.finish(model)
     files.write_tensors(file, model.state_dict())
 
 
 def compressed(
-    model: nn.Module, teacher: nn.Module, task: lz.Task, name: str, seed: int, device: str
+    model: nn.Module, teacher: nn.Module, task: lz.Task, plan: Plan, seed: int, folder: Path, device: str
 ) -> nn.Module:
     """Prune, share, move, train the centroids."""
-    plan = PLANS[name]
-    step = taught(teacher, task, plan.alpha)
-    pruned(model, step, task, name, seed, device)
+    name, step = folder.name, taught(teacher, task, plan.alpha)
+    pruned(model, step, task, plan, seed, folder, device)
     bits = bits_by_name(masks.weights_of(model), plan.bits)
     if plan.move:
         sharing.share(model, bits, moving=True)
@@ -248,10 +257,9 @@ def table(records: Records) -> str:
         tops = [row["top1"] for row in rows]
         lost = 100 * (statistics.mean(dense) - statistics.mean(tops))
         ratio = statistics.mean(row["ratio"] for row in rows)
-        spread = f" ± {100 * statistics.stdev(tops):.2f}" if len(tops) > 1 else ""
         good = ratio >= plan.bar and lost <= plan.most + 1e-9
         lines.append(
-            f"| {name} | {statistics.mean(dense):.2%} | {statistics.mean(tops):.2%}{spread} | {lost:.2f} (at most {plan.most}) "
+            f"| {name} | {statistics.mean(dense):.2%} | {spread(tops)} % | {lost:.2f} (at most {plan.most}) "
             f"| {statistics.mean(row['kept'] for row in rows):.1%} | {shown(rows[0]['bits'])} | {rows[0]['float_bytes']:,} "
             f"| {statistics.mean(row['bytes'] for row in rows):,.0f} | {ratio:.1f}x | {plan.bar}x "
             f"{'met' if good else 'MISSED'} | {len(rows)} | {plan.paper} |"
@@ -270,13 +278,18 @@ def main() -> None:
     )
     parser.add_argument("--bert", type=Path, default=Path("out/sst2-teacher"))
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--work", type=Path, default=WORK)
+    trial_options(parser, f"{TRIAL} samples, one seed, one epoch of each phase")
     given = parser.parse_args()
-    records = Records("deep_compression")
+    records = records_of("deep_compression", given)
     if given.model is None:
         print(table(records))
         return
-    name, plan, task = given.model, PLANS[given.model], task_of(given.model, given.bert)
-    folder = WORK / name
+    name, plan = given.model, PLANS[given.model]
+    if given.trial:
+        given.seeds, plan = [0], short(plan)
+    task = task_of(name, given.bert, TRIAL if given.trial else None)
+    folder = given.work / name
     files.make_folder(folder)
     one = name in ("resnet20", "vgg16", "bert6")  # one dense training serves all seeds
     for seed in [0] if one else given.seeds:
@@ -300,7 +313,7 @@ def main() -> None:
         model = started(name, task, plan, 0 if one else seed, given)
         teacher = copy.deepcopy(model)
         teacher.load_state_dict(files.read_tensors(folder / f"dense-{0 if one else seed}.safetensors"))
-        model = compressed(model, teacher.eval(), task, name, seed, given.device)
+        model = compressed(model, teacher.eval(), task, plan, seed, folder, given.device)
         files.write_tensors(folder / f"compressed-{seed}.safetensors", model.state_dict())
         weights = masks.weights_of(model)
         kept = sum(int((weight != 0).sum()) for weight in weights.values()) / sum(

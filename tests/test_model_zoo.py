@@ -241,6 +241,17 @@ def test_every_part_of_the_quick_run_is_a_command_that_is_there(zoo):
             assert "out/zoo-quick/results" in part.command
 
 
+def test_every_table_is_remade_by_the_quick_run(zoo):
+    made = " ".join(" ".join(part.command) for part in zoo.quick.parts(Path("out")))
+    for table, _ in zoo.page.tables(zoo.results.Results(RESULTS)).values():
+        scripts = {
+            name.removesuffix(suffix)
+            for name in table.reads
+            for suffix in ("_zoo", "_transformers", "_vision")
+        }
+        assert any(f"benchmarks/{script}.py" in made for script in scripts), table.name
+
+
 def test_the_quick_run_goes_on_where_it_was(zoo, tmp_path, monkeypatch, capsys):
     def call(name: str, code: str, *after: str) -> object:
         return zoo.quick.Part(name, (sys.executable, "-c", code), after)

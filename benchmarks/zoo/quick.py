@@ -78,6 +78,9 @@ def parts(folder: Path) -> list[Part]:
     for model in ("resnet20", "bert6"):
         options = ("--model", model, "--bert", teacher, "--methods", "qat", "--work", str(work / "qat"))
         made.append(Part(f"quantization_qat {model}", bench("quantization_qat", *options), ("sst2 teacher",)))
+    for model in ("lenet_300_100", "lenet_5", "resnet20", "bert6"):
+        options = ("--model", model, "--bert", teacher, "--work", str(work / "deep_compression"))
+        made.append(Part(f"deep_compression {model}", bench("deep_compression", *options), ("sst2 teacher",)))
     for task in TASKS[1:]:
         made.append(Part(f"distillation {task}", _distillation(bench, task, work), (f"{task} teacher",)))
     pruned = str(work / "composed" / "trial" / "sst2-prune-0")
