@@ -268,7 +268,7 @@ def test_the_quick_run_goes_on_where_it_was(zoo, tmp_path, monkeypatch, capsys):
     assert zoo.quick.run(tmp_path / "q") == ["bad", "waits"]
     assert seen.read_text() == "xxx"
     shown = capsys.readouterr().out
-    assert "bad: no data here" in shown
+    assert "bad ended with 1: no data here" in shown
     assert "waits: left out, since bad failed" in shown
     parts[1] = call("bad", note)
     assert zoo.quick.run(tmp_path / "q") == []

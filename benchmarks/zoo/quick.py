@@ -163,8 +163,11 @@ def _call(part: Part, folder: Path) -> tuple[bool, float]:
         _, status, used = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)  # so that it is not waited for again
     if child.returncode:
-        last = next(
-            (line for line in reversed(log.read_text(encoding="utf-8").splitlines()) if line.strip()), ""
+        lines = [line.strip() for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+        ended = (
+            f"ended by signal {-child.returncode}"
+            if child.returncode < 0
+            else f"ended with {child.returncode}"
         )
-        print(f"{part.name}: {last.strip()}\n  {log}", flush=True)
+        print(f"{part.name} {ended}: {lines[-1] if lines else 'it printed nothing'}\n  {log}", flush=True)
     return child.returncode == 0, used.ru_utime + used.ru_stime
