@@ -167,3 +167,29 @@ def test_completing_is_quick_once_names_are_kept():
     for _ in range(3):
         complete.named("models")("r")
     assert (time.process_time() - start) / 3 < 0.3
+
+
+def test_every_name_that_a_command_takes_is_completed():
+    """Options and arguments by the words of their help; what is not offered here is a path, a number or a text."""
+    import typer.main
+
+    from lianzhi.cli.main import app
+
+    offered = {
+        "--runtime",
+        "--target",
+        "--task",
+        "--criterion",
+        "--precision",
+        "--device",
+        "--split",
+        "--goal",
+        "--from",
+    }
+    seen = set()
+    for name, command in typer.main.get_command(app).commands.items():
+        for item in command.params:
+            for option in {*item.opts} & (offered | {"recipe", "kind", "model", "runs"}):
+                assert item._custom_shell_complete is not None, f"{name} {option}"
+                seen.add(option)
+    assert offered <= seen

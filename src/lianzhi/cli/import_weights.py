@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lianzhi.cli import common
+from lianzhi.cli import common, complete
 
 NAME = "import-weights"
 
@@ -23,7 +23,11 @@ def command(
     ],
     kind: Annotated[
         str | None,
-        typer.Option("--from", help="oneflow, pytorch or tensorflow (default: as what lies there)."),
+        typer.Option(
+            "--from",
+            autocompletion=complete.fixed("oneflow", "pytorch", "tensorflow"),
+            help="oneflow, pytorch or tensorflow (default: as what lies there).",
+        ),
     ] = None,
     heads: Annotated[
         int | None,

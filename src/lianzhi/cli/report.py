@@ -6,14 +6,19 @@ from typing import Annotated
 
 import typer
 
-from lianzhi.cli import common
+from lianzhi.cli import common, complete
 
 NAME = "report"
 
 
 def command(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="Artifact folders, or their report.json files.")
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            autocompletion=complete.models,
+            help="Artifact folders, or their report.json files.",
+        ),
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="The page to write, such as report.html.")],
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
