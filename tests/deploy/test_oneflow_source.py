@@ -169,10 +169,6 @@ REFUSED = {
     "pads one side more": nn.Conv2d(4, 4, 2, padding="same"),
     "pads by 'circular'": nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
     "scales images of 9 x 9 by": nn.Upsample(scale_factor=1.5, mode="bilinear"),
-    "the model is quantized": Applied(
-        lambda self, x: torch.fake_quantize_per_tensor_affine(self.layer(x), 0.1, 0, -128, 127),
-        layer=nn.Conv2d(4, 4, 1),
-    ),
 }
 
 
