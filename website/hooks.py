@@ -77,7 +77,10 @@ def front_page(chinese: bool) -> str:
 def changes(chinese: bool) -> str:
     """The changelog, which is in English; on the Chinese site it leads to Chinese pages, whose headings have other names."""
     text = (ROOT / "CHANGELOG.md").read_text("utf-8").replace("](docs/", "](")
-    return LINK.sub(lambda link: f"[{link[1]}]({link[2].partition('#')[0]})", text) if chinese else text
+    if not chinese:
+        return text
+    text = text.replace("# Changelog", "# 更新记录（英文）", 1)
+    return LINK.sub(lambda link: f"[{link[1]}]({link[2].partition('#')[0]})", text)
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

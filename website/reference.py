@@ -102,7 +102,9 @@ def text(room: str, *, chinese: bool = False) -> str:
 
 
 def entry(name: str) -> list[str]:
-    return [f"::: {home(name)}", "    options:", f"      heading: lz.{name}", f"      toc_label: {name}", ""]
+    room = room_of(name)
+    label = name.removeprefix(f"{room}.")
+    return [f"::: {home(name)}", "    options:", f"      heading: lz.{name}", f"      toc_label: {label}", ""]
 
 
 def linked(markdown: str) -> str:
