@@ -68,6 +68,21 @@ def test_what_names_code_is_left_behind(bert):
     assert "auto_map" not in read(str(bert)).members["tokenizer_config.json"]
 
 
+def test_the_librarys_own_no_limit_is_read(tmp_path):
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer(), pad_token="[PAD]").save_pretrained(tmp_path)
+    config = tmp_path / "tokenizer_config.json"
+    assert str(int(1e30)) in config.read_text()
+    found = read(str(tmp_path))
+    assert "model_max_length" not in json.loads(found.beside["tokenizer_config.json"])
+    config.write_text(found.beside["tokenizer_config.json"])  # as an artifact keeps it
+    assert AutoTokenizer.from_pretrained(str(tmp_path)).model_max_length == int(1e30)
+    config.write_text('{"model_max_length": 1%s}' % ("0" * 40))
+    with pytest.raises(DataError, match="an integer of 41 digits"):
+        read(str(tmp_path))
+
+
 def test_a_folder_of_a_vocabulary_is_converted(tmp_path, bert):
     from tiny_text import WORDS
 

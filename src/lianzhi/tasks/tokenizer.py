@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ FOLDER = "tokenizer"  # in an artifact
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
 PATTERNS = (FILE, *BESIDE, "config.json", "vocab*", "merges.txt", "*.model")
 MAX_BYTES = 1 << 27
+# what transformers writes for "as long as you like", int(1e30), is more than a number in strict JSON may be
+_NO_LIMIT = re.compile(rf'"model_max_length"\s*:\s*{int(1e30)}(?!\d)')
 _PADS = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>", "</s>")
 
 
@@ -114,9 +117,11 @@ def _tidy(file: Path) -> str | None:
     """A small JSON file without what names code or places."""
     if not file.is_file():
         return None
-    values = files.read_json(file)
+    values = _table(file)
     if not isinstance(values, dict):
         raise DataError(f"{file}: damaged: it holds no table; restore it")
+    if values.get("model_max_length", 0) is None:
+        del values["model_max_length"]  # the library's own default again
     dropped = {"auto_map", "name_or_path", "tokenizer_file", "custom_pipelines"}
     kept = {key: value for key, value in values.items() if key not in dropped}
     return json.dumps(kept, ensure_ascii=False, indent=1) + "\n"
@@ -147,5 +152,10 @@ def _conventions(root: Path, folder: Path, tokenizer: Any, text: str) -> tuple[i
 
 
 def _values(file: Path) -> dict[str, Any]:
-    values = files.read_json(file) if file.is_file() else {}
+    values = _table(file) if file.is_file() else {}
     return values if isinstance(values, dict) else {}
+
+
+def _table(file: Path) -> Any:
+    text = _NO_LIMIT.sub('"model_max_length": null', files.read_text(file, 1 << 26))
+    return files.parse_json(text, str(file))
