@@ -71,7 +71,10 @@ def front_page(chinese: bool) -> str:
     """The README, with its links as seen from docs/."""
     text = (ROOT / ("README.zh-CN.md" if chinese else "README.md")).read_text("utf-8")
     here = "docs/zh/" if chinese else "docs/"
-    return text.replace(f"]({here}", "](").replace("](CHANGELOG.md)", "](changelog.md)")
+    up = "../" * here.count("/")
+    for there, seen in ((here, ""), ("CHANGELOG.md", "changelog.md"), ("examples/", f"{up}examples/")):
+        text = text.replace(f"]({there}", f"]({seen}")
+    return text
 
 
 def changes(chinese: bool) -> str:
