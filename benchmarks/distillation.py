@@ -4,6 +4,7 @@
     python benchmarks/distillation.py                               # SST-2, three seeds; what is on record is not done again
     python benchmarks/distillation.py --task rte --methods alone kd pkd theseus
     python benchmarks/distillation.py --task rte --trial            # minutes: few texts, in a record of its own
+    python benchmarks/distillation.py --time                        # what is on record timed again, on a machine that is idle
 
 The teacher is the 6-layer BERT, 384 wide. Every student is made by ``lz.compress(teacher, task, [lz.Distill(…)])`` with the
 options below; a run that was stopped goes on. The epoch that is kept is chosen by the part that is cut off the training
@@ -26,7 +27,7 @@ from records import Records, records_of, spread, trial_options
 from torch import nn
 
 import lianzhi as lz
-from lianzhi import measure
+from lianzhi import jobs, measure
 
 TASKS = {"sst2": "SST-2", "mrpc": "MRPC", "rte": "RTE", "cola": "CoLA", "stsb": "STS-B"}
 TRAINING: dict[str, Any] = {
@@ -113,7 +114,7 @@ def latencies(rows: list[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str
 
 def run(method: str, seed: int, teacher: Path, task: lz.Task, given: argparse.Namespace) -> dict[str, Any]:
     """Make one student, from where a stopped run was."""
-    folder = given.work / given.task / f"{method}-{given.epochs:g}-{seed}".replace(" ", "-")
+    folder = folder_of(method, seed, given)
     result = lz.compress(
         lz.load(teacher),
         task,
@@ -150,6 +151,27 @@ def of_teacher(teacher: Path, task: lz.Task, work: Path) -> dict[str, Any]:
         "latencies": latencies(result.report.rows, first),
         **sizes(model),
     }
+
+
+def folder_of(method: str, seed: int | str, given: argparse.Namespace) -> Path:
+    """Where a student lies."""
+    name = f"{method}-{given.epochs:g}-{seed}".replace(" ", "-")
+    return Path(given.work) / given.task / name
+
+
+def time_again(records: Records, teacher: Path, given: argparse.Namespace) -> None:
+    """Time the teacher and every student whose folder is there, one after another, in place of what was timed before."""
+    for key, row in records.items():
+        task, method, *rest = key.split(" | ")
+        if task != given.task:
+            continue
+        folder = teacher if method == "teacher" else folder_of(method, rest[0], given)
+        if not folder.is_dir():
+            print(f"{key}: {folder} is not there; it keeps its times")
+            continue
+        timed = jobs.measure_model(folder, precision="f32", batches=[1], repeats=300)["latencies"]
+        found = {f"{entry['runtime']} f32": entry["median_ms"] for entry in timed}
+        records.add(key, {**row, "latencies": {name: found[name] for name in row["latencies"]}})
 
 
 def of(records: Records, task: str, method: str, epochs: float) -> list[dict[str, Any]]:
@@ -234,6 +256,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=float, default=3, help="of a stage that the method does not say")
+    parser.add_argument("--time", action="store_true", help="time again what is on record, and train nothing")
     trial_options(parser, f"{TRIAL} texts, one seed and one epoch")
     given = parser.parse_args()
     teacher = given.teacher or Path("out") / f"{given.task}-teacher"
@@ -246,7 +269,10 @@ def main() -> None:
     limit = {"limit": TRIAL} if given.trial else {}
     task = lz.task(given.task, data=given.data / "glue" / TASKS[given.task], tokenizer=str(teacher), **limit)
     records = records_of("distillation", given)
-    if f"{given.task} | teacher" not in records:
+    if given.time:
+        time_again(records, teacher, given)
+        given.seeds = []
+    elif f"{given.task} | teacher" not in records:
         records.add(f"{given.task} | teacher", of_teacher(teacher, task, given.work / given.task))
     for seed in given.seeds:
         for method in given.methods:
