@@ -158,6 +158,11 @@ def test_both_languages_show_the_same_numbers(made):
     assert one == other
 
 
+def test_the_english_page_has_no_chinese_but_the_link(made):
+    rest = made["model_zoo.md"].replace("[中文]", "")
+    assert re.findall(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]", rest) == []
+
+
 def test_every_table_names_commands_that_are_there(made):
     blocks = re.findall(r"```console\n(.*?)```", made["model_zoo.md"], re.S)
     assert len(blocks) == len(re.findall(r"^### ", made["model_zoo.md"], re.M))

@@ -1,4 +1,4 @@
-"""Deep Compression： pruned, shared and Huffman-coded models as files, beside the dense model."""
+"""Deep Compression: pruned, shared and Huffman-coded models as files, beside the dense model."""
 
 from __future__ import annotations
 
@@ -110,10 +110,10 @@ def _bar(ratio: float, most: float, dense: list[Run], runs: list[Run]) -> Text:
 def images(results: Results) -> Table:
     """The CNNs and LeNets."""
     names = tuple(name for name in PLANS if name != "bert6")
-    return table(results, names, "deep-compression", Text("Deep Compression： CNNs", "Deep Compression：CNN"))
+    return table(results, names, "deep-compression", Text("Deep Compression: CNNs", "Deep Compression：CNN"))
 
 
 def sst2(results: Results) -> Table:
     """The text classifier."""
-    title = Text("Deep Compression： BERT on SST-2", "Deep Compression：SST-2 上的 BERT")
+    title = Text("Deep Compression: BERT on SST-2", "Deep Compression：SST-2 上的 BERT")
     return table(results, ("bert6",), "deep-compression-bert", title)
