@@ -71,7 +71,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "bilstm alone": {"method": "bilstm", "options": {"alpha": 0.0, "vectors": VECTORS}, "lr": 1e-3},
     "bilstm": {
         "method": "bilstm",
-        "options": {"vectors": VECTORS, "augmentation": {"copies": 5}},
+        "options": {"vectors": VECTORS, "augmentation": {"times": 5}},
         "lr": 1e-3,
     },
 }

@@ -16,6 +16,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from lianzhi import distill
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -284,3 +286,10 @@ def test_the_quick_run_goes_on_where_it_was(zoo, tmp_path, monkeypatch, capsys):
 def test_a_page_of_trials_says_so(zoo):
     page = zoo.page.page(zoo.results.Results(RESULTS, small=True), "en", lambda section, language: [])
     assert "Made at small size" in page.partition("## ")[0]
+
+
+def test_every_method_of_the_text_benchmark_is_a_step_that_a_recipe_takes(zoo):
+    benchmark = importlib.import_module("distillation")
+    for method in benchmark.METHODS:
+        step = benchmark.step_of(method, 1)
+        distill.methods.registry.get(step.method).config(**step.options)
