@@ -31,15 +31,12 @@ def test_named_maps(name, student, teacher, wanted):
     assert (found.student_layers, found.teacher_layers) == (student, teacher)
 
 
-def test_pairs_and_embeddings():
-    found = LayerMap.named([[2, 6], [4, 12]], 4, 12)
-    assert found.pairs == ((2, 6), (4, 12))
-    assert found.with_embeddings().pairs == ((0, 0), (2, 6), (4, 12))
-    assert found.with_embeddings().with_embeddings() == found.with_embeddings()
+def test_pairs():
+    assert LayerMap.named([[2, 6], [4, 12]], 4, 12).pairs == ((2, 6), (4, 12))
 
 
 def test_it_prints_as_a_table():
-    assert str(LayerMap.uniform(4, 12).with_embeddings()) == "student 0 1 2 3  4\nteacher 0 3 6 9 12"
+    assert str(LayerMap.uniform(4, 12)) == "student 1 2 3  4\nteacher 3 6 9 12"
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_one_unit_stays_of_a_small_group():
         ((0.5, 0.25), metric, RecipeError, "the smallest first"),
         ((0.5, 1.0), metric, RecipeError, "between 0 and 1"),
         ((0.5,), lambda model: float("nan"), DataError, "gave nan for the whole model"),
-        ((0.5,), lambda model: "good", DataError, "gave a str"),
+        ((0.5,), lambda model: "good", DataError, "gave 'good' for the whole model"),
     ],
 )
 def test_what_is_refused(ratios, evaluate, error, message):

@@ -273,7 +273,7 @@ def test_weights_that_are_no_numbers(value, options):
 @pytest.mark.parametrize("options", [{"max_drop": 0.1}, {"weights": "float16", "activations": "float"}])
 def test_a_metric_that_is_no_number(value, options):
     model, inputs = made(Perceptron)
-    with pytest.raises(DataError, match=r"evaluate: it gave .*, and the metric must be a finite number"):
+    with pytest.raises(DataError, match=r"evaluate gave .* for the model; it must give one finite number"):
         quantize(model, inputs[:1], [inputs], evaluate=lambda module: value, **options)
 
 

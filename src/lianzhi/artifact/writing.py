@@ -94,7 +94,7 @@ def _save_zoo(model: nn.Module, folder: Path, example_inputs: Any, expected: Any
         with no_memory():
             fresh = skeleton.skeleton(described["name"], described["config"])
         data = {**described, "changes": skeleton.changes(fresh, model), "tensors": kinds}
-        _write(folder, tensors, ties, inputs, {"kind": "zoo", "zoo": data}, expected, skeleton.build)
+        _write(folder, tensors, ties, inputs, {"kind": "zoo", "zoo": data}, skeleton.build)
         if _difference(expected, _outputs(load(folder), example_inputs)) == 0:
             return None
         return "rebuilt from name and changes, the outputs are not the same bit for bit"
@@ -108,10 +108,10 @@ def _save_graph(model: nn.Module, folder: Path, example_inputs: Any, expected: A
     """Save the captured graph, and prove that it computes the same."""
     data, tensors, ties, inputs = described(model, example_inputs)
     entry = {"kind": "graph", "graph": data, "reason": reason}
-    _write(folder, tensors, ties, inputs, entry, expected, from_json)
+    _write(folder, tensors, ties, inputs, entry, from_json)
     difference = _difference(expected, _outputs(load(folder), example_inputs))
     if difference:
-        _write(folder, tensors, ties, inputs, entry, expected, from_json, difference)
+        _write(folder, tensors, ties, inputs, entry, from_json, difference)
 
 
 def described(
@@ -158,7 +158,6 @@ def _write(
     ties: dict[str, str],
     inputs: Any,
     entry: dict[str, Any],
-    expected: Any,
     make: Any,
     difference: float = 0.0,
 ) -> None:

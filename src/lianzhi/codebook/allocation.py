@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lianzhi.codebook.masks import global_masks, magnitude_mask
-from lianzhi.errors import DataError, RecipeError, did_you_mean
+from lianzhi.errors import RecipeError, did_you_mean
+from lianzhi.measure.metric import one_number
 
 SCOPES = ("global", "layer", "erk")
 RATIOS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -89,7 +90,7 @@ def by_sensitivity(
         raise RecipeError(
             f"ratios={tuple(ratios)}: shares between 0 and 1, the smallest first, up to {ratio} at least"
         )
-    base = _number(evaluate(model))
+    base = one_number(evaluate(model))
     curves = {name: [0.0] for name in weights}
     for name, weight in weights.items():
         before = weight.detach().clone()
@@ -97,7 +98,7 @@ def by_sensitivity(
             for share in ratios:
                 with torch.no_grad():
                     weight.copy_(before * magnitude_mask(before, share))
-                drop = max(0.0, base - _number(evaluate(model)))
+                drop = max(0.0, base - one_number(evaluate(model)))
                 curves[name].append(max(drop, curves[name][-1]))
         finally:
             with torch.no_grad():
@@ -136,9 +137,3 @@ def spend(
         needed -= gain
         at[name] = to
     return shares
-
-
-def _number(value: float) -> float:
-    if not math.isfinite(value):
-        raise DataError(f"evaluate(model) gave {value}; one finite number is needed")
-    return float(value)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
 
 from lianzhi.codebook.sharing import share_values
-from lianzhi.errors import DataError, RecipeError, did_you_mean
+from lianzhi.errors import RecipeError, did_you_mean
+from lianzhi.measure.metric import one_number
 
 
 def bits_by_name(names: Iterable[str], bits: int | Mapping[str, int]) -> dict[str, int]:
@@ -72,7 +72,7 @@ def search_bits(
         )
     before = {name: weight.detach().clone() for name, weight in weights.items()}
     try:
-        base = _number(evaluate(model))
+        base = one_number(evaluate(model))
         costs = {
             name: _costs(model, weights[name], evaluate, base, most, least, init, groups) for name in weights
         }
@@ -80,7 +80,7 @@ def search_bits(
 
         def drop(steps: int) -> float:
             _put(weights, before, _after(order[:steps], weights, most), init, groups)
-            return base - _number(evaluate(model))
+            return base - one_number(evaluate(model))
 
         if drop(0) > max_drop:
             raise RecipeError(
@@ -112,7 +112,7 @@ def _costs(
     found, worst = {}, 0.0
     for bits in range(most, least - 1, -1):
         _put({"": weight}, {"": before}, {"": bits}, init, groups)
-        worst = max(worst, base - _number(evaluate(model)))
+        worst = max(worst, base - one_number(evaluate(model)))
         found[bits] = worst
     with torch.no_grad():
         weight.copy_(before)
@@ -151,9 +151,3 @@ def _put(
 ) -> None:
     for name, weight in weights.items():
         weight.copy_(share_values(values[name], bits[name], init=init, groups=min(groups, len(weight))))
-
-
-def _number(value: float) -> float:
-    if not math.isfinite(value):
-        raise DataError(f"evaluate(model) gave {value}; one finite number is needed")
-    return float(value)

@@ -81,7 +81,7 @@ def encode(bits: Bits, *, floats: bool) -> Section:
     if kept <= DENSE * len(bits):
         numbers = values.write(bits[filled], floats=floats)
         shortest = min(numbers, key=lambda written: len(written.data))
-        found += [*_gaps(filled, len(bits), shortest), _mask(bits, shortest, kept)]
+        found += [*_gaps(filled, shortest), _mask(bits, shortest, kept)]
     best = min(found, key=lambda section: len(section.data))
     if len(best.data) < least:  # hardly anything in it: fill it up
         return _padded(best, least)
@@ -121,7 +121,7 @@ def _dense(written: Written, kept: int) -> Section:
     return Section(coding, written.data, kept, written.codebook, entropy=written.entropy, coded=written.coded)
 
 
-def _gaps(filled: NDArray[np.int64], count: int, numbers: Written) -> list[Section]:
+def _gaps(filled: NDArray[np.int64], numbers: Written) -> list[Section]:
     zeros = np.diff(filled, prepend=-1) - 1
     found = []
     for width in WIDTHS:

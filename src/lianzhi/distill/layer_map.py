@@ -132,11 +132,6 @@ class LayerMap:
             raise RecipeError(f"unknown layer map '{name}'{did_you_mean(name, makers)}, or a list of layers")
         return makers[name](student_layers, teacher_layers)
 
-    def with_embeddings(self) -> LayerMap:
-        """The same map, and the student's embeddings learn from the teacher's."""
-        pairs = self.pairs if (0, 0) in self.pairs else ((0, 0), *self.pairs)
-        return LayerMap(pairs, self.student_layers, self.teacher_layers)
-
     def __str__(self) -> str:
         widths = [len(str(max(pair))) for pair in self.pairs]
         rows = (

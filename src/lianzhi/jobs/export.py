@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lianzhi import artifact, codebook, deploy, files
+from lianzhi import artifact, codebook, deploy, files, measure
 from lianzhi.errors import ArtifactError, RecipeError, TargetError
 from lianzhi.jobs.artifacts import Saved
 
@@ -52,7 +52,7 @@ def export(
             result = _from_module(saved, runtime, folder, options or {})
         else:
             result = _from_onnx(saved, runtime, folder, options or {}, codes=codes)
-        result = {"model": str(model), "target": target, **result, "bytes": _bytes(folder)}
+        result = {"model": str(model), "target": target, **result, "bytes": measure.size(folder)}
         files.write_json(folder / REPORT, result)
     return {**result, "path": str(output)}
 
@@ -144,7 +144,3 @@ def _copied(source: Path, folder: Path, names: tuple[str, ...]) -> list[str]:
             continue
         done.append(name)
     return done
-
-
-def _bytes(folder: Path) -> int:
-    return sum(item.stat().st_size for item in folder.rglob("*") if item.is_file())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lianzhi import artifact, codebook, files
+from lianzhi import artifact, codebook, files, measure
 from lianzhi.codebook.container import Reader
 from lianzhi.errors import ArtifactError
 from lianzhi.jobs.outputs import require_free
@@ -54,7 +54,7 @@ def unpack(
         artifact.save(
             codebook.load(file), output, example_inputs=codebook.example_inputs(file), overwrite=force
         )
-        return {"file": str(file), "path": str(output), "bytes": _bytes(output)}
+        return {"file": str(file), "path": str(output), "bytes": measure.size(output)}
     require_free(output, WEIGHTS, force=force)
     with Reader(file) as reader:
         total = len(reader.entries)
@@ -65,7 +65,3 @@ def unpack(
                 report(name, len(tensors), total)
     files.write_tensors(output, tensors)
     return {"file": str(file), "path": str(output), "tensors": total, "bytes": output.stat().st_size}
-
-
-def _bytes(folder: Path) -> int:
-    return sum(item.stat().st_size for item in folder.rglob("*") if item.is_file())

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from lianzhi import files
-from lianzhi.errors import ArtifactError, DataError, RecipeError
+from lianzhi.errors import ArtifactError, RecipeError
 from lianzhi.graph import Graph, Group, get_tensor
 from lianzhi.graph.rules import IN
+from lianzhi.measure.metric import one_number
 from lianzhi.prune.curves import draw
 from lianzhi.prune.granularity import CHANNELS
 from lianzhi.prune.ignoring import Ignore
@@ -150,7 +151,7 @@ def sensitivity(
         calibration=calibration,
         loss=loss,
     )
-    base = _value(evaluate(model), "the whole model")
+    base = one_number(evaluate(model), "the whole model")
     values: dict[str, tuple[float, ...]] = {}
     for index, (group, scores) in enumerate(zip(scored.groups, scored.scores, strict=True)):
         if report is not None:
@@ -159,7 +160,7 @@ def sensitivity(
         for ratio in ratios:
             gone = min(round(len(group) * ratio), len(group) - 1)  # a plan leaves at least one, too
             with silenced(scored.plan.graph, group, order[:gone]):
-                row.append(_value(evaluate(model), f"group '{group.name}' without {ratio:.0%}"))
+                row.append(one_number(evaluate(model), f"group '{group.name}' without {ratio:.0%}"))
         values[group.name] = tuple(row)
     name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "a function")
     units = {group.name: len(group) for group in scored.groups}
@@ -182,13 +183,3 @@ def silenced(graph: Graph, group: Group, units: Tensor) -> Iterator[None]:
         with torch.no_grad():
             for name, tensor in before.items():
                 tensor.copy_(saved[name])
-
-
-def _value(value: Any, what: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise DataError(f"evaluate(model) gave a {type(value).__name__}; one number is needed") from None
-    if not math.isfinite(number):
-        raise DataError(f"evaluate(model) gave {number} for {what}")
-    return number

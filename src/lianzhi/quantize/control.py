@@ -9,7 +9,6 @@ it worse is undone. Placement follows its rules with the layer left out, so that
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -18,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from lianzhi.errors import DataError, RecipeError
+from lianzhi.errors import RecipeError
 from lianzhi.graph import TracedModule, get_tensor, replace_tensor
+from lianzhi.measure.metric import one_number
 from lianzhi.quantize.affine import FAKE_TENSOR
 from lianzhi.quantize.batches import few
 from lianzhi.quantize.calibrate import first
@@ -70,24 +70,6 @@ def require_control(max_drop: float | None, evaluate: Any) -> None:
         )
 
 
-def metric(evaluate: Callable[[nn.Module], Any], module: nn.Module) -> float:
-    """What `evaluate` finds, more is better.
-
-    >>> metric(lambda module: float("nan"), nn.Identity())
-    Traceback (most recent call last):
-        ...
-    lianzhi.errors.DataError: evaluate: it gave nan, and the metric must be a finite number
-    """
-    found = evaluate(module)
-    try:
-        value = float(found)
-    except (TypeError, ValueError, RuntimeError):
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"evaluate: it gave {found!r:.60}, and the metric must be a finite number")
-    return value
-
-
 def control(
     quantized: QuantizedModel, origin: Origin, evaluate: Callable[[nn.Module], float], max_drop: float
 ) -> QuantizedModel:
@@ -104,7 +86,7 @@ def control(
         if reference - value <= max_drop + TIE:
             break
         tried = without(quantized.model, origin, [*returned, name])
-        found = metric(evaluate, tried)
+        found = one_number(evaluate(tried))
         kept = found >= value
         record["steps"].append({"layer": name, "damage": damage, "value": found, "kept": kept})
         if kept:
@@ -207,8 +189,8 @@ def _ranked(
     names = list(dict.fromkeys(layer_name(node) for node in _held(origin.placement())))
     batches = few(origin.batches, SAMPLES, divisible=origin.divisible)
     if not batches:
-        whole = metric(evaluate, module)
-        damages = {name: metric(evaluate, without(module, origin, [name])) - whole for name in names}
+        whole = one_number(evaluate(module))
+        damages = {name: one_number(evaluate(without(module, origin, [name]))) - whole for name in names}
     else:
         with torch.no_grad():
             exact = [first(fx.Interpreter(origin.floating).run(*batch)) for batch in batches]

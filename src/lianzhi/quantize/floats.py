@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from lianzhi.graph import TracedModule, are_tokens, capture, on_cpu
+from lianzhi.measure.metric import one_number
 from lianzhi.quantize.batches import samples
-from lianzhi.quantize.control import metric
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches
 from lianzhi.quantize.model import QuantizedModel
@@ -66,7 +66,7 @@ def float_model(
     report["notes"] = [f"BatchNorm '{name}' is not folded: {reason}" for name, reason in unfolded]
     report["notes"] += [f"'{name}' has values that float16 cannot hold; they are clipped" for name in clipped]
     if evaluate is not None:
-        report["accuracy"] = {"float": metric(evaluate, model), "quantized": metric(evaluate, module)}
+        report["accuracy"] = {"float": one_number(evaluate(model)), "quantized": one_number(evaluate(module))}
     return QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch, storage=weights)
 
 

@@ -12,8 +12,9 @@ from torch import nn
 from lianzhi import measure
 from lianzhi.errors import DataError
 from lianzhi.graph import Graph, TracedModule, are_tokens, capture, check_values, on_cpu
+from lianzhi.measure.metric import one_number
 from lianzhi.quantize.batches import parts, samples
-from lianzhi.quantize.control import Origin, control, metric, require_control
+from lianzhi.quantize.control import Origin, control, require_control
 from lianzhi.quantize.floats import float_model
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches
@@ -164,7 +165,7 @@ def quantize(
     report["notes"] = _notes(reduce_range, saturates, unfolded, placement) + group_notes(module, names, grids)
     report["notes"] += table_notes(placement, weights, choices)
     if evaluate is not None:
-        report["accuracy"] = {"float": metric(evaluate, model), "quantized": metric(evaluate, module)}
+        report["accuracy"] = {"float": one_number(evaluate(model)), "quantized": one_number(evaluate(module))}
     result = QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch, found.table)
     if max_drop is None or evaluate is None:
         return result

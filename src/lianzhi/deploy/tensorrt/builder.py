@@ -154,7 +154,7 @@ def _built(
     config = builder.create_builder_config()
     if library.rtx:
         _for_capability(library, config, capability)
-    _add_profile(builder, config, network, proto, shapes)
+    _add_profile(builder, config, network, shapes)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         reason = next(iter(log.lines), "it gives no reason")
@@ -173,7 +173,7 @@ def _for_capability(library: Library, config: Any, capability: str) -> None:
     config.set_compute_capability(getattr(known, name), 0)
 
 
-def _add_profile(builder: Any, config: Any, network: Any, proto: Any, shapes: Mapping[str, Any]) -> None:
+def _add_profile(builder: Any, config: Any, network: Any, shapes: Mapping[str, Any]) -> None:
     """Say from which to which size the free dimensions go."""
     names = {network.get_input(index).name for index in range(network.num_inputs)}
     strange = [name for name in shapes if name not in names]

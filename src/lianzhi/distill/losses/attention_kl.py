@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from lianzhi.distill.losses.catalog import registry
-from lianzhi.distill.losses.parts import log_probabilities
+from lianzhi.distill.losses.parts import kl, log_probabilities
 from lianzhi.distill.losses.positions import PositionOptions, mean_of, pairs, scores
-from lianzhi.distill.losses.tokens import kl
 
 
 @registry.register(

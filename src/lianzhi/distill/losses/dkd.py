@@ -23,6 +23,7 @@ from lianzhi.config import Config
 from lianzhi.distill.losses.catalog import registry
 from lianzhi.distill.losses.parts import (
     as_classes,
+    kl,
     log_probabilities,
     mean_or_zero,
     require_same_shape,
@@ -100,16 +101,11 @@ def decoupled(student: Tensor, teacher: Tensor, labels: Tensor, temperature: flo
     [0.0, 0.0]
     """
     q, p = log_probabilities(student, temperature), log_probabilities(teacher, temperature)
-    target = _divergence(_label_and_rest(p, labels), _label_and_rest(q, labels))
+    target = kl(_label_and_rest(p, labels), _label_and_rest(q, labels))
     q_other = log_probabilities(_without(wide(student), labels), temperature)
     p_other = log_probabilities(_without(wide(teacher), labels), temperature)
-    others = _divergence(p_other, q_other)
+    others = kl(p_other, q_other)
     return temperature**2 * mean_or_zero(target), temperature**2 * mean_or_zero(others)
-
-
-def _divergence(p: Tensor, q: Tensor) -> Tensor:
-    """KL of log-probabilities (samples, classes): (samples,)."""
-    return (p.exp() * (p - q)).sum(-1)
 
 
 def _label_and_rest(log_probability: Tensor, labels: Tensor) -> Tensor:

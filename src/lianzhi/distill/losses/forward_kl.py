@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lianzhi.config import Config
 from lianzhi.distill.losses.catalog import registry
-from lianzhi.distill.losses.tokens import kl, token_mean
+from lianzhi.distill.losses.parts import kl
+from lianzhi.distill.losses.tokens import token_mean
 
 
 class ForwardKLOptions(Config):

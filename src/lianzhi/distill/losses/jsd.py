@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lianzhi.config import Config
 from lianzhi.distill.losses.catalog import registry
-from lianzhi.distill.losses.tokens import kl, mixture, token_mean
+from lianzhi.distill.losses.parts import kl
+from lianzhi.distill.losses.tokens import mixture, token_mean
 
 
 class JSDOptions(Config):

@@ -96,3 +96,12 @@ def mean_or_zero(values: Tensor) -> Tensor:
     0.0
     """
     return values.sum() / max(values.numel(), 1)
+
+
+def kl(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p ‖ q) of log-probabilities (n, classes): (n,).
+
+    >>> kl(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log())
+    tensor([0.1438])
+    """
+    return (p.exp() * (p - q)).sum(-1)

@@ -100,15 +100,6 @@ def token_mean(
     return values.sum() / max(total, 1)
 
 
-def kl(p: Tensor, q: Tensor) -> Tensor:
-    """KL(p ‖ q) of log-probabilities (n, classes): (n,).
-
-    >>> kl(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log())
-    tensor([0.1438])
-    """
-    return (p.exp() * (p - q)).sum(-1)
-
-
 def mixture(first: Tensor, second: Tensor, weight: float) -> Tensor:
     """The logarithm of weight · exp(first) + (1 - weight) · exp(second), for 0 < weight < 1."""
     share = torch.tensor(weight, dtype=first.dtype, device=first.device)

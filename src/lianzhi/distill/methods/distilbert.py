@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from lianzhi.config import Config
 from lianzhi.distill import losses
 from lianzhi.distill.losses.kd import soft_loss
-from lianzhi.distill.losses.parts import log_probabilities
+from lianzhi.distill.losses.parts import kl, log_probabilities
 from lianzhi.distill.losses.positions import mean_of
-from lianzhi.distill.losses.tokens import kl
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.encoders import Both, check_both, run_both
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage

@@ -32,7 +32,6 @@ class Logits:
     def __init__(self, teacher: nn.Module, keep: Callable[[], Kept] | None = None) -> None:
         self.teacher, self.keep = teacher, keep
         self.kept: Kept | None = None
-        self.passes = 0
 
     def prepare(self) -> None:
         """Read or compute what is kept, if anything is to be."""
@@ -45,7 +44,6 @@ class Logits:
         if self.kept is not None:
             return self.kept.logits(batch.ids).to(device)
         self.teacher = placed(self.teacher, device)
-        self.passes += 1
         return teacher_logits(self.teacher, batch.inputs)
 
 

@@ -47,7 +47,7 @@ def head(model: ModelChoice, found: Recognized, goal: str, output: str) -> Seque
     )
 
 
-def comments(raw: dict[str, Any], chosen: Sequence[Step], task: Task, goal: str) -> dict[str, str]:
+def comments(raw: dict[str, Any], chosen: Sequence[Step], task: Task) -> dict[str, str]:
     """Comments by the path of a key."""
     found = {
         "target": "every runtime that is installed is tried, and the fastest kept"

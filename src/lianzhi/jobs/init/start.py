@@ -126,7 +126,7 @@ def _write(
         recipe.override(raw, assignment)
     recipe.parse(raw, where="the new recipe")
     text = writing.render(
-        raw, comments.comments(raw, chosen, task, goal), comments.head(model, found, goal, wish.output)
+        raw, comments.comments(raw, chosen, task), comments.head(model, found, goal, wish.output)
     )
     files.write_text(Path(wish.output), text)
     return Started(

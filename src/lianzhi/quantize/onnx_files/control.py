@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lianzhi.deploy.session import Session
-from lianzhi.errors import DataError
+from lianzhi.measure.metric import one_number
 from lianzhi.quantize.batches import few
 from lianzhi.quantize.control import TIE, sample_error
 from lianzhi.quantize.onnx_files.calibrate import Feeds
@@ -36,7 +36,10 @@ def control(
     """
     whole = session(())
     assert whole is not None
-    reference, value = _finite(metric(exact), "float"), _finite(metric(whole), "quantized")
+    reference, value = (
+        one_number(metric(exact), "the float file"),
+        one_number(metric(whole), "the quantized file"),
+    )
     record: dict[str, Any] = {"max_drop": max_drop, "calibrated": value, "steps": []}
     returned: list[str] = []
     if max_drop is not None and reference - value > max_drop + TIE:
@@ -44,7 +47,7 @@ def control(
         least = error(whole)
         for name, damage in _ranked(session, names, error, least):
             tried = session([*returned, name])
-            found = reference if tried is None else _finite(metric(tried), "quantized")
+            found = reference if tried is None else one_number(metric(tried), "the quantized file")
             wrong = error(tried)
             kept = found >= value or wrong < least
             record["steps"].append({"layer": name, "damage": damage, "value": found, "kept": kept})
@@ -84,11 +87,3 @@ def _ranked(
 
 def _tensor(values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values))
-
-
-def _finite(value: float, which: str) -> float:
-    if not np.isfinite(value):
-        raise DataError(
-            f"evaluate gave {value} for the {which} file; it must be a finite number, more is better"
-        )
-    return float(value)

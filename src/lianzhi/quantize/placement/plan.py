@@ -93,7 +93,7 @@ def place(module: TracedModule, rules: Rules, ignored: Callable[[str], bool]) ->
                 [steps] if steps not in result.left else []
             )  # it may be called for each of two texts
         if node.target in rules.weighted:
-            reason = _weighted_obstacle(module, node, ignored) or rules.stays_float(module, node)
+            reason = _weighted_obstacle(node, ignored) or rules.stays_float(module, node)
             if reason:
                 result.left.append((layer_name(node), reason))
                 continue
@@ -150,7 +150,7 @@ def _share(result: Placement, together: list[list[fx.Node]]) -> None:
             result.shares |= dict.fromkeys(moved, ordered[0])
 
 
-def _weighted_obstacle(module: TracedModule, node: fx.Node, ignored: Callable[[str], bool]) -> str:
+def _weighted_obstacle(node: fx.Node, ignored: Callable[[str], bool]) -> str:
     weight = node.args[1]
     if ignored(layer_name(node)):
         return "ignored, as asked"
