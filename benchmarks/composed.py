@@ -1,13 +1,16 @@
-"""Whole chains as recipes: what a model is before and after, in accuracy, bytes and time, over three seeds.
+"""Whole chains as recipes: what a model is before and after, in accuracy, bytes and time; the front and the goals of each model.
 
-    python benchmarks/composed.py                                   # every recipe below; what is on record is not done again
+    python benchmarks/composed.py                                   # every recipe; what is on record is not done again
     python benchmarks/composed.py --recipes sst2-chain --seeds 0
     python benchmarks/composed.py --recipes sst2-chain --seeds 0 --finished out/sst2-chain    # a run that is there already
+    python benchmarks/composed.py --time                            # what is on record timed again, on a machine that is idle
+    python benchmarks/composed.py --fronts                          # print, and run nothing
     python benchmarks/composed.py --trial                           # minutes: few samples, one epoch, in a record of its own
 
-Each is `lianzhi compress recipes/NAME.yaml --seed N`; a run that was stopped goes on. A recipe that begins with an artifact has
-it trained first (`--seed 0`). What is kept is the table of the run's report: every step's accuracy on the reported split,
-parameters, bytes, MACs and latencies.
+Each is `lianzhi compress recipes/NAME.yaml --seed N`; a run that was stopped goes on. What a recipe begins with or learns from
+is made first: `out/NAME` in a recipe is what `recipes/NAME.yaml` makes. One that only trains lies in `--first` and has seed 0,
+any other in `--work`, with the seed of the run. What is kept is the table of the report, of a chain of recipes from the dense
+model on: every step's accuracy, parameters, bytes and MACs. The original and the result are timed in one call, at batch 1.
 """
 
 from __future__ import annotations
@@ -16,79 +19,171 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from records import records_of, trial_options
+from records import Records, records_of, trial_options
+from timing import timed
+from zoo import fronts
+from zoo.goals import FAMILIES
 
 from lianzhi import files
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-FIRST = {  # the recipe that trains what another one begins with
-    "demo": "demo-dense",
-    "cifar10-resnet56": None,
-    "sst2-prune": "sst2-teacher",
-    "sst2-chain": "sst2-teacher",
-}
-KEPT = ("step", "metric", "value", "parameters", "bytes", "macs", "seconds", "runtime", "precision", "batch")
+NAMES = tuple(name for family in FAMILIES for name in family.recipes)
+KEPT = ("step", "metric", "value", "validation", "parameters", "bytes", "macs", "seconds")
+TIMED = ("runtime", "precision", "batch", "latency_ms", "latencies")
 TRIAL = 128  # samples
 
 
-def lianzhi(command: str, recipe: str, output: Path, seed: int, settings: list[str]) -> None:
-    """Run a recipe to its end, from where it was stopped."""
-    call = [sys.executable, "-m", "lianzhi", command, str(RECIPES / f"{recipe}.yaml"), "-o", str(output)]
-    call += ["--seed", str(seed), *(part for text in settings for part in ("--set", text))]
-    if output.exists():
-        call.append("--resume")
-    subprocess.run(call, check=True)
+def read(recipe: str) -> dict[str, Any]:
+    """A recipe as it is written."""
+    found: dict[str, Any] = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text())
+    return found
+
+
+def places(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every value of a recipe with its key as `--set` writes it.
+
+    >>> list(places({"steps": [{"prune": {"refine": {"distill": {"epochs": 3}}}}]}))
+    [('steps.0.prune.refine.distill.epochs', 3)]
+    """
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from places(inner, (*path, str(key)))
+    elif isinstance(value, list) and path == ("steps",):
+        for index, inner in enumerate(value):
+            yield from places(inner, (*path, str(index)))
+    else:
+        yield ".".join(path), value
+
+
+def needs(recipe: str) -> dict[str, str]:
+    """The keys of a recipe that name what another one makes, and that one's name."""
+    found = {}
+    for key, value in places(read(recipe)):
+        folder, _, name = str(value).partition("/")
+        if folder == "out" and (RECIPES / f"{name}.yaml").is_file():
+            found[key] = name
+    return found
+
+
+def only_trains(recipe: str) -> bool:
+    """Whether it makes a dense model."""
+    return all(list(step) == ["train"] for step in read(recipe)["steps"])
 
 
 def short(recipe: str) -> list[str]:
-    """Settings that let a recipe run in a minute: few samples, one epoch of each step that trains."""
-    steps = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text())["steps"]
-    trained = [index for index, step in enumerate(steps) for options in step.values() if "epochs" in options]
+    """Settings that let a recipe run in a minute: few samples, one epoch of each training."""
     small = [f"task.limit={TRIAL}", "measure.batches=[1]", "measure.repeats=3"]
-    return small + [f"steps.{index}.epochs=1" for index in trained]
+    return small + [f"{key}=1" for key, _ in places(read(recipe)) if key.endswith(".epochs")]
 
 
-def of_report(folder: Path) -> dict[str, Any]:
-    """What of a run's report is kept."""
-    report = files.read_json(folder / "report.json")
-    rows = [
-        {
-            **{key: row.get(key) for key in KEPT},
-            "latency_ms": row.get("latency_ms"),
-            "latencies": row.get("latencies", []),
-        }
-        for row in report["rows"]
+def folder_of(recipe: str, seed: int, given: argparse.Namespace) -> Path:
+    """Where what a recipe makes lies."""
+    place = given.first / recipe if only_trains(recipe) else given.work / f"{recipe}-{seed}"
+    return Path(place)
+
+
+def make(recipe: str, seed: int, given: argparse.Namespace) -> Path:
+    """Run a recipe to its end, from where it was stopped, and first all that it needs."""
+    folder = folder_of(recipe, seed, given)
+    if (folder / "report.json").is_file():
+        return folder
+    settings = short(recipe) if given.trial else []
+    for key, name in needs(recipe).items():
+        settings.append(f"{key}={make(name, seed, given)}")
+    command, drawn = ("train", 0) if only_trains(recipe) else ("compress", seed)
+    call = [sys.executable, "-m", "lianzhi", command, str(RECIPES / f"{recipe}.yaml"), "-o", str(folder)]
+    call += ["--seed", str(drawn), *(part for text in settings for part in ("--set", text))]
+    if folder.exists():
+        call.append("--resume")
+    subprocess.run(call, check=True)
+    return folder
+
+
+def chain_of(recipe: str) -> list[str]:
+    """The recipes from the dense model on, the last one being this one; what only trains is left out."""
+    before = needs(recipe).get("model.artifact")
+    return [*(chain_of(before) if before and not only_trains(before) else []), recipe]
+
+
+def dense_of(recipe: str) -> str | None:
+    """The recipe that trains what the chain begins with; None where the first of them begins with a model of the zoo."""
+    return needs(chain_of(recipe)[0]).get("model.artifact")
+
+
+def of_reports(folders: Sequence[Path], dense: str | None) -> dict[str, Any]:
+    """What of a chain's reports is kept: the rows of the first one, and of the others all but what they begin with."""
+    reports = [files.read_json(folder / "report.json") for folder in folders]
+    rows = [row for index, report in enumerate(reports) for row in report["rows"][min(index, 1) :]]
+    ends = (0, len(rows) - 1)
+    kept = [
+        {key: row.get(key) for key in (*KEPT, *(TIMED if index in ends else ()))}
+        for index, row in enumerate(rows)
     ]
-    return {"rows": rows, "task": report["task"]["name"], "split": report["task"]["reported"]}
+    task = reports[-1]["task"]
+    return {"rows": kept, "task": task["name"], "split": task["reported"], "dense": dense}
 
 
 def run(recipe: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
-    """Make what it begins with, then the chain."""
-    settings = short(recipe) if given.trial else []
-    first = FIRST[recipe]
-    if first:
-        start = given.first / first
-        if not (start / "report.json").is_file():
-            lianzhi("train", first, start, 0, short(first) if given.trial else [])
-        settings.append(f"model.artifact={start}")
-    folder = given.work / f"{recipe}-{seed}"
-    lianzhi("compress", recipe, folder, seed, settings)
-    return of_report(folder)
+    """Make the chain, and time its two ends."""
+    folder = given.finished or make(recipe, seed, given)
+    before = [make(name, seed, given) for name in chain_of(recipe)[:-1]]
+    return time_ends(of_reports([*before, folder], dense_of(recipe)), recipe, folder, given)
 
 
-def main() -> None:
+def time_ends(record: dict[str, Any], recipe: str, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """The record with the original and the result timed one after the other."""
+    first, *between, last = record["rows"]
+    dense, start = dense_of(recipe), chain_of(recipe)[0]
+    settings = [f"model.artifact={given.first / dense}"] if dense else []
+    found = timed(RECIPES / f"{start}.yaml", settings, folder, last, repeats=3 if given.trial else 200)
+    original, result = ({**row, **one} for row, one in zip((first, last), found, strict=True))
+    return {**record, "rows": [original, *between, result]}
+
+
+def time_again(records: Records, given: argparse.Namespace) -> None:
+    """Time every run whose folder is there, in place of what was timed before."""
+    for key, record in records.items():
+        recipe, _, seed = key.partition(" | ")
+        if recipe not in given.recipes or int(seed) not in given.seeds:
+            continue
+        folder = given.finished or folder_of(recipe, int(seed), given)
+        dense = dense_of(recipe)
+        missing = [
+            place for place in (folder, *([given.first / dense] if dense else [])) if not place.is_dir()
+        ]
+        if missing:
+            print(f"{key}: {missing[0]} is not there; it keeps its times")
+            continue
+        again = time_ends(record, recipe, folder, given)
+        records.add(key, again)
+        print(line(key, again), flush=True)
+
+
+def line(key: str, record: dict[str, Any]) -> str:
+    """A run in a line."""
+    first, last = record["rows"][0], record["rows"][-1]
+    return (
+        f"{key}: {first['metric']} {first['value']:.2%} -> {last['value']:.2%}, "
+        f"{first['bytes'] / last['bytes']:.1f}x smaller, {first['latency_ms']:.2f} -> {last['latency_ms']:.2f} ms"
+    )
+
+
+def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipes", nargs="+", choices=list(FIRST), default=list(FIRST))
+    parser.add_argument("--recipes", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=Path("out/composed"))
     parser.add_argument("--first", type=Path, help="where sst2-teacher and its like lie (default: out)")
     parser.add_argument("--finished", type=Path, help="an artifact of the one recipe and seed, made before")
+    parser.add_argument("--time", action="store_true", help="time again what is on record, and train nothing")
+    parser.add_argument("--fronts", action="store_true", help="print what is on record, and run nothing")
     trial_options(parser, f"{TRIAL} samples, one epoch a step, one seed")
     given = parser.parse_args()
     if given.finished and (len(given.recipes) > 1 or len(given.seeds) > 1):
@@ -96,19 +191,22 @@ def main() -> None:
     if given.trial:
         given.work, given.seeds = given.work / "trial", [0]
     given.first = given.first or (given.work if given.trial else Path("out"))
+    return given
+
+
+def main() -> None:
+    given = options()
     os.environ.setdefault("DATA", os.environ.get("LIANZHI_DATA", "../shared/data"))
     records = records_of("composed", given)
-    for seed in given.seeds:
+    if given.time:
+        time_again(records, given)
+    for seed in () if given.time or given.fronts else given.seeds:
         for recipe in given.recipes:
             key = f"{recipe} | {seed}"
             if key not in records:
-                records.add(key, of_report(given.finished) if given.finished else run(recipe, seed, given))
-            first, last = records[key]["rows"][0], records[key]["rows"][-1]
-            print(
-                f"{key}: {first['metric']} {first['value']:.2%} -> {last['value']:.2%}, "
-                f"{first['bytes'] / last['bytes']:.1f}x smaller, {first['latency_ms']:.2f} -> {last['latency_ms']:.2f} ms",
-                flush=True,
-            )
+                records.add(key, run(recipe, seed, given))
+            print(line(key, records[key]), flush=True)
+    print(fronts.printed(records.items()))
 
 
 if __name__ == "__main__":

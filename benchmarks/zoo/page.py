@@ -29,7 +29,7 @@ from zoo.text import Text, written
 
 Maker = Callable[[Results], Table]
 SECTIONS: tuple[tuple[str, Text, tuple[Maker, ...]], ...] = (
-    ("composed", Text("Whole chains", "完整流程"), (composed.table,)),
+    ("composed", Text("Whole chains", "完整流程"), (composed.goals, composed.table)),
     (
         "image-classification",
         Text("Image classification", "图像分类"),
