@@ -1,6 +1,7 @@
 # Everything sets itself up: a virtual environment with pinned versions, made once and again when they change.
 #   make demo        train, compress, deploy and report on Fashion-MNIST
 #   make test        the tests, without the slow ones
+#   make examples    each script and notebook under examples/, run as it stands
 #   make zoo         the model zoo's pages from the results on record; QUICK=1: all of it again, at small size
 #   make docs        the documentation as a site, out/site/index.html, which needs no network and no server
 #   make test-oneflow  from OneFlow and back, with the real OneFlow 0.9.0 in an environment of its own (Python 3.10, 4 GB)
@@ -16,7 +17,7 @@ WORKERS ?= 2
 ONEFLOW ?= .venv-oneflow
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo zoo docs bench-pruning bench-quantization coverage coverage-vision test test-slow test-data test-oneflow lint types check clean
+.PHONY: help setup demo zoo docs bench-pruning bench-quantization coverage coverage-vision test examples test-slow test-data test-oneflow lint types check clean
 
 help:
 	@sed -n 's/^#  *make/make/p' Makefile
@@ -90,6 +91,10 @@ coverage-vision: .venv-vision/.ready
 
 test: $(READY)
 	$(PYTEST) -q -n $(WORKERS) -m "not slow and not oneflow"
+
+# the scripts and notebooks under examples/, each run as it stands
+examples: $(READY)
+	$(PYTEST) -q tests/test_examples.py
 
 test-slow: $(READY)
 	$(PYTEST) -q -m slow
