@@ -79,6 +79,18 @@ def test_a_file_that_is_there_stays(tmp_path, capsys):
     assert len(load_file(output)) == 45
 
 
+def test_few_values_that_would_fill_the_disk_are_refused(tmp_path, capsys):
+    weight = torch.ones(100)
+    oneflow.write({str(number): weight for number in range(65)}, tmp_path / "names")
+    torch.save({"a": torch.ones(1).expand(10**10)}, tmp_path / "shape.pt")
+    for source, written in (("names", "26,000"), ("shape.pt", "40,000,000,000")):
+        code, said = run(capsys, tmp_path / source, "-o", tmp_path / "w.safetensors")
+        assert code == 2
+        assert f"would have {written}; it is damaged" in said["error"]
+    oneflow.write({str(number): weight for number in range(64)}, tmp_path / "fewer")
+    assert run(capsys, tmp_path / "fewer", "-o", tmp_path / "w.safetensors")[0] == 0
+
+
 class Attack:
     """Unpickling it makes a file."""
 

@@ -15,7 +15,7 @@ def command(
     source: Annotated[
         str,
         typer.Argument(
-            help="A OneFlow checkpoint's folder, a PyTorch file, or the prefix of a TensorFlow checkpoint's files."
+            help="A OneFlow checkpoint's folder or file, a PyTorch file, or the prefix of a TensorFlow checkpoint's files."
         ),
     ],
     output: Annotated[

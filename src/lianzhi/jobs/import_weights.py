@@ -9,13 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from lianzhi import files
+from lianzhi.errors import ArtifactError
 from lianzhi.jobs.outputs import require_free
 from lianzhi.models.checkpoints.opening import open_checkpoint
 
 Report = Callable[[str, int, int], None]
 WEIGHTS = ".safetensors"
 SHOWN = 4
+MOST_GROWTH = 64  # a layer that stands under so many names is a model; more is a file made to fill the disk
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ def import_weights(
     step = report or (lambda name, done, total: None)
     step("reading", 0, 2)
     found = open_checkpoint(source, kind, heads=heads)
+    _check_growth(source, found.tensors.values())
     step("writing", 1, 2)
     files.write_tensors(path, found.tensors)
     step("done", 2, 2)
@@ -105,3 +110,16 @@ def import_weights(
         left_out=found.left_out,
         notes=found.notes,
     )
+
+
+def _check_growth(source: str | os.PathLike[str], tensors: Iterable[Tensor]) -> None:
+    """Values that stand under many names are written for each: what would be far larger than they are is refused."""
+    held, written = {}, 0
+    for tensor in tensors:
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        written += tensor.numel() * tensor.element_size()
+    if written > MOST_GROWTH * sum(held.values()):
+        raise ArtifactError(
+            f"{os.fspath(source)} has {sum(held.values()):,} bytes of values under so many names or in such shapes that the file "
+            f"would have {written:,}; it is damaged, or made to fill the disk"
+        )

@@ -7,6 +7,7 @@ Beside each folder lies an .npz of what it holds, as OneFlow itself says (bfloat
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -70,6 +71,30 @@ def snapshot(name: str, variables: dict[str, flow.Tensor]) -> None:
         assert sorted(read) == sorted(variables)
 
 
+def one_file(name: str, value: object, expected: dict[str, flow.Tensor]) -> None:
+    """The form that `oneflow.save` has after 0.9, unless told otherwise: the pickle of the tensors themselves."""
+    (HERE / name).write_bytes(pickle.dumps({"protocol_version": 1, "oneflow": None, "data": value}))
+    note(name, expected)
+
+
+def one_files() -> None:
+    """A state dict of every type and order in memory, and one in a training's checkpoint."""
+    weight = flow.nn.Parameter(flow.randn(2, 3))
+    state = {
+        "weight": weight,
+        "tied": weight,
+        "turned": flow.randn(2, 3, 4).permute(2, 0, 1),
+        **{kind: (flow.arange(5) - 2).to(getattr(flow, kind)) for kind in TYPES if kind != "bool"},
+        "bool": flow.arange(5) > 2,
+        **{f"shape {shape}": flow.ones(shape) * 0.5 for shape in SHAPES},
+    }
+    one_file("one_file", state, state)
+    spread = flow.randn(2).to_global(placement=flow.placement("cpu", [0]), sbp=flow.sbp.broadcast)
+    layer = flow.nn.Linear(3, 2)
+    whole = {"model": {**layer.state_dict(), "spread": spread}, "epoch": 3, "history": np.ones(4)}
+    one_file("one_file.pt", whole, {**layer.state_dict(), "spread": spread.to_local()})
+
+
 def main() -> None:
     """Write them all."""
     shutil.rmtree(HERE, ignore_errors=True)
@@ -122,6 +147,7 @@ def main() -> None:
     nested = {"bert/layer_0/weight": flow.randn(2, 2), "bert/layer_0/weight-m": flow.zeros(2, 2)}
     snapshot("nested", nested)
     note("nested", {"bert/layer_0/weight": nested["bert/layer_0/weight"]})
+    one_files()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ STATE_DICTS = [
     "graph_state",
     "snapshot",
     "nested",
+    "one_file",
+    "one_file.pt",
 ]
 
 
@@ -44,8 +46,9 @@ def test_every_value_is_what_oneflow_says(name):
         assert value.tobytes() == numbers[key].tobytes()
 
 
-def test_types_are_kept():
-    tensors = read_oneflow(DATA / "types")
+@pytest.mark.parametrize("name", ["types", "one_file"])
+def test_types_are_kept(name):
+    tensors = read_oneflow(DATA / name)
     for kind in ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32", "int64", "bool"):
         assert tensors[kind].dtype == getattr(torch, kind)
     assert tensors["shape ()"].shape == ()
@@ -57,6 +60,27 @@ def test_names_keep_their_order_and_ties():
     assert list(tensors) == ["a/b.weight", "同名 ✓", "", "bias"]
     assert tensors["a/b.weight"] is tensors["同名 ✓"]
     assert tensors["a/b.weight"] is not tensors["bias"]
+
+
+def test_one_file_keeps_ties_and_rows():
+    tensors = read_oneflow(DATA / "one_file")
+    assert tensors["weight"] is tensors["tied"]
+    assert tensors["turned"].is_contiguous()  # by columns in the file
+    assert read_model(DATA / "one_file.pt")[1] == {"epoch": "beside 'model'", "history": "beside 'model'"}
+
+
+def test_one_file_of_numpy_2_is_read(tmp_path):
+    """Its function lies in another module."""
+    old, new = b"\x8c\x15numpy.core.multiarray", b"\x8c\x16numpy._core.multiarray"
+    data = (DATA / "one_file").read_bytes()
+    assert data.count(old) == 1
+    (tmp_path / "model").write_bytes(data.replace(old, new))
+    assert read_oneflow(tmp_path / "model").keys() == read_oneflow(DATA / "one_file").keys()
+
+
+def test_a_folders_pickle_alone_is_no_checkpoint():
+    with pytest.raises(ArtifactError, match=r"the data of 'conv.weight' lie beside it; give its folder"):
+        read_oneflow(DATA / "module" / "pickled_data")
 
 
 def test_a_module_takes_them():
@@ -110,7 +134,7 @@ def test_folders_of_checkpoints_are_known():
         ("optimizer", "'state', 'param_groups' are no tensor; give a state dict"),
         ("module/tensor_2", "it has neither 'pickled_data' nor folders with 'meta' and 'out'"),
         ("", "give the folder of one: 'checkpoint', 'global', 'graph_state', 'module' and 4 more in it"),
-        ("module.npz", "is a file; a OneFlow checkpoint is a folder"),
+        ("module.npz", "is no file that oneflow.save wrote"),
         ("nothing", "is not there"),
     ],
 )

@@ -247,6 +247,23 @@ def test_a_cut_off_pickle_is_refused_at_any_length(folder):
         assert "pickled_data is damaged, or no pickle" in refused(folder)
 
 
+def test_one_file_runs_no_code(tmp_path):
+    file = tmp_path / "model.pt"
+    file.write_bytes(pickle.dumps({"protocol_version": 1, "oneflow": None, "data": Attack(tmp_path / "ran")}))
+    assert is_oneflow(file)
+    assert f"{file} names '{os.system.__module__}.system'" in refused(file)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_one_file_that_is_too_long_is_not_read(tmp_path):
+    shutil.copy(DATA / "one_file", tmp_path / "model")
+    try:
+        os.truncate(tmp_path / "model", (1 << 36) + 1)
+    except OSError:
+        pytest.skip("this disk has no sparse files of that length")
+    assert "bytes; at most" in refused(tmp_path / "model")
+
+
 def test_a_pickle_of_depth_and_of_shared_values_is_refused_at_once(folder):
     start = b"\x80\x04}(X\x10\x00\x00\x00protocol_versionK\x01X\x04\x00\x00\x00data"
     deep = b"}X\x01\x00\x00\x00a" * 20_000 + b"N" + b"s" * 20_000

@@ -21,6 +21,7 @@ from lianzhi.models.checkpoints.opening import open_checkpoint
 from lianzhi.models.checkpoints.slots import no_weights
 
 REAL = Path(__file__).parent / "data" / "tensorflow"
+ONE_FILE = Path(__file__).parent / "data" / "oneflow" / "one_file.pt"
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.zeros(2)}
 
 
@@ -171,3 +172,17 @@ def test_the_zoo_takes_checkpoints(tmp_path):
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     with pytest.raises(ArtifactError, match="does not fit the model 'resnet20'"):
         models.load_weights(lz.model("resnet20"), tmp_path / "flow")
+
+
+def test_a_file_of_oneflow_is_told_from_one_of_pytorch_by_its_content():
+    assert open_checkpoint(ONE_FILE).kind == "oneflow"
+    assert open_checkpoint(ONE_FILE, "oneflow").tensors.keys() == {"weight", "bias", "spread"}
+    with pytest.raises(ArtifactError, match="is not a file of tensors alone"):
+        open_checkpoint(ONE_FILE, "pytorch")
+
+
+@pytest.mark.parametrize("name", ["m.pt", "m.safetensors", "m"])
+def test_what_is_no_plain_file_is_refused_without_waiting(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ArtifactError, match=r"not a plain file|weights are not read from"):
+        open_checkpoint(tmp_path / name)

@@ -10,6 +10,7 @@ import pickle
 import random
 import struct
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +56,22 @@ def test_protocol_2_and_long_containers_and_shared_values():
     unframed = io.BytesIO()
     pickle._Pickler(unframed, 4).dump(value)  # Python's own, whose instructions are not all the same
     assert read_pickle(unframed.getvalue(), "a") == value
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("code", ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?", "c8"])
+@pytest.mark.parametrize("size", [1, 40_000])
+def test_arrays_come_back(protocol, code, size):
+    rows = (np.arange(size * 6) % 100).astype(code).reshape(size, 2, 3)
+    for one in (rows, np.asfortranarray(rows), rows[:0], rows[0, 0, 0:1].reshape(())):
+        if protocol == 2:
+            with pytest.raises(ArtifactError, match=r"names '_codecs\.encode'"):
+                read_pickle(pickle.dumps(one, protocol), "a")
+            continue
+        found = read_pickle(pickle.dumps(one, protocol), "a").tensor
+        assert found.is_contiguous()
+        assert found.numpy().dtype == one.dtype
+        assert np.array_equal(found.numpy(), one)
 
 
 class Call:
@@ -117,7 +134,19 @@ def text(value: str) -> bytes:
     return b"X" + len(data).to_bytes(4, "little") + data
 
 
+def kind(code: str) -> bytes:
+    return b"cnumpy\ndtype\n" + text(code) + b"\x89\x88\x87R"
+
+
+def array(shape: bytes, code: str, values: bytes) -> bytes:
+    """An array with a state, and the end of the pickle."""
+    typed = kind(code) + b"(K\x03" + text("<") + b"NNNK\x00K\x00K\x00tb"
+    return ARRAY + b"(K\x01" + shape + typed + b"\x89C" + bytes([len(values)]) + values + b"tb."
+
+
 TENSOR = b"coneflow\nTensor\n)\x81"
+RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n"
+ARRAY = RECONSTRUCT + b"cnumpy\nndarray\nK\x00\x85C\x01b\x87R"
 BROKEN = {
     b"": "it is cut off",
     b"\x80\x04": "it is cut off",
@@ -164,6 +193,31 @@ BROKEN = {
     b"\x80\x04Nb.": "sets a state of type NoneType",
     b"\x80\x04coneflow\nsave\n.": "names 'oneflow.save'",
     b"\x80\x04coneflow.nn\nTensor\n.": "names 'oneflow.nn.Tensor'",
+    b"\x80\x04"
+    + RECONSTRUCT
+    + b"cnumpy\nndarray\nK\x00\x85C\x01B\x87R.": "with other arguments than NumPy writes",
+    b"\x80\x04" + RECONSTRUCT + b"coneflow\nTensor\nK\x00\x85C\x01b\x87R.": "of another class than ndarray",
+    b"\x80\x04" + RECONSTRUCT + b")R.": "with other arguments than NumPy writes",
+    b"\x80\x04" + RECONSTRUCT + b")\x81.": "calls 'numpy.core.multiarray._reconstruct'",
+    b"\x80\x04cnumpy\nndarray\n)R.": "calls 'numpy.ndarray'",
+    b"\x80\x04" + kind("O8") + b".": "calls 'numpy.dtype' for values of type 'O8'",
+    b"\x80\x04" + kind("f4") + b"K\x03" + text(">") + b"\x86b.": "an array's values are not little-endian",
+    b"\x80\x04" + ARRAY + b")b.": "an array's state is not (1, shape, type, order, values)",
+    b"\x80\x04" + array(b"K\x02\x85", "f4", bytes(4)): "an array of shape (2,) and type float32 has 4 bytes",
+    b"\x80\x04"
+    + array(b"J\xff\xff\xff\xff\x85", "f4", b""): "an array of shape (-1,) and type float32 has 0 bytes",
+    b"\x80\x04" + array(b"J\xff\xff\xff\x7f" * 3 + b"\x87", "f8", b""): "an array of shape (2147483647, ",
+    b"\x80\x04" + array(b"]\x85", "f4", bytes(4)): "an array's shape is no tuple of numbers",
+    b"\x80\x04"
+    + array(b"(" + b"K\x01" * 33 + b"t", "f4", bytes(4)): "an array's shape is no tuple of numbers",
+    b"\x80\x04" + array(b"K\x01\x85", "b1", b"\x02"): "a bool is neither 0 nor 1",
+    b"\x80\x04"
+    + TENSOR
+    + b"}("
+    + text("data")
+    + ARRAY
+    + text("dtype")
+    + b"K\x02ub.": "sets a tensor's state to 'data', 'dtype'",
 }
 
 
@@ -227,3 +281,31 @@ def test_any_damage_is_refused_or_a_plain_value():
             outcomes["refused"] += 1
     assert outcomes["read"] > 100
     assert outcomes["refused"] > 1000
+
+
+ONE_FILE = (Path(__file__).parent / "data" / "oneflow" / "one_file").read_bytes()
+
+
+def test_a_pickle_of_tensors_is_refused_at_any_length():
+    for length in range(len(ONE_FILE)):
+        with pytest.raises(ArtifactError, match="is damaged, or no pickle"):
+            read_pickle(ONE_FILE[:length], "a")
+
+
+def test_any_damage_of_a_pickle_of_tensors_is_refused_or_leaves_no_more_than_was_there():
+    draw, outcomes = random.Random(0), collections.Counter()
+    for _ in range(1000):
+        damaged = bytearray(ONE_FILE)
+        for _ in range(draw.randint(1, 3)):
+            damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
+        try:
+            found = read_pickle(bytes(damaged), "a").get("data", {}).values()
+            tensors = {
+                id(one.tensor): one.tensor.nbytes for one in found if getattr(one, "tensor", None) is not None
+            }
+            assert sum(tensors.values()) <= len(ONE_FILE)
+            outcomes["read"] += 1
+        except ArtifactError:
+            outcomes["refused"] += 1
+    assert outcomes["read"] > 50
+    assert outcomes["refused"] > 200

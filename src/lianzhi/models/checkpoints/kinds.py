@@ -1,4 +1,4 @@
-"""Which framework a checkpoint is of, from what lies at its place; nothing but names, and the end of one file, is read."""
+"""Which framework a checkpoint is of, from what lies at its place; nothing but names, and the first or last bytes of a file, are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lianzhi.models.checkpoints.tensorflow_places import find_stem, is_first_for
 ONEFLOW, PYTORCH, TENSORFLOW = KINDS = ("oneflow", "pytorch", "tensorflow")
 IN_FOLDERS = ("model.safetensors", "pytorch_model.bin")  # of Hugging Face models
 _WHAT = (
-    "give a OneFlow checkpoint's folder, a PyTorch file (.pt, .pth, .bin, .safetensors), or the prefix of a TensorFlow "
+    "give a OneFlow checkpoint's folder or file, a PyTorch file (.pt, .pth, .bin, .safetensors), or the prefix of a TensorFlow "
     "checkpoint's .index and .data files"
 )
 

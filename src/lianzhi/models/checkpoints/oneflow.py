@@ -3,7 +3,8 @@
 `oneflow.save(model.state_dict(), folder)` (format version 1, since 0.5) leaves a file `pickled_data`, a pickle of
 ``{"protocol_version": 1, "data": …}`` in which every tensor is the name of a folder beside it. The pickle is read as
 data (`pickled.py`), the folders by `oneflow_variables.py`. A folder without the pickle is one of the older or other forms
-(`oneflow_snapshots.py`).
+(`oneflow_snapshots.py`). After 0.9 `oneflow.save` writes one file unless told otherwise: the same pickle, in which each tensor
+holds its data as an array of NumPy.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from lianzhi.models.checkpoints.state_dicts import find_state_dict
 PICKLE = "pickled_data"
 VERSION = 1
 MAX_PICKLE = 1 << 26
+MAX_FILE = 1 << 36
+_HEAD = 64  # bytes, in which the first key of the pickle stands
 
 
 def read_oneflow(folder: PathLike) -> dict[str, Tensor]:
@@ -40,6 +43,8 @@ def read_oneflow(folder: PathLike) -> dict[str, Tensor]:
     state = read_oneflow("resnet50_oneflow/")          # what oneflow.save(model.state_dict(), …) left
     lz.model("resnet50").load_state_dict(state)
     ```
+
+    `folder` is a checkpoint's, or the one file that versions after 0.9 write.
 
     A dict with a state dict under ``state_dict`` or ``model`` is opened (all beside it is ignored). The state of an
     `nn.Graph`, a saved `nn.Graph` and the snapshots of lazy graphs give their model's variables; what an optimizer
@@ -53,14 +58,16 @@ def read_oneflow(folder: PathLike) -> dict[str, Tensor]:
     return read_model(folder)[0]
 
 
-def read_model(folder: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_model(place: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The same, and what was left out: its name, and what it is."""
-    root = Path(folder).expanduser()
+    root = Path(place).expanduser()
+    if _is_pickle(root):
+        return _read_pickled(root, None)
     if not root.is_dir():
-        what = "a file" if root.exists() else "not there"
-        raise ArtifactError(f"{root} is {what}; a OneFlow checkpoint is a folder: check the path")
+        what = "no file that oneflow.save wrote" if root.exists() else "not there"
+        raise ArtifactError(f"{root} is {what}; a OneFlow checkpoint is mostly a folder: check the path")
     if os.path.lexists(root / PICKLE):
-        return _read_pickled(root)
+        return _read_pickled(files.member(root, PICKLE), root)
     if is_snapshot(root):
         return read_snapshot(root)
     inside = sorted(path.parent.name for path in root.glob(f"*/{PICKLE}"))
@@ -71,14 +78,31 @@ def read_model(folder: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def is_oneflow(path: PathLike) -> bool:
-    """Whether a path is a folder with a checkpoint of OneFlow, by the names in it; nothing is opened."""
-    folder = Path(path).expanduser()
-    return folder.is_dir() and (os.path.lexists(folder / PICKLE) or is_snapshot(folder))
+    """Whether at a path lies a checkpoint of OneFlow: a folder by the names in it, a file by its first bytes."""
+    place = Path(path).expanduser()
+    if not place.is_dir():
+        return _is_pickle(place)
+    return os.path.lexists(place / PICKLE) or is_snapshot(place)
 
 
-def _read_pickled(root: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    path = files.member(root, PICKLE)
-    loaded = read_pickle(files.read_bytes(path, MAX_PICKLE), str(path))
+def _is_pickle(path: Path) -> bool:
+    """Whether a file begins as the pickle of `oneflow.save` does."""
+    if not path.is_file():
+        return False
+    try:
+        with open(path, "rb", opener=files.open_regular) as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise files.explain(error, path, "read") from error
+    return head.startswith(b"\x80") and b"protocol_version" in head
+
+
+def _read_pickled(path: Path, root: Path | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a pickle whose tensors lie in the folder `root`; without one it is the whole checkpoint."""
+    try:
+        loaded = read_pickle(files.read_bytes(path, MAX_PICKLE if root else MAX_FILE), str(path))
+    except MemoryError:
+        raise ArtifactError(f"{path} is larger than this machine has memory for") from None
     if not isinstance(loaded, dict) or not {"protocol_version", "data"} <= loaded.keys():
         raise ArtifactError(f"{path} is a pickle, but not one that oneflow.save wrote")
     if loaded["protocol_version"] != VERSION:
@@ -90,7 +114,12 @@ def _read_pickled(root: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     read: dict[str, Tensor] = {}
     tensors = {}
     for name, reference in references.items():
+        if reference.tensor is not None:
+            tensors[name] = reference.tensor
+            continue
         place = _place(path, name, reference)
+        if root is None:
+            raise ArtifactError(f"{path}: the data of '{name:.80}' lie beside it; give its folder")
         if place not in read:
             read[place] = read_variable(files.member(root, place), f"'{name}'")
         tensors[name] = read[place]

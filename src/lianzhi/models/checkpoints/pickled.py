@@ -2,8 +2,8 @@
 
 A pickle is a program. Python's own reader imports what it names, calls it, and allocates what it asks for; a reader with
 a list of allowed names still does the last. This one is a list of some thirty instructions over plain values (text,
-numbers, lists, tuples, dicts): the few names that OneFlow writes become markers, and every other name or
-instruction ends in an error that names it.
+numbers, lists, tuples, dicts): the few names that OneFlow writes become markers, NumPy's arrays become tensors
+(`pickled_arrays.py`), and every other name or instruction ends in an error that names it.
 
 The format: https://github.com/python/cpython/blob/main/Lib/pickletools.py (protocols 2 to 5).
 """
@@ -14,10 +14,14 @@ import struct
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from lianzhi.errors import ArtifactError
+from torch import Tensor
 
-MAX_INSTRUCTIONS = 1 << 21  # a tensor takes ten
+from lianzhi.errors import ArtifactError
+from lianzhi.models.checkpoints.pickled_arrays import CALLS, CLASSES, PLACES, Array, Kind, Place, tensor_of
+
+MAX_INSTRUCTIONS = 1 << 21  # a tensor takes ten, and with an array in it fifty
 MAX_NUMBER = 16  # bytes of an integer
+COPIED = 1 << 16  # longer bytes are a view of the pickle
 
 TENSORS = {
     ("oneflow", "Tensor"),
@@ -26,15 +30,17 @@ TENSORS = {
     ("oneflow._oneflow_internal.nn", "Parameter"),
 }
 TABLES = {("collections", "OrderedDict")}
+KNOWN = TENSORS | TABLES | PLACES | CLASSES | CALLS.keys()
 
 
 class Reference:
-    """A tensor as a pickle has it: the name of the folder that holds its data."""
+    """A tensor as a pickle has it: the name of the folder that holds its data, or the data themselves."""
 
-    __slots__ = ("path",)
+    __slots__ = ("path", "tensor")
 
     def __init__(self) -> None:
         self.path: str | None = None
+        self.tensor: Tensor | None = None
 
 
 class _Name:
@@ -47,7 +53,7 @@ class _Name:
 
 
 def read_pickle(data: bytes, source: str) -> Any:
-    """The value in a pickle: text, bytes, numbers, lists, tuples and dicts, and a `Reference` a tensor.
+    """The value in a pickle: text, bytes, numbers, lists, tuples and dicts, and a `Reference` a tensor of OneFlow.
 
     >>> import pickle
     >>> read_pickle(pickle.dumps({"epoch": 3, "rates": [0.1, 0.01]}), "a.pkl")
@@ -98,6 +104,13 @@ class _Machine:
 
     def number(self, count: int) -> int:
         return int.from_bytes(self.take(count), "little")
+
+    def blob(self, length: int) -> bytes | memoryview:
+        start = self.position
+        if length <= COPIED or start + length > len(self.data):
+            return self.take(length)
+        self.position = start + length
+        return memoryview(self.data)[start : self.position]
 
     def text(self, length: int) -> str:
         try:
@@ -163,7 +176,7 @@ class _Machine:
     def find(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             self.damaged("a name is not text")
-        if (module, name) not in TENSORS | TABLES:
+        if (module, name) not in KNOWN:
             self.refuse(f"names '{module:.100}.{name:.100}'")
         self.push(_Name(module, name))
 
@@ -171,29 +184,48 @@ class _Machine:
         name, module = self.pop(), self.pop()
         self.find(module, name)
 
-    def make(self, names: set[tuple[str, str]], kind: Callable[[], Any]) -> None:
-        """An empty table (REDUCE) or tensor (NEWOBJ): the only two 'calls' there are, both without arguments."""
+    def call(self) -> None:
+        """REDUCE: an empty table, or what NumPy's arrays are made of."""
+        if len(self.stack) > 1 and type(self.stack[-2]) is _Name and self.stack[-2].name in CALLS:
+            arguments, what = self.pop(), self.pop()
+            try:
+                self.push(CALLS[what.name](arguments))
+            except ValueError as error:
+                self.refuse(f"calls '{'.'.join(what.name)}' {error}")
+        else:
+            self.make(dict.fromkeys(TABLES, dict))
+
+    def make(self, kinds: dict[tuple[str, str], Callable[[], Any]]) -> None:
+        """Something empty, of a class without arguments."""
         arguments, what = self.pop(), self.pop()
         if type(what) is not _Name:
             self.refuse(f"calls a {type(what).__name__}")
-        if what.name not in names:
+        if what.name not in kinds:
             self.refuse(f"calls '{'.'.join(what.name)}'")
         if type(arguments) is not tuple or arguments:
             self.refuse(f"calls '{'.'.join(what.name)}' with arguments")
-        self.push(kind())
+        self.push(kinds[what.name]())
 
     def build(self) -> None:
-        """The state of a tensor is its folder's name; that of a table (its `_metadata`) is not needed."""
-        state = self.pop()
+        """The state of a tensor is its folder's name or its data; that of a table (its `_metadata`) is not needed."""
+        state, built = self.pop(), self.stack[-1] if self.stack else None
+        if isinstance(built, (Array, Kind, Place)):
+            try:
+                built.build(state)
+            except ValueError as error:
+                self.damaged(str(error))
+            return
         if type(state) is not dict:
             self.refuse(f"sets a state of type {type(state).__name__}")
-        if self.stack and type(self.stack[-1]) is dict:
+        if type(built) is dict:
             return
-        if not self.stack or type(self.stack[-1]) is not Reference:
+        if type(built) is not Reference:
             self.refuse("sets the state of something that is no tensor")
-        if state.keys() != {"path"} or type(state["path"]) is not str or self.stack[-1].path is not None:
+        is_path = state.keys() == {"path"} and type(state["path"]) is str
+        tensor = None if is_path else tensor_of(state)
+        if built.path is not None or built.tensor is not None or not (is_path or tensor is not None):
             self.refuse(f"sets a tensor's state to {_keys(state)}")
-        self.stack[-1].path = state["path"]
+        built.path, built.tensor = state.get("path"), tensor
 
     def set_items(self, items: list[Any]) -> None:
         table = self.top(dict)
@@ -238,6 +270,10 @@ def _keys(state: dict[Any, Any]) -> str:
     return "'" + "', '".join(f"{key!s:.40}" for key in list(state)[:4]) + "'"
 
 
+_CLASSES: dict[tuple[str, str], Callable[[], Any]] = {
+    **dict.fromkeys(TENSORS, Reference),
+    **dict.fromkeys(PLACES, Place),
+}
 _STEPS: dict[bytes, Callable[[_Machine], Any]] = {
     b"\x80": _Machine.protocol,
     b"\x95": lambda m: m.take(8),  # a frame's length
@@ -254,8 +290,8 @@ _STEPS: dict[bytes, Callable[[_Machine], Any]] = {
     b"X": lambda m: m.push(m.text(m.number(4))),
     b"\x8d": lambda m: m.push(m.text(m.number(8))),
     b"C": lambda m: m.push(m.take(m.number(1))),
-    b"B": lambda m: m.push(m.take(m.number(4))),
-    b"\x8e": lambda m: m.push(m.take(m.number(8))),
+    b"B": lambda m: m.push(m.blob(m.number(4))),
+    b"\x8e": lambda m: m.push(m.blob(m.number(8))),
     b"]": lambda m: m.push([]),
     b"a": lambda m: m.extend([m.pop()]),
     b"e": lambda m: m.extend(m.pop_marked()),
@@ -274,7 +310,7 @@ _STEPS: dict[bytes, Callable[[_Machine], Any]] = {
     b"j": lambda m: m.recall(m.number(4)),
     b"c": lambda m: m.find(m.line(), m.line()),
     b"\x93": _Machine.find_on_stack,
-    b"R": lambda m: m.make(TABLES, dict),
-    b"\x81": lambda m: m.make(TENSORS, Reference),
+    b"R": _Machine.call,
+    b"\x81": lambda m: m.make(_CLASSES),
     b"b": _Machine.build,
 }

@@ -51,7 +51,8 @@ def _unpickle(source: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles that are refused below
-            return torch.load(source, map_location="cpu", weights_only=True)
+            with open(source, "rb", opener=files.open_regular) as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()
         raise ArtifactError(
