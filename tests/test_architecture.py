@@ -1,8 +1,10 @@
-"""The page on architecture: every room of the package is on it, and every file that it names is there; in both languages."""
+"""The architecture is as its page says: rooms, files, which imports which, in both languages; and no file or function is long."""
 
 from __future__ import annotations
 
+import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,86 @@ def test_every_step_is_in_the_picture(text):
 def test_both_languages_name_the_same_files():
     one, other = (set(re.findall(r"`([\w/]+(?:\.py|/))`", text)) for text in TEXTS)
     assert one == other
+
+
+@cache
+def imports(place: str) -> set[str]:
+    """What the files of a folder, or one file, import of the package: dotted, without `lianzhi.`."""
+    files = (ROOMS / place).rglob("*.py") if (ROOMS / place).is_dir() else [ROOMS / f"{place}.py"]
+    found: set[str] = set()
+    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{place}: imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.removeprefix("lianzhi.") for name in found if name.startswith("lianzhi.")}
+
+
+def rooms_of(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+def table(text: str) -> list[tuple[set[str], str]]:
+    """The rooms of each row, and what they may import as the page says it."""
+    rows = [line.strip("|").split("|") for line in text.splitlines() if re.match(r"\| `\w+(/|\.py)`", line)]
+    named = [(set(re.findall(r"`(\w+)(?:/|\.py)`", row[0])), row[-1]) for row in rows if len(row) == 3]
+    return named
+
+
+def allowed(text: str) -> dict[str, set[str]]:
+    """By room, which it may import; "and below" is what stands under those that are named."""
+    rows = table(text)
+    direct = {room: set(re.findall(r"`(\w+)`", cell)) for rooms, cell in rows for room in rooms}
+
+    def below(room: str) -> set[str]:
+        return {room}.union(*map(below, direct[room]))
+
+    for rooms, cell in rows:
+        if "below" in cell or "及以下" in cell:
+            for room in rooms:
+                direct[room] = set().union(*map(below, direct[room]))
+    base, _ = rows[-1]
+    return {room: named | base for room, named in direct.items()}
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=["en", "zh"])
+def test_arrows_go_the_way_that_the_table_says(text):
+    may = allowed(text)
+    assert len(may) > 18
+    wrong = {
+        room: rooms_of(imports(room)) - named - {room, "_version", "__version__"}
+        for room, named in may.items()
+    }
+    assert not {room: names for room, names in wrong.items() if names}
+    for rooms, cell in table(text):
+        used = rooms_of(set().union(*map(imports, rooms)))
+        unused = set(re.findall(r"`(\w+)`", cell)) - used
+        assert not unused, f"{rooms}: nothing imports {unused}"
+
+
+def test_no_room_stands_on_itself():
+    may = allowed(TEXTS[0])
+
+    def reached(room: str, path: tuple[str, ...] = ()) -> None:
+        assert room not in path, " -> ".join((*path, room))
+        for other in rooms_of(imports(room)) & set(may) - {room}:
+            reached(other, (*path, room))
+
+    for room in may:
+        reached(room)
+
+
+@pytest.mark.parametrize(
+    ("inner", "needs"),
+    [
+        ("distill/losses", {"config", "errors", "registry", "distill.losses"}),
+        ("prune/criteria", {"config", "errors", "registry", "graph", "prune.criteria", "prune.importance"}),
+        ("quantize/observers", {"config", "errors", "registry", "quantize.observers", "quantize.scheme"}),
+    ],
+)
+def test_functions_of_tensors_know_no_model_task_or_loop(inner, needs):
+    strange = {
+        name for name in imports(inner) if not any(f"{name}.".startswith(f"{need}.") for need in needs)
+    }
+    assert not strange

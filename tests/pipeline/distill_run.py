@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import lianzhi as lz
-from lianzhi.train.processes import process
+from lianzhi.processes import process
 
 FAST: dict[str, Any] = {"epochs": 2, "batch_size": 32, "lr": 0.01, "augment": False}
 

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lianzhi.train import processes
+from lianzhi import processes
+from lianzhi.train import gradients
 
 
 @pytest.fixture(scope="module")
@@ -84,5 +85,5 @@ def test_one_process_needs_no_group() -> None:
 def test_buckets_hold_one_type_and_a_limited_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "BUCKET", 5)
     tensors = [torch.zeros(3), torch.zeros(2), torch.zeros(1), torch.zeros(9), torch.zeros(1).double()]
-    sizes = [[item.numel() for item in bucket] for bucket in processes._buckets(tensors)]
+    sizes = [[item.numel() for item in bucket] for bucket in gradients._buckets(tensors)]
     assert sizes == [[3, 2], [1], [9], [1]]

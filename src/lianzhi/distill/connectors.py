@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lianzhi.errors import DataError
-from lianzhi.train.processes import process
+from lianzhi.processes import process
 
 
 def connector(student: Sequence[int], teacher: Sequence[int]) -> nn.Module:

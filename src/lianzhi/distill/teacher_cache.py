@@ -23,8 +23,8 @@ from lianzhi.distill.methods.teacher import placed, teacher_logits
 from lianzhi.errors import ArtifactError, DataError, RecipeError
 from lianzhi.graph import fingerprint
 from lianzhi.measure.shown import shown
+from lianzhi.processes import by_leader, gathered, process
 from lianzhi.tasks import Task, cache
-from lianzhi.train.processes import by_leader, gathered, process
 from lianzhi.train.validation import move
 
 FORMAT = 2  # 2: with a digest of the numbers

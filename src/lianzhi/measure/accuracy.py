@@ -13,6 +13,7 @@ from torch import nn
 from lianzhi.deploy.pytorch import call
 from lianzhi.errors import DataError
 from lianzhi.measure.shown import shown
+from lianzhi.processes import gathered, process
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def evaluate(
     the whole; with `alone` this process evaluates everything by itself.
     """
     split = split or task.reported
-    rank, world = (0, 1) if alone else _process()
+    rank, world = (0, 1) if alone else process()
     outputs, labels, ids = [], [], []
     with _predictor(predict) as run, torch.inference_mode():
         batches = task.batches(split, batch_size, rank=rank, world=world)
@@ -64,7 +65,8 @@ def evaluate(
                 outputs.append(found)
                 labels.append(wanted)
                 ids.append(batch.ids)
-    parts = _gather((outputs, labels, ids), world)
+    found = (outputs, labels, ids)
+    parts = [found] if alone else gathered(found)
     outputs, labels, ids = ([item for part in parts for item in part[index]] for index in range(3))
     if not outputs:
         raise DataError(f"the split '{split}' of task '{task.name}' is empty")
@@ -99,22 +101,6 @@ def _predictor(predict: Any) -> Iterator[Callable[[Any], Any]]:
         predict.train(modes[0][1])
         for module, training in modes[1:]:
             module.training = training
-
-
-def _process() -> tuple[int, int]:
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
-
-
-def _gather(value: Any, world: int) -> list[Any]:
-    if world == 1:
-        return [value]
-    parts: list[Any] = [None] * world
-    torch.distributed.all_gather_object(parts, value)
-    return parts
 
 
 def _map(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:

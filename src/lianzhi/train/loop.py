@@ -21,15 +21,16 @@ import torch
 from torch import Tensor, nn
 
 from lianzhi.errors import DataError, TrainingError
+from lianzhi.processes import from_leader, process, start_processes
 from lianzhi.train import optimizers, schedules
 from lianzhi.train.batch_norm import SharedBatchNorm
 from lianzhi.train.default_step import Step, default_step
 from lianzhi.train.device import check_device
+from lianzhi.train.gradients import share_model, sum_gradients
 from lianzhi.train.history import History
 from lianzhi.train.interrupt import Interrupt
 from lianzhi.train.options import TrainOptions
 from lianzhi.train.precision import channels_last_works, mixed, precision
-from lianzhi.train.processes import from_leader, process, share_model, start_processes, sum_gradients
 from lianzhi.train.progress import Bar
 from lianzhi.train.saved import Saved
 from lianzhi.train.totals import NotFinite, Totals

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lianzhi.errors import ArtifactError, RecipeError, TrainingError
+from lianzhi.processes import by_leader, process
 from lianzhi.train.checkpoint import (
     Checkpoint,
     load_model,
@@ -26,7 +27,6 @@ from lianzhi.train.checkpoint import (
 )
 from lianzhi.train.history import History
 from lianzhi.train.options import TrainOptions
-from lianzhi.train.processes import by_leader, process
 
 if TYPE_CHECKING:
     from lianzhi.tasks import Task

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lianzhi.processes import gathered, process
 from lianzhi.train.default_step import call
-from lianzhi.train.processes import gathered, process
 
 if TYPE_CHECKING:
     from lianzhi.tasks import Task

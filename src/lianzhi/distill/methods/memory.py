@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lianzhi.distill.losses.crd import similarities
 from lianzhi.distill.losses.features import unit
-from lianzhi.train.processes import from_leader, gathered, process
+from lianzhi.processes import from_leader, gathered, process
 
 UNKNOWN = -1
 

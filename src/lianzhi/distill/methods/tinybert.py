@@ -41,10 +41,10 @@ from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.terms import require_some, weighted
 from lianzhi.models import model as zoo_model
+from lianzhi.processes import leader_first
 from lianzhi.tasks import Batch, Task
 from lianzhi.tasks.texts import texts_of, with_train
 from lianzhi.train import Step
-from lianzhi.train.processes import leader_first
 
 
 class GeneralOptions(CorpusData):
