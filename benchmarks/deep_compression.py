@@ -267,7 +267,7 @@ def table(records: Records) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -280,7 +280,40 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, default=WORK)
     trial_options(parser, f"{TRIAL} samples, one seed, one epoch of each phase")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def train_dense(
+    name: str, task: lz.Task, plan: Plan, seed: int, file: Path, given: argparse.Namespace, records: Records
+) -> None:
+    """The model that is compressed, trained as long without being compressed; nothing where its file is there."""
+    dense = started(name, task, plan, seed, given)
+    if file.is_file():
+        return
+    epochs = plan.prune + plan.move + plan.share
+    fit(dense, task, plan, epochs, seed, given.device, f"{name} dense {seed}")
+    files.write_tensors(file, dense.state_dict())
+    records.add(f"{name} | dense | seed {seed}", {"top1": top1(dense, task, given.device)})
+
+
+def pack_and_measure(model: nn.Module, file: Path, task: lz.Task, plan: Plan, device: str) -> dict[str, Any]:
+    """Write the container; what it says of its size, and the accuracy of the model that is read from it."""
+    weights = masks.weights_of(model)
+    kept = sum(int((weight != 0).sum()) for weight in weights.values())
+    report = codebook.pack(model, file, example_inputs=task.example_inputs, other=plan.other)
+    return {
+        "top1": top1(lz.load(file), task, device),
+        "bytes": file.stat().st_size,
+        "float_bytes": round(report.ratio * report.bytes),
+        "ratio": report.ratio,
+        "kept": kept / sum(weight.numel() for weight in weights.values()),
+        "bits": plan.bits,
+        "device": device,
+    }
+
+
+def main() -> None:
+    given = arguments()
     records = records_of("deep_compression", given)
     if given.model is None:
         print(table(records))
@@ -293,21 +326,9 @@ def main() -> None:
     files.make_folder(folder)
     one = name in ("resnet20", "vgg16", "bert6")  # one dense training serves all seeds
     for seed in [0] if one else given.seeds:
-        dense, file = started(name, task, plan, seed, given), folder / f"dense-{seed}.safetensors"
-        if not file.is_file():
-            fit(
-                dense,
-                task,
-                plan,
-                plan.prune + plan.move + plan.share,
-                seed,
-                given.device,
-                f"{name} dense {seed}",
-            )
-            files.write_tensors(file, dense.state_dict())
-            records.add(f"{name} | dense | seed {seed}", {"top1": top1(dense, task, given.device)})
+        train_dense(name, task, plan, seed, folder / f"dense-{seed}.safetensors", given, records)
     for seed in given.seeds:
-        key, file = f"{name} | compressed | seed {seed}", folder / f"compressed-{seed}.lzc"
+        key = f"{name} | compressed | seed {seed}"
         if key in records:
             continue
         model = started(name, task, plan, 0 if one else seed, given)
@@ -315,24 +336,7 @@ def main() -> None:
         teacher.load_state_dict(files.read_tensors(folder / f"dense-{0 if one else seed}.safetensors"))
         model = compressed(model, teacher.eval(), task, plan, seed, folder, given.device)
         files.write_tensors(folder / f"compressed-{seed}.safetensors", model.state_dict())
-        weights = masks.weights_of(model)
-        kept = sum(int((weight != 0).sum()) for weight in weights.values()) / sum(
-            weight.numel() for weight in weights.values()
-        )
-        report = codebook.pack(model, file, example_inputs=task.example_inputs, other=plan.other)
-        model = lz.load(file)
-        records.add(
-            key,
-            {
-                "top1": top1(model, task, given.device),
-                "bytes": file.stat().st_size,
-                "float_bytes": round(report.ratio * report.bytes),
-                "ratio": report.ratio,
-                "kept": kept,
-                "bits": plan.bits,
-                "device": given.device,
-            },
-        )
+        records.add(key, pack_and_measure(model, folder / f"compressed-{seed}.lzc", task, plan, given.device))
         print(table(records), flush=True)
     print(table(records))
 

@@ -1,4 +1,4 @@
-"""The architecture is as its page says: rooms, files, which imports which, in both languages; and no file or function is long."""
+"""The architecture is as its page says: rooms, files, which imports which, in both languages."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_one_process_needs_no_group() -> None:
 
 
 def test_buckets_hold_one_type_and_a_limited_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "BUCKET", 5)
+    monkeypatch.setattr(gradients, "BUCKET", 5)
     tensors = [torch.zeros(3), torch.zeros(2), torch.zeros(1), torch.zeros(9), torch.zeros(1).double()]
     sizes = [[item.numel() for item in bucket] for bucket in gradients._buckets(tensors)]
     assert sizes == [[3, 2], [1], [9], [1]]

@@ -68,19 +68,7 @@ def table(results: Results, name: str, cases: tuple[str, ...], title: Text, abou
                     else _timing(runs[0] if runs else {}, "ms")
                 )
                 speeds = _timing(runs[0] if runs else {}, "share")
-                before = cells.mean(base, "value")
-                cell: list[Cell] = [
-                    NAMES[case],
-                    ENGINES[runtime],
-                    METHODS[method],
-                    cells.share(runs, "value") if runs else text.NOT_YET,
-                    cells.change(runs, "value", before) if method != "float" else text.ABSENT,
-                    cells.share(runs, "agreement") if method != "float" else text.ABSENT,
-                    cells.size(cells.mean(runs, "bytes")),
-                    cells.ratio(cells.mean(base, "bytes"), cells.mean(runs, "bytes"))
-                    if method != "float"
-                    else text.ABSENT,
-                ]
+                cell = [NAMES[case], ENGINES[runtime], METHODS[method], *_figures(runs, base, method)]
                 for batch in batches:
                     cell.append(cells.rate(timing.get(batch), int(batch)))
                     cell.append(cells.times(1 / speeds[batch]) if batch in speeds else text.ABSENT)
@@ -99,6 +87,21 @@ def table(results: Results, name: str, cases: tuple[str, ...], title: Text, abou
         notes=(BUSY,),
         entries=tuple(entries),
     )
+
+
+def _figures(runs: list[Run], base: list[Run], method: str) -> list[Cell]:
+    """Accuracy and size; what is lost and saved only where there is something to compare with float."""
+    accuracy = cells.share(runs, "value") if runs else text.NOT_YET
+    size = cells.mean(runs, "bytes")
+    if method == "float":
+        return [accuracy, text.ABSENT, text.ABSENT, cells.size(size), text.ABSENT]
+    return [
+        accuracy,
+        cells.change(runs, "value", cells.mean(base, "value")),
+        cells.share(runs, "agreement"),
+        cells.size(size),
+        cells.ratio(cells.mean(base, "bytes"), size),
+    ]
 
 
 def _methods(case: str) -> list[str]:

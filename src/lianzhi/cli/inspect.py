@@ -79,10 +79,8 @@ def command(
             raise RecipeError(f"{', '.join(unread)}: only --sensitivity reads these; add it")
         result = jobs.inspect(model, shape=shape, weights=weights, device=device)
     else:
-        if plot is not None and not Path(plot).parent.is_dir():
-            raise RecipeError(f"--plot {plot}: there is no such folder; make it first")
-        if plot is not None and Path(plot).exists():
-            raise RecipeError(f"--plot {plot}: is there already; name another file, or remove it")
+        if plot is not None:
+            _check_plot(Path(plot))
         with common.bar("sensitivity", shown=not (quiet or as_json)) as report:
             question = jobs.Question(
                 task=task,
@@ -105,3 +103,13 @@ def _shares(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise RecipeError(f"--ratios {text}: write shares between 0 and 1 as 0.25,0.5,0.75") from None
+
+
+def _check_plot(path: Path) -> None:
+    """Before minutes of measuring: a file can be made there, and none is."""
+    from lianzhi.errors import RecipeError
+
+    if not path.parent.is_dir():
+        raise RecipeError(f"--plot {path}: there is no such folder; make it first")
+    if path.exists():
+        raise RecipeError(f"--plot {path}: is there already; name another file, or remove it")

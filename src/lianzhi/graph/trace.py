@@ -103,27 +103,8 @@ def capture(
     second dimension is free too. Raises `GraphError` that names the line of the model's code which
     cannot be captured, or a model that fixes the length.
     """
-    if not isinstance(model, nn.Module):
-        raise GraphError(
-            f"the model is a {type(model).__name__}, not a torch.nn.Module; lianzhi.model(name) makes one of the zoo, "
-            f"lianzhi.load(folder) that of an artifact"
-        )
+    _check_model(model)
     args, kwargs = split_inputs(example_inputs)
-    inside = _WRAPPERS.get(type(model).__name__)
-    if inside is not None and isinstance(getattr(model, inside, None), nn.Module):
-        raise GraphError(
-            f"a {type(model).__name__} is a wrapper of a model; give the model itself: model.{inside}"
-        )
-    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
-        if nn.parameter.is_lazy(tensor):
-            raise GraphError(
-                f"the model's '{name}' has no shape yet; call the model once on example inputs, which gives it one"
-            )
-        if tensor.is_meta:
-            raise GraphError(
-                f"the model's '{name}' has a shape and no values (device meta); give it its weights first, as with "
-                f"model.to_empty(device='cpu') and model.load_state_dict(…)"
-            )
     if device_of(model).type != "cpu":
         args, kwargs = moved((args, kwargs), device_of(model))
     if dynamic_length:
@@ -154,6 +135,30 @@ def capture(
     for name in own:
         put_constant(module, name, get_tensor(module, name))
     return Graph(module, model, args, kwargs, dynamic, dynamic_length)
+
+
+def _check_model(model: nn.Module) -> None:
+    """Refuse what is no model, a wrapper of one, or one without values."""
+    if not isinstance(model, nn.Module):
+        raise GraphError(
+            f"the model is a {type(model).__name__}, not a torch.nn.Module; lianzhi.model(name) makes one of the zoo, "
+            f"lianzhi.load(folder) that of an artifact"
+        )
+    inside = _WRAPPERS.get(type(model).__name__)
+    if inside is not None and isinstance(getattr(model, inside, None), nn.Module):
+        raise GraphError(
+            f"a {type(model).__name__} is a wrapper of a model; give the model itself: model.{inside}"
+        )
+    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise GraphError(
+                f"the model's '{name}' has no shape yet; call the model once on example inputs, which gives it one"
+            )
+        if tensor.is_meta:
+            raise GraphError(
+                f"the model's '{name}' has a shape and no values (device meta); give it its weights first, as with "
+                f"model.to_empty(device='cpu') and model.load_state_dict(…)"
+            )
 
 
 def _export_dynamic(model: nn.Module, args: Any, kwargs: Any) -> tuple[Any, bool]:

@@ -47,17 +47,13 @@ def measure_model(
     else:
         inputs = example_of(list(shape))
     everyone = ["pytorch", *(deploy.onnx_runtimes() if device == "cpu" else ())]
-    names = [runtime] if runtime else everyone
-    todo: list[tuple[str, Any, str, int, bool]] = []
-    for name in names:
-        entry = deploy.registry.get(name).build
-        if runtime is None and not (entry.installed() and _takes(name, saved)):
-            continue
-        file = module if name == "pytorch" and saved.packed else _file(name, saved)
-        offered = entry.precisions(file) if runtime is None or precision is None else [precision]
-        kinds = [kind for kind in offered if precision in (None, kind)]
-        ways = (False, True) if compiled and name == "pytorch" else (False,)
-        todo += [(name, file, kind, batch, way) for kind in kinds for way in ways for batch in batches or [1]]
+    todo = [
+        (name, file, kind, batch, way)
+        for name in ([runtime] if runtime else everyone)
+        for file, kind in _offers(name, saved, module, precision, asked=runtime is not None)
+        for way in ((False, True) if compiled and name == "pytorch" else (False,))
+        for batch in batches or [1]
+    ]
     if not todo:
         wanted = f" in {precision}" if precision else ""
         raise RecipeError(f"{path}: no runtime here can take it{wanted}")
@@ -76,6 +72,18 @@ def measure_model(
     file = path / "model.onnx" if path.is_dir() and (path / "model.onnx").is_file() else path
     result["bytes"] = measure.size(file)
     return result
+
+
+def _offers(
+    name: str, saved: Saved, module: Any, precision: str | None, *, asked: bool
+) -> list[tuple[Any, str]]:
+    """What a runtime loads, with each precision in which it is to be timed; nothing of one that was not asked for and cannot."""
+    entry = deploy.registry.get(name).build
+    if not asked and not (entry.installed() and _takes(name, saved)):
+        return []
+    file = module if name == "pytorch" and saved.packed else _file(name, saved)
+    offered = [precision] if asked and precision is not None else entry.precisions(file)
+    return [(file, kind) for kind in offered if precision in (None, kind)]
 
 
 def _takes(runtime: str, saved: Saved) -> bool:

@@ -92,20 +92,12 @@ def plan(
     name, amount = _one_budget(given)
     _check_scope(scope, sensitivity, name)
     if names_of(granularity) == [LAYERS]:
-        if name != "ratio":
-            raise RecipeError(f"granularity 'layers' takes a ratio of the blocks, not {name}")
-        options = dict(criterion_options or {})
-        seed = options.pop("seed", 0)
-        if options:
-            raise RecipeError(
-                f"granularity 'layers': a criterion takes no options but a seed (got {', '.join(options)})"
-            )
         return plan_layers(  # type: ignore[return-value]
             model,
             example_inputs,
             ratio=amount,
             criterion=criterion,
-            seed=seed,
+            seed=_only_seed(criterion_options, name),
             ignore=ignore,
             calibration=calibration,
         )
@@ -149,11 +141,28 @@ def plan(
     decided.keeps.update({group.name: keep for group, keep in zip(groups, selection.keeps, strict=True)})
     decided.notes += _saved_layers(groups, selection, limits, sizes)
     if all(bool(keep.all()) for keep in selection.keeps):
-        decided.notes.append(
-            f"nothing goes: {name}={amount:g} leaves every group whole, in widths that are multiples of {round_to} and "
-            f"with min_channels {min_channels}; its widest group has {max(map(len, groups))} units"
-        )
+        decided.notes.append(_nothing_goes(f"{name}={amount:g}", limits, max(map(len, groups))))
     return decided
+
+
+def _nothing_goes(budget: str, limits: Limits, widest: int) -> str:
+    return (
+        f"nothing goes: {budget} leaves every group whole, in widths that are multiples of {limits.round_to} and "
+        f"with min_channels {limits.min_channels}; its widest group has {widest} units"
+    )
+
+
+def _only_seed(options: dict[str, Any] | None, budget: str) -> int:
+    """The seed for the criterion of whole layers, which take a ratio and no other option."""
+    if budget != "ratio":
+        raise RecipeError(f"granularity 'layers' takes a ratio of the blocks, not {budget}")
+    left = dict(options or {})
+    seed: int = left.pop("seed", 0)
+    if left:
+        raise RecipeError(
+            f"granularity 'layers': a criterion takes no options but a seed (got {', '.join(left)})"
+        )
+    return seed
 
 
 def _check_scope(scope: str, sensitivity: Sensitivity | None, budget: str) -> None:

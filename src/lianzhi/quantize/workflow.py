@@ -1,8 +1,7 @@
-"""Post-training quantization: capture, fold, place, calibrate, insert, report."""
+"""Post-training quantization: check, capture, convert, report, and give layers back to float where too much is lost."""
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,21 +10,17 @@ from torch import nn
 
 from lianzhi import measure
 from lianzhi.errors import DataError
-from lianzhi.graph import Graph, TracedModule, are_tokens, capture, check_values, on_cpu
+from lianzhi.graph import Graph, are_tokens, capture, check_values, on_cpu
 from lianzhi.measure.metric import one_number
-from lianzhi.quantize.batches import parts, samples
-from lianzhi.quantize.control import Origin, control, require_control
+from lianzhi.quantize.batches import samples
+from lianzhi.quantize.control import control, require_control
+from lianzhi.quantize.convert import Converted, Settings, convert
 from lianzhi.quantize.floats import float_model
-from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches
-from lianzhi.quantize.insert import insert, insert_tables
-from lianzhi.quantize.layers import choices_of, coarsen, in_float
 from lianzhi.quantize.model import QuantizedModel
-from lianzhi.quantize.options import DEFAULT_OBSERVER, check_options, ignored
-from lianzhi.quantize.placement import Placement, place, rules_of
-from lianzhi.quantize.prepare import prepare
-from lianzhi.quantize.ptq import REWRITE, Chosen, choose
-from lianzhi.quantize.ranges import Ranges, find, options_of
+from lianzhi.quantize.options import DEFAULT_OBSERVER, check_options
+from lianzhi.quantize.ptq import choose
+from lianzhi.quantize.ranges import options_of
 from lianzhi.quantize.report import group_notes, make_report, table_notes
 from lianzhi.quantize.scheme import FLOATS, may_saturate, schemes
 from lianzhi.quantize.table import Given, shown
@@ -95,95 +90,72 @@ def quantize(
     saturates = exact and measure.cpu().saturates
     if reduce_range is None or not exact:
         reduce_range = saturates
-    chosen = choose(techniques)
-    grids = schemes(target, weights, activations, reduce_range=reduce_range, group_size=group_size)
-    options = options_of(observer, observer_options)
-    graph = capture(on_cpu(model), example_inputs, dynamic_length=are_tokens(example_inputs))
-    batches = _batches(calibration, graph, calibration_table, chosen)
-    module: TracedModule = copy.deepcopy(graph.module)
-    prepare(module)
-    folded, unfolded = fold_batch_norm(module)
-    choices = choices_of(module, layers)
-    ignore = [*ignore, *in_float(choices)]
-    placement = place(module, rules_of(target), ignored(module, ignore))
-    applied = []
-    for technique in (item for item in chosen if item.stage == REWRITE):
-        skipped = technique.apply(module, placement.weights, batches, technique.options, grids)
-        applied.append({**technique.to_dict(), "skipped": [list(item) for item in skipped]})
-    placement = place(
-        module, rules_of(target), ignored(module, ignore)
-    )  # what was rewritten may read other values
-    if grids.activations is None:
-        placement.values, placement.shares, placement.groups = [], {}, []
-    found = Ranges()
-    if grids.activations is not None:
-        found = find(
-            module,
-            placement,
-            batches,
-            grids.activations,
-            model=model,
-            target=target,
-            observer=observer,
-            options=options,
-            rewriting=[item for item in chosen if item.stage == REWRITE],
-            path=calibration_table,
-            divisible=graph.dynamic_batch,
-        )
-    float_module = copy.deepcopy(module)
-    insert(module, placement, found.bounds, grids)
-    coarsen(module, choices)
-    insert_tables(module, placement.tables)
-    names = [node.name for node in placement.weights]
-    pieces = [part for batch in batches for part in parts(float_module, batch, divisible=graph.dynamic_batch)]
-    for technique in (item for item in chosen if item.stage != REWRITE):
-        skipped = technique.apply(
-            float_module,
-            module,
-            pieces if technique.options.takes_parts else batches,
-            names,
-            technique.options,
-        )
-        applied.append({**technique.to_dict(), "skipped": [list(item) for item in skipped]})
-    report = make_report(
-        float_module, module, placement, found, batches, grids, divisible=graph.dynamic_batch
+    settings = Settings(
+        target=target,
+        grids=schemes(target, weights, activations, reduce_range=reduce_range, group_size=group_size),
+        techniques=choose(techniques),
+        observer=observer,
+        observer_options=options_of(observer, observer_options),
+        ignore=ignore,
+        layers=layers,
+        table=calibration_table,
     )
-    report |= {
-        "target": target,
-        "observer": found.table.observer if found.table else {"name": observer, **options.to_dict()},
-        "reduce_range": reduce_range,
-        "techniques": applied,
-        "calibration": {
-            "batches": len(batches),
-            "samples": samples(batches) or (found.table.samples if found.table else 0),
-            "table": None if calibration_table is None else shown(calibration_table),
-        },
-        "folded": folded,
-        "mixed": choices,
-        "seconds": time.perf_counter() - start,
-    }
-    report["notes"] = _notes(reduce_range, saturates, unfolded, placement) + group_notes(module, names, grids)
-    report["notes"] += table_notes(placement, weights, choices)
+    graph = capture(on_cpu(model), example_inputs, dynamic_length=are_tokens(example_inputs))
+    batches = _batches(calibration, graph, settings)
+    made = convert(model, graph, batches, settings)
+    report = _report(made, settings)
+    report |= {"reduce_range": reduce_range, "seconds": time.perf_counter() - start}
+    report["notes"] = [
+        *_notes(reduce_range, saturates, made),
+        *group_notes(made.module, made.names, settings.grids),
+        *table_notes(made.placement, weights, made.choices),
+    ]
     if evaluate is not None:
-        report["accuracy"] = {"float": one_number(evaluate(model)), "quantized": one_number(evaluate(module))}
-    result = QuantizedModel(module, report, target, example_inputs, graph.dynamic_batch, found.table)
+        report["accuracy"] = {
+            "float": one_number(evaluate(model)),
+            "quantized": one_number(evaluate(made.module)),
+        }
+    table = made.ranges.table
+    result = QuantizedModel(made.module, report, target, example_inputs, graph.dynamic_batch, table)
     if max_drop is None or evaluate is None:
         return result
-    origin = Origin(
-        float_module, rules_of(target), ignored(float_module, ignore), batches, graph.dynamic_batch
+    return control(result, made.origin, evaluate, max_drop)
+
+
+def _report(made: Converted, settings: Settings) -> dict[str, Any]:
+    """What was done, and how far each layer is from float."""
+    batches, table = made.origin.batches, made.ranges.table
+    report = make_report(
+        made.floating,
+        made.module,
+        made.placement,
+        made.ranges,
+        batches,
+        settings.grids,
+        divisible=made.origin.divisible,
     )
-    return control(result, origin, evaluate, max_drop)
+    by_name = {"name": settings.observer, **settings.observer_options.to_dict()}
+    return report | {
+        "target": settings.target,
+        "observer": table.observer if table else by_name,
+        "techniques": made.techniques,
+        "calibration": {
+            "batches": len(batches),
+            "samples": samples(batches) or (table.samples if table else 0),
+            "table": None if settings.table is None else shown(settings.table),
+        },
+        "folded": made.folded,
+        "mixed": made.choices,
+    }
 
 
-def _batches(
-    calibration: Iterable[Any] | None, graph: Graph, path: Any, chosen: Sequence[Chosen]
-) -> list[list[Any]]:
+def _batches(calibration: Iterable[Any] | None, graph: Graph, settings: Settings) -> list[list[Any]]:
     """The calibration data; none beside a table, unless a technique reads them."""
     if calibration is not None:
         return calibration_batches(calibration, graph)
-    if path is None:
+    if settings.table is None:
         raise DataError("calibration is None: give batches of data, or calibration_table=…, saved before")
-    reading = [item.name for item in chosen if item.reads_data]
+    reading = [item.name for item in settings.techniques if item.reads_data]
     if reading:
         raise DataError(
             f"technique '{reading[0]}' reads calibration data, and there is only a table: give calibration too"
@@ -191,9 +163,7 @@ def _batches(
     return []
 
 
-def _notes(
-    reduce_range: bool, saturates: bool, unfolded: list[tuple[str, str]], placement: Placement
-) -> list[str]:
+def _notes(reduce_range: bool, saturates: bool, made: Converted) -> list[str]:
     notes = []
     if reduce_range and saturates:
         notes.append(
@@ -205,7 +175,7 @@ def _notes(
         notes.append(
             "weights have 8 bits, as asked; this processor has no VNNI, and results may saturate on it"
         )
-    notes += [f"BatchNorm '{name}' is not folded: {reason}" for name, reason in unfolded]
-    if not placement.weights and not placement.tables:
+    notes += [f"BatchNorm '{name}' is not folded: {reason}" for name, reason in made.unfolded]
+    if not made.placement.weights and not made.placement.tables:
         notes.append("no layer is quantized: the model has none with an integer kernel on this target")
     return notes
