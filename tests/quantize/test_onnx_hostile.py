@@ -14,11 +14,6 @@ from lianzhi.quantize.affine import sqnr
 OPTIONS = {"target": "onnxruntime", "measure": False, "reduce_range": False}
 
 
-@pytest.fixture(autouse=True)
-def seeded(monkeypatch):
-    monkeypatch.setattr(foreign, "rng", np.random.default_rng(0))
-
-
 def compared(source, batches, tmp_path, **options):
     """Quantize, and the ratio of the results of a batch, which both files take."""
     output = tmp_path / "int8.onnx"
