@@ -1,4 +1,5 @@
-"""The registry: everything that has a name (criteria, losses, methods, models, tasks, targets).
+"""The registry: everything that has a name (criteria, losses, methods, models, observers,
+tasks, targets, techniques).
 
 An entry has a name, a summary, a paper, its config class and the function or class itself. `lianzhi list`
 prints it, the docs' tables are made from it, and one test walks it. A package of someone else's adds

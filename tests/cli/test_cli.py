@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from lianzhi import deploy
-from lianzhi.cli import main
+from lianzhi.cli import complete, main
 from lianzhi.errors import TargetError
 
 RECIPE = """
@@ -164,7 +164,7 @@ def test_inspect_refuses_what_it_would_not_read(finished, capsys, arguments, mes
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["criteria", "losses", "methods", "models", "tasks", "targets", "recipes"])
+@pytest.mark.parametrize("kind", complete.LISTED)
 def test_list(kind, capsys):
     rows = run_json(capsys, "list", kind)
     assert all(row["name"] and row["summary"] for row in rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,14 +15,17 @@ import pytest
 import lianzhi
 from lianzhi import jobs
 from lianzhi.cli import complete, main
+from lianzhi.jobs.listing import REGISTRIES
 
 LISTED = {
     "criteria": "taylor",
     "losses": "dkd",
     "methods": "pkd",
     "models": "resnet20",
+    "observers": "entropy",
     "tasks": "sst2",
     "targets": "openvino",
+    "techniques": "gptq",
 }
 LEAN = """
 import sys, time
@@ -82,6 +86,19 @@ def test_names_are_offered_and_kept_for_the_next_time(tmp_path):
     kept = json.loads((tmp_path / "cache" / "names.json").read_text())
     assert {name for name, _ in kept["names"]["criteria"]} == {row["name"] for row in jobs.names("criteria")}
     assert "tensorrt" in shell("lianzhi export x --target te")
+
+
+def test_every_registry_is_listed():
+    source = Path(lianzhi.__file__).parent
+    texts = [
+        file.read_text(encoding="utf-8")
+        for file in source.rglob("*.py")
+        if file.name != "registry.py" or file.parent != source
+    ]
+    kinds = {
+        kind for text in texts for kind in re.findall(r'^registry = Registry\("(\w+)"', text, re.MULTILINE)
+    }
+    assert kinds == set(complete.KINDS) == set(LISTED) == set(REGISTRIES)
 
 
 @pytest.mark.parametrize(("kind", "name"), LISTED.items())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lianzhi.cli import common, main
+from lianzhi.cli import common, complete, main
 
 RECIPE = """
 model: {name: lenet5_classic, num_classes: 3, in_channels: 3, image_size: 32}
@@ -57,10 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["inspect", "done", "--sensitivity", "--ratios", "0.5"],
         ["inspect", "prune.yaml"],
         ["predict", "done", "red.png", "red.png"],
-        *(
-            ["list", kind]
-            for kind in ("criteria", "losses", "methods", "models", "tasks", "targets", "recipes")
-        ),
+        *(["list", kind] for kind in complete.LISTED),
     ],
 )
 def test_a_result(folder, monkeypatch, capfd, arguments):

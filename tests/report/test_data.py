@@ -31,6 +31,15 @@ def test_promised_keys(content: Content, report: Report) -> None:
             assert row[key] == given[key]
 
 
+def test_a_report_says_its_format_and_one_of_before_is_read(content: Content) -> None:
+    assert "format" not in content
+    report = Report.from_json(content)
+    assert (report["format"], "format" in report.extra) == (1, False)
+    assert Report.from_json({"format": 1, **content}) == report
+    with pytest.raises(ArtifactError, match="has format 2, and this version reads 1; update lianzhi"):
+        Report.from_json({"format": 2, **content})
+
+
 def test_same_content_same_text(content: Content) -> None:
     shuffled = dict(reversed(content.items()))
     shuffled["rows"] = [dict(reversed(row.items())) for row in shuffled["rows"]]

@@ -18,7 +18,7 @@ from lianzhi._version import __version__
 from lianzhi.cache_folder import folder
 from lianzhi.precisions import PRECISIONS
 
-KINDS = ("criteria", "losses", "methods", "models", "tasks", "targets")
+KINDS = ("criteria", "losses", "methods", "models", "observers", "tasks", "targets", "techniques")
 LISTED = (*KINDS, "recipes")
 Offer = Callable[[str], list[tuple[str, str]]]
 

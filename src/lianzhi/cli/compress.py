@@ -71,7 +71,11 @@ def command(
     ] = None,
     observer: Annotated[
         str | None,
-        typer.Option("--observer", help="Of an .onnx file: minmax, percentile, entropy, … (default: mse)."),
+        typer.Option(
+            "--observer",
+            autocompletion=complete.named("observers"),
+            help="Of an .onnx file: minmax, percentile, entropy, … (default: mse). See: lianzhi list observers",
+        ),
     ] = None,
     max_drop: Annotated[
         float | None,

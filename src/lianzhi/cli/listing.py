@@ -16,7 +16,7 @@ def command(
         str,
         typer.Argument(
             autocompletion=complete.listed,
-            help="criteria, losses, methods, models, tasks, targets or recipes.",
+            help="criteria, losses, methods, models, observers, tasks, targets, techniques or recipes.",
         ),
     ],
     seed: common.Seed = None,
@@ -25,7 +25,7 @@ def command(
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
 ) -> None:
-    """List criteria, losses, methods, models, tasks, targets or recipes, with papers and options.
+    """List criteria, losses, methods, models, observers, tasks, targets, techniques or recipes, with papers and options.
 
     Example: lianzhi list criteria
     """

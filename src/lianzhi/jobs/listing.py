@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lianzhi import deploy, distill, files, models, prune, tasks
+from lianzhi import deploy, distill, files, models, prune, quantize, tasks
 from lianzhi.config import defaults
 from lianzhi.errors import RecipeError, did_you_mean
 
@@ -14,8 +14,10 @@ REGISTRIES = {
     "losses": distill.losses.registry,
     "methods": distill.methods.registry,
     "models": models.registry,
+    "observers": quantize.observers_registry,
     "tasks": tasks.registry,
     "targets": deploy.registry,
+    "techniques": quantize.ptq.registry,
 }
 
 

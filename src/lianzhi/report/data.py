@@ -137,7 +137,7 @@ class Report:
             notes=[str(note) for note in _typed(plain, "notes", list, where)],
             task=_typed(plain, "task", dict, where),
             artifact=_typed(plain, "artifact", dict, where),
-            extra={key: value for key, value in plain.items() if key not in _KEYS},
+            extra={key: value for key, value in plain.items() if key not in ("format", *_KEYS)},
         )
 
     def __getitem__(self, key: str) -> Any:
@@ -145,7 +145,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `report.json`."""
-        return {key: getattr(self, key) for key in _KEYS} | self.extra
+        return {"format": FORMAT} | {key: getattr(self, key) for key in _KEYS} | self.extra
 
     def to_json(self) -> str:
         """The text of `report.json`: the same report gives the same bytes."""
