@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages import blocks
 
 import lianzhi
 from lianzhi import files
@@ -31,10 +32,6 @@ pathlib.Path("codes.json").write_text(json.dumps(codes))
 """
 
 
-def blocks(kind: str, page: Path = PAGES[0]) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
-
-
 def installed(site: Path, name: str, entry_points: str) -> None:
     """What pip leaves of a package's metadata."""
     info = site / f"{name.replace('-', '_')}-0.1.dist-info"
@@ -52,9 +49,9 @@ def finished(tmp_path_factory):
     (package / "__init__.py").touch()
     text = PAGES[0].read_text(encoding="utf-8")
     names = re.findall(r"`lianzhi_extras/(\w+\.py)`:\n\n```python", text)
-    for name, code in zip(names, blocks("python"), strict=True):
+    for name, code in zip(names, blocks(PAGES[0], "python"), strict=True):
         (package / name).write_text(code)
-    (project,) = blocks("toml")
+    (project,) = blocks(PAGES[0], "toml")
     points = project[project.index("[project.entry-points") :]
     points = re.sub(r'\[project\.entry-points\."(.*)"\]', r"[\1]", points).replace('"', "")
     installed(site, "lianzhi-extras", points)
@@ -67,7 +64,7 @@ def finished(tmp_path_factory):
         site, "lianzhi-broken", "[lianzhi.criteria]\nbroken = broken\n[lianzhi.targets]\nbroken = broken\n"
     )
     installed(site, "lianzhi-greedy", "[lianzhi.criteria]\ngreedy = greedy\n")
-    (recipe,) = blocks("yaml")
+    (recipe,) = blocks(PAGES[0], "yaml")
     (folder / "recipe.yaml").write_text(recipe)
     path = os.pathsep.join([str(Path(lianzhi.__file__).parents[1]), str(site)])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "COLUMNS": "200"}
@@ -157,7 +154,7 @@ def test_the_loss_is_what_the_page_says():
 
     names: dict = {}
     try:
-        exec(blocks("python")[1], names)
+        exec(blocks(PAGES[0], "python")[1], names)
         student, teacher = torch.randn(6, 4), torch.randn(6, 4)
         found = names["centred_cosine"](student, teacher).item()
         one, other = (
@@ -172,9 +169,9 @@ def test_the_loss_is_what_the_page_says():
 
 def test_both_languages_show_the_same_package():
     for kind in ("python", "toml", "yaml"):
-        assert blocks(kind, PAGES[0]) == blocks(kind, PAGES[1])
+        assert blocks(PAGES[0], kind) == blocks(PAGES[1], kind)
     for page in PAGES:
-        for block in blocks("python", page):
+        for block in blocks(page, "python"):
             assert len([line for line in block.splitlines() if line.strip()]) <= 40
 
 
@@ -187,4 +184,4 @@ def test_every_group_is_named(page):
     assert {f"lianzhi.{kind}" for kind in kinds} <= set(
         re.findall(r"`(lianzhi\.\w+)`", page.read_text("utf-8"))
     )
-    assert files.parse_yaml(blocks("yaml", page)[0], page.name)["target"] == "frugal"
+    assert files.parse_yaml(blocks(page, "yaml")[0], page.name)["target"] == "frugal"

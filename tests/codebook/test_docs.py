@@ -7,6 +7,7 @@ from statistics import mean
 
 import pytest
 import torch
+from pages import blocks
 
 import lianzhi as lz
 from lianzhi import files
@@ -20,7 +21,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.mark.parametrize("page", ["deep_compression.md", "zh/deep_compression.md"])
 def test_the_worked_example(page, tmp_path, monkeypatch):
-    text = (DOCS / page).read_text()
+    text = DOCS / page
     blocks = [block.partition("\n")[2] for block in text.split("```")[1::2]]
     code = next(block for block in blocks if '"w.lzc"' in block)
     listing = next(block for block in blocks if "aa aa aa aa" in block)
@@ -41,7 +42,7 @@ def test_the_worked_example(page, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", ["deep_compression.md", "zh/deep_compression.md"])
 def test_the_first_example(page, tmp_path, monkeypatch):
-    first = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), re.M | re.S)[0]
+    first = blocks(DOCS / page)[0]
     monkeypatch.chdir(tmp_path)
     x = torch.randn(1, 1, 32, 32)
     model = lz.model("lenet5_classic", num_classes=10, in_channels=1, image_size=32).eval()
@@ -56,12 +57,12 @@ def test_the_first_example(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", ["deep_compression.md", "zh/deep_compression.md"])
 def test_pruning_and_sharing_on_the_page(page):
     """Its examples run, its recipe is valid, and its tables are complete."""
-    text = (DOCS / page).read_text()
-    found = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    text = DOCS / page
+    found = blocks(text)
     names: dict[str, object] = {}
     for block in found[-3:]:
         exec(compile(block, page, "exec"), names)
-    (steps,) = re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)
+    (steps,) = blocks(text, "yaml")
     kinds = [type(parse_step(step, "page")) for step in files.parse_yaml(steps, page)["steps"]]
     assert kinds == [lz.Train, lz.Prune, lz.ShareWeights, lz.Pack]
     rows = {
@@ -86,7 +87,7 @@ def shown(bits: int | dict[str, int]) -> str:
 @pytest.mark.parametrize("page", ["deep_compression.md", "zh/deep_compression.md"])
 def test_the_figures_are_those_on_record(page):
     runs = files.read_json(DOCS.parent / "benchmarks" / "results" / "deep_compression.json")["runs"]
-    rows = dict(re.findall(r"^\| (lenet\w+) \| (.*) \| [^|]* \|$", (DOCS / page).read_text(), re.M))
+    rows = dict(re.findall(r"^\| (lenet\w+) \| (.*) \| [^|]* \|$", DOCS / page, re.M))
     assert set(rows) == {key.partition(" | ")[0] for key in runs if key.startswith("lenet")}
     for name, row in rows.items():
         dense = [run["top1"] for key, run in runs.items() if key.startswith(f"{name} | dense | ")]

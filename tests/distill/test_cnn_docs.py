@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import blocks
 
 from lianzhi.distill import methods
 from lianzhi.distill.methods.by_features import FeatureOptions
@@ -14,16 +15,12 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = [DOCS / "distillation" / "cnn.md", DOCS / "zh" / "distillation" / "cnn.md"]
 
 
-def examples(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
-
-
 def test_the_examples_run_in_order(capsys):
     names: dict[str, object] = {}
-    for number, block in enumerate(examples(PAGES[0])):
+    for number, block in enumerate(blocks(PAGES[0])):
         exec(compile(block, f"{PAGES[0].name}, example {number + 1}", "exec"), names)
     assert "Resize" in capsys.readouterr().out
-    assert examples(PAGES[1]) == examples(PAGES[0])
+    assert blocks(PAGES[1]) == blocks(PAGES[0])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=["en", "zh"])

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import blocks
 
 from lianzhi import files
 from lianzhi.distill import methods
@@ -17,10 +18,6 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = [DOCS / "distillation.md", DOCS / "zh" / "distillation.md"]
 TEXTS = [page.read_text(encoding="utf-8") for page in PAGES]
 both = pytest.mark.parametrize(("page", "text"), list(zip(PAGES, TEXTS, strict=True)), ids=["en", "zh"])
-
-
-def blocks(text: str, kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", text, re.M | re.S)
 
 
 def rows(text: str, columns: int) -> list[list[str]]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import softmax
 
 from lianzhi.distill import losses
 from lianzhi.errors import DataError, RecipeError
@@ -14,11 +15,6 @@ from lianzhi.errors import DataError, RecipeError
 STUDENT = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]])
 TEACHER = torch.tensor([[2.0, 0.0, -1.0], [4.0, 1.0, 1.0]])
 LABELS = torch.tensor([0, 2])
-
-
-def softmax(values: np.ndarray) -> np.ndarray:
-    powers = np.exp(values - values.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
 
 
 def by_hand(student, teacher, labels=None, *, temperature=4.0, alpha=0.9, teacher_temperature=None) -> float:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import softmax
 
 from lianzhi.distill import losses
 from lianzhi.distill.losses.dkd import decoupled
@@ -15,11 +16,6 @@ from lianzhi.errors import DataError, RecipeError
 GENERATOR = torch.Generator().manual_seed(0)
 STUDENT, TEACHER = 2 * torch.randn(2, 6, 5, generator=GENERATOR)
 LABELS = torch.tensor([0, 4, 2, 1, 3, 2])
-
-
-def softmax(values: np.ndarray) -> np.ndarray:
-    powers = np.exp(values - values.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
 
 
 def z_score(values: np.ndarray) -> np.ndarray:

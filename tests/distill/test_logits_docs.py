@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import blocks
 
 from lianzhi import files
 from lianzhi.distill import methods
@@ -16,10 +17,6 @@ from lianzhi.recipe import parse_step
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = [DOCS / "distillation" / "logits.md", DOCS / "zh" / "distillation" / "logits.md"]
 TEXTS = [page.read_text(encoding="utf-8") for page in PAGES]
-
-
-def blocks(text: str, kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", text, re.M | re.S)
 
 
 def test_the_example_runs():

@@ -7,15 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import blocks
 
 from lianzhi.distill import losses
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = [DOCS / "distillation_losses.md", DOCS / "zh" / "distillation_losses.md"]
-
-
-def blocks(text: str, kind: str = "python") -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", text, re.M | re.S)
 
 
 def sections(page: Path) -> dict[str, str]:
@@ -36,7 +33,7 @@ def signature(name: str) -> str:
 
 
 def test_the_examples_run_in_order():
-    found, names = blocks(PAGES[0].read_text(encoding="utf-8")), {}
+    found, names = blocks(PAGES[0]), {}
     assert len(found) > len(losses.registry.names())
     for number, block in enumerate(found):
         exec(compile(block, f"{PAGES[0].name}, example {number + 1}", "exec"), names)
@@ -44,7 +41,7 @@ def test_the_examples_run_in_order():
 
 def test_the_chinese_page_has_the_same_examples():
     def code(page):
-        return [re.sub(r"\s*#.*", "", block) for block in blocks(page.read_text(encoding="utf-8"))]
+        return [re.sub(r"\s*#.*", "", block) for block in blocks(page)]
 
     assert code(PAGES[1]) == code(PAGES[0])
 

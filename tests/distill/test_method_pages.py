@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import blocks
 
 from lianzhi import files
 from lianzhi.distill import methods
@@ -15,10 +16,6 @@ pytest.importorskip("transformers")
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 NAMES = ("pkd", "minilm", "distilbert", "theseus", "theseus_plus")
 PAGES = [folder / "distillation" / f"{name}.md" for folder in (DOCS, DOCS / "zh") for name in NAMES]
-
-
-def blocks(page: Path, kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from oracles import softmax
 
 from lianzhi.distill import losses
 from lianzhi.errors import DataError, RecipeError
@@ -14,11 +15,6 @@ STUDENT, TEACHER = 2 * torch.randn(2, 3, 5, 7, generator=GENERATOR)  # 3 texts, 
 MASK = torch.tensor([[1, 1, 1, 1, 0], [0, 1, 1, 1, 1], [1, 1, 1, 1, 1]])  # padding on the right, on the left
 LABELS = torch.tensor([[-100, 2, 3, 4, -100], [-100, 1, 1, 2, 3], [-100, -100, 0, 6, 5]])
 COUNTED = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
-
-
-def softmax(values: np.ndarray) -> np.ndarray:
-    powers = np.exp(values - values.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
 
 
 def kl(p: np.ndarray, q: np.ndarray) -> float:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import blocks
 
 from lianzhi import files
 from lianzhi.prune import SCHEDULES, criteria
@@ -15,10 +16,6 @@ from lianzhi.recipe import Prune, Sparsify, parse_step
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = [DOCS / "pruning.md", DOCS / "zh" / "pruning.md"]
-
-
-def blocks(page):
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
 
 
 def test_the_examples_run_in_order(tmp_path, monkeypatch):
@@ -39,11 +36,7 @@ def test_the_chinese_page_has_the_same_examples():
 @pytest.mark.parametrize("page", PAGES, ids=["en", "zh"])
 def test_the_recipes_are_valid(page):
     text = page.read_text(encoding="utf-8")
-    steps = [
-        step
-        for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)
-        for step in files.parse_yaml(block, page.name)["steps"]
-    ]
+    steps = [step for block in blocks(text, "yaml") for step in files.parse_yaml(block, page.name)["steps"]]
     inline = re.findall(r"`((?:prune|sparsify|refine): \{.*?\})`", text)
     steps += [files.parse_yaml(item, page.name) for item in inline]
     steps = [step.get("refine", step) for step in steps]

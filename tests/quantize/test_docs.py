@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from nets import Residual, made
+from pages import blocks
 
 import lianzhi as lz
 from lianzhi import files, pipeline, quantize, train
@@ -22,11 +23,7 @@ SECTIONS = [
 def examples(page, titles):
     text = page.read_text(encoding="utf-8")
     parts = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
-    return [
-        re.sub(r"\s*#.*", "", block)
-        for title in titles
-        for block in re.findall(r"^```python\n(.*?)^```", parts[title], re.M | re.S)
-    ]
+    return [re.sub(r"\s*#.*", "", block) for title in titles for block in blocks(parts[title])]
 
 
 def test_the_examples_run():
@@ -49,11 +46,7 @@ def test_the_chinese_page_has_the_same_examples():
 @pytest.mark.parametrize("page", PAGES, ids=["en", "zh"])
 def test_the_recipes_are_valid(page):
     text = page.read_text(encoding="utf-8")
-    steps = [
-        step
-        for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)
-        for step in files.parse_yaml(block, page.name)["steps"]
-    ]
+    steps = [step for block in blocks(text, "yaml") for step in files.parse_yaml(block, page.name)["steps"]]
     steps += [files.parse_yaml(item, page.name) for item in re.findall(r"`(quantize: \{.*?\})`", text)]
     parsed = [parse_step(step, f"{index}") for index, step in enumerate(steps)]
     assert any(step.training for step in parsed)

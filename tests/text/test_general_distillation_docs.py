@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import blocks
 from tiny_corpus import write_texts, write_tokenizer
 
 from lianzhi import files
@@ -23,10 +24,6 @@ NAMES = ("tinybert", "mobilebert")
 
 def page(name: str, language: str = "") -> str:
     return (DOCS / language / "distillation" / f"{name}.md").read_text(encoding="utf-8")
-
-
-def blocks(text: str, kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", text, re.M | re.S)
 
 
 @pytest.mark.parametrize("name", NAMES)

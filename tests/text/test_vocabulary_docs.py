@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import blocks
 from tiny_text import SPELLED, write_model, write_sst2, write_tokenizer
 
 from lianzhi import files
@@ -22,9 +23,7 @@ SECTIONS = [
 
 
 def code(text: str, kind: str) -> list[str]:
-    return [
-        re.sub(r"\s*# .*", "", block) for block in re.findall(rf"^```{kind}\n(.*?)^```", text, re.M | re.S)
-    ]
+    return [re.sub(r"\s*# .*", "", block) for block in blocks(text, kind)]
 
 
 def test_the_example_runs(tmp_path, monkeypatch, capsys):
