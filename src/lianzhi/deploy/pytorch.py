@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from lianzhi.deploy.runtime import Runtime, available_threads, path_name, registry
 from lianzhi.deploy.session import Session
 from lianzhi.errors import TargetError
-from lianzhi.graph import device_of
+from lianzhi.graph import device_of, moved
 
 
 @contextlib.contextmanager
@@ -68,7 +67,7 @@ class PyTorchSession(Session):
             with thread_count(self.threads), torch.inference_mode():
                 if self.device is None:
                     return call(self.function, inputs)
-                return _to(call(self.function, _to(inputs, self.device)), "cpu")
+                return moved(call(self.function, moved(inputs, self.device)), "cpu")
         except RuntimeError as error:
             if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise
@@ -90,10 +89,6 @@ def call(module: Any, inputs: Any) -> Any:
     if isinstance(inputs, (tuple, list)):
         return module(*(_tensor(value) for value in inputs))
     return module(_tensor(inputs))
-
-
-def _to(values: Any, device: str) -> Any:
-    return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, values)
 
 
 def _tensor(value: Any) -> Any:

@@ -21,7 +21,7 @@ def device_of(model: nn.Module) -> torch.device:
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
-def moved(values: Any, device: torch.device) -> Any:
+def moved(values: Any, device: torch.device | str) -> Any:
     """Tensors, in tuples and dicts as well, on a device; other values as they are.
 
     >>> moved((torch.zeros(1), 2), torch.device("cpu"))
