@@ -121,6 +121,67 @@ def test_overwriting_keeps_what_is_not_ours(tmp_path):
     assert os.listdir(tmp_path) == ["out"]
 
 
+def test_a_link_to_a_folder_stays_and_leads_to_what_was_written(tmp_path):
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir()
+    (real / "mine").write_text("mine")
+    link.symlink_to(real)
+    for name in (link, f"{link}/"):
+        with files.whole_folder(name, overwrite=True, owned=frozenset({"a"})) as folder:
+            (folder / "a").write_text("new")
+    assert link.is_symlink()
+    assert sorted(path.name for path in real.iterdir()) == ["a", "mine"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_an_interruption_while_the_old_folder_is_aside_brings_it_back(tmp_path, monkeypatch, at):
+    folder, calls, real = tmp_path / "out", [], os.rename
+    folder.mkdir()
+    (folder / "a").write_text("old")
+
+    def interrupted(source, target):
+        calls.append(source)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    def overwrite():
+        with files.whole_folder(folder, overwrite=True, owned=frozenset({"a"})) as temporary:
+            (temporary / "a").write_text("new")
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        overwrite()
+    assert (folder / "a").read_text() == "old"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("new", [False, True])
+def test_a_folder_that_a_killed_process_put_aside_comes_back(tmp_path, new, overwrite):
+    """It was killed before the new folder was in its place, or after, while files that are not ours were carried over."""
+    folder, aside = tmp_path / "out", tmp_path / f".out.{2**22 + 1}.before"
+    aside.mkdir()
+    (aside / "a").write_text("old")
+    (aside / "mine").write_text("mine")
+    if new:
+        folder.mkdir()
+        (folder / "a").write_text("new")
+    if overwrite:
+        with files.whole_folder(folder, overwrite=True, owned=frozenset({"a"})) as temporary:
+            (temporary / "a").write_text("newest")
+    else:
+        with (
+            pytest.raises(ArtifactError, match="is not empty"),
+            files.whole_folder(folder, owned=frozenset({"a"})),
+        ):
+            pass
+    assert (folder / "a").read_text() == ("newest" if overwrite else "new" if new else "old")
+    assert (folder / "mine").read_text() == "mine"
+    assert os.listdir(tmp_path) == ["out"]
+
+
 def test_the_rest_of_a_killed_process_is_swept(tmp_path):
     ended = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True

@@ -214,13 +214,17 @@ def whole_folder(
     """Yield a temporary folder; it becomes `path` when the block ends without an error.
 
     A folder that is not empty is refused unless `overwrite`; then the files named in `owned` are replaced
-    or removed, and all others stay.
+    or removed, and all others stay. A link to a folder stays one: what it leads to is written. What a killed process
+    left half done is undone, or finished, first.
     """
     target = Path(os.path.abspath(path))
+    if target.is_symlink() and target.is_dir():
+        target = Path(os.path.realpath(target))
+    if os.path.isdir(target.parent):
+        _sweep(target, owned)
     if not overwrite:
         require_empty(target)
     make_folder(target.parent)
-    _sweep(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.writing")
     backup = target.with_name(f".{target.name}.{os.getpid()}.before")
     try:
@@ -234,10 +238,12 @@ def whole_folder(
         else:
             os.rename(temporary, target)
         _flush(target.parent)
-    except OSError as error:
+    except BaseException as error:
         if backup.exists() and not target.exists():
             os.rename(backup, target)
-        raise explain(error, target, "written") from error
+        if isinstance(error, OSError):
+            raise explain(error, target, "written") from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -250,13 +256,19 @@ def _carry_over(backup: Path, target: Path, owned: frozenset[str]) -> None:
     shutil.rmtree(backup)
 
 
-def _sweep(target: Path) -> None:
-    """Remove temporary folders for this target whose process has ended."""
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.writing")
+def _sweep(target: Path, owned: frozenset[str]) -> None:
+    """Remove temporary folders for this target whose process has ended; a folder that it had put aside comes back."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.(writing|before)")
     for name in os.listdir(target.parent):
         match = pattern.fullmatch(name)
-        if match and not _alive(int(match[1])):
+        if not match or _alive(int(match[1])):
+            continue
+        if match[2] == "writing":
             shutil.rmtree(target.parent / name, ignore_errors=True)
+        elif target.exists():
+            _carry_over(target.parent / name, target, owned)
+        else:
+            os.rename(target.parent / name, target)
 
 
 def _alive(process: int) -> bool:
