@@ -31,6 +31,9 @@ FLAGS = [
     "--use_int8_online",
     "--use_int8_offline",
     "--percent",
+    "--do_train",
+    "--num_hidden_layers",
+    "--eval_batch_size_per_device",
 ]
 
 

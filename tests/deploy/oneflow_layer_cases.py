@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from oneflow_case import case, flat, images, layer, places, rows, several, volumes
 from torch import nn
@@ -118,3 +119,9 @@ def _added_in_place(self, x):
 
 
 case("sum in place", _added_in_place, images, layer=lambda: nn.Conv2d(4, 4, 1))
+case(
+    "a list of parameters",
+    lambda self, x: x * self.scales[0] + self.scales[1],
+    flat,
+    scales=lambda: nn.ParameterList([torch.rand(4), torch.rand(4)]),
+)

@@ -132,6 +132,8 @@ def test_a_tensor_whose_sign_is_lazy_is_written_as_its_values(tmp_path):
     value = torch.complex(torch.ones(3), torch.arange(3.0)).conj().imag
     assert value.is_neg()
     assert torch.equal(read(write({"a": value}, tmp_path / "a"))["a"], torch.tensor([-0.0, -1.0, -2.0]))
+    again = read(write({"plus": value._neg_view(), "minus": value}, tmp_path / "both"))
+    assert torch.equal(again["plus"], -again["minus"])
 
 
 def test_a_pruned_model_goes_out_and_comes_back(tmp_path):

@@ -172,6 +172,13 @@ REFUSED = {
 }
 
 
+def test_a_buffer_of_a_type_that_oneflow_has_not_is_named():
+    net = nn.Linear(5, 4)
+    net.register_buffer("steps", torch.zeros(4, dtype=torch.int16))
+    with pytest.raises(TargetError, match=r"'steps' is torch\.int16, which OneFlow has not"):
+        written(net.eval(), rows())
+
+
 @pytest.mark.parametrize("said", REFUSED)
 def test_what_cannot_be_written_is_refused_with_the_reason(said):
     with pytest.raises(TargetError, match=said):

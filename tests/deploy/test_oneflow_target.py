@@ -135,3 +135,38 @@ def test_it_is_listed_and_not_run(whole, capsys):
     assert "oneflow" in capsys.readouterr().out
     with pytest.raises(TargetError, match="does not run them on this machine"):
         deploy.load(whole, runtime="oneflow")
+
+
+class Several(nn.Module):
+    """Logits, and something else beside them."""
+
+    def __init__(self, shape) -> None:
+        super().__init__()
+        self.net, self.shape = net(), shape
+
+    def forward(self, x):
+        logits = self.net(x)
+        return self.shape(logits, logits.sum(1))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda logits, other: (logits, other),
+        lambda logits, other: {"scores": logits, "sum": other},
+        lambda logits, other: {"sum": other, "logits": logits},
+    ],
+    ids=["tuple", "dict", "named"],
+)
+def test_the_script_takes_the_logits_of_several_outputs(tmp_path, shape):
+    model = Several(shape).eval()
+    values = {"example_inputs": torch.randn(1, 3, 12, 10), "preprocess": COLOUR, "labels": LABELS}
+    artifact.save(model, tmp_path / "artifact", **values)
+    assert export(tmp_path / "artifact", tmp_path / "out") == 0
+    pixels = np.random.default_rng(0).normal(size=(1, 3, 12, 10)).astype(np.float32)
+    np.save(tmp_path / "one.npy", pixels)
+    lines = run_script(tmp_path / "out", tmp_path / "one.npy")
+    with torch.no_grad():
+        wanted = torch.softmax(model.net(torch.from_numpy(pixels))[0], 0).sort(descending=True)
+    assert [line[1] for line in lines] == [LABELS[place] for place in wanted.indices[:5]]
+    assert np.allclose([float(line[2]) for line in lines], wanted.values[:5].numpy(), atol=1e-4)

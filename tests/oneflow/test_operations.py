@@ -14,6 +14,9 @@ from lianzhi import models
 from lianzhi.deploy import oneflow as checkpoints
 
 pytestmark = pytest.mark.oneflow
+ONE_PART_TWICE = (
+    "held"  # a parameter under two names in one part, which nn.Graph itself takes for one without value
+)
 DEEP = {"resnet44", "resnet56", "resnet101", "resnet110", "resnet152"}  # more of the same
 
 
@@ -33,6 +36,7 @@ def compare(oneflow, folder, models_of):
             assert_agree(read(place / "outputs.npz"), outputs)
         except AssertionError as error:
             raise AssertionError(f"{name}: {error}") from None
+    oneflow.run("graphs", *[place for name, (place, _) in expected.items() if name != ONE_PART_TWICE])
 
 
 def test_operations(oneflow, tmp_path):

@@ -35,10 +35,12 @@ SCRIPTED = {
         'model.load_state_dict(flow.load(str(HERE / "weights")))\n'
         "model.eval()\n\n"
         "def run(x):\n"
-        '    """The logits of a batch of one."""\n'
+        '    """The logits of a batch of one: the first output, where none is called so."""\n'
         "    with flow.no_grad():\n"
         "        found = model(@FEED@)\n"
-        '    return (found["logits"] if isinstance(found, dict) else found).numpy()',
+        "    if isinstance(found, dict):\n"
+        '        found = found["logits"] if "logits" in found else list(found.values())\n'
+        "    return (found[0] if isinstance(found, (tuple, list)) else found).numpy()",
     ),
 }
 _NEEDS = {"oneflow": (IN_ONEFLOW, "model.py")}  # the script's name, and the file that it cannot do without

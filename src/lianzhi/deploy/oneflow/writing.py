@@ -113,7 +113,8 @@ def _identity(tensor: Tensor) -> Any:
     """Equal for two names of one tensor."""
     if not tensor.numel():
         return id(tensor)
-    return tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+    where = tensor.device, tensor.data_ptr(), tensor.is_neg()  # minus what lies there
+    return *where, tensor.dtype, tensor.shape, tensor.stride()
 
 
 def _write_tensor(name: str, tensor: Tensor, folder: Path) -> None:

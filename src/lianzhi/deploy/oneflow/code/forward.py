@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from lianzhi.deploy.oneflow.code.call import Call, literal
 from lianzhi.deploy.oneflow.code.constants import constant
-from lianzhi.deploy.oneflow.code.names import Names, path
+from lianzhi.deploy.oneflow.code.names import Names, path, tensor
 from lianzhi.deploy.oneflow.code.table import key_of, source_of
 
 _FLOATS = ["x", "y", "z", "u", "v", "w"]
@@ -123,8 +123,8 @@ class Forward:
             return self._given[node]
         parts = str(node.target).split(".")
         if self._block and parts[: len(self._block)] == self._block:
-            return "block" + path(parts[len(self._block) :])
-        return "self" + path(parts)
+            return tensor("block", parts[len(self._block) :])
+        return tensor("self", parts)
 
 
 def _block_of(name: str) -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from lianzhi._version import __version__
 from lianzhi.deploy.oneflow.code import ops  # noqa: F401  (fills the table)
-from lianzhi.deploy.oneflow.code.call import literal
+from lianzhi.deploy.oneflow.code.call import DTYPES, literal
 from lianzhi.deploy.oneflow.code.constants import constant
 from lianzhi.deploy.oneflow.code.forward import Forward
 from lianzhi.deploy.oneflow.code.helpers import HELPERS
@@ -44,7 +44,7 @@ def write_source(graph: Graph) -> Source:
     >>> text = write_source(capture(net, torch.zeros(1, 4))).text
     >>> print(text[text.index("    def forward"):])
         def forward(self, input):
-            x = F.linear(input, self[0].weight, self[0].bias)
+            x = F.linear(input, self["0"].weight, self["0"].bias)
             x = flow.relu(x)
             return x
 
@@ -129,6 +129,10 @@ def _check_types(tensors: dict[str, Tensor], kinds: dict[str, str]) -> None:
         if kinds[name] in (PARAMETER, FROZEN) and not tensor.is_floating_point():
             raise TargetError(
                 f"'{name}' holds integers: the model is quantized; write the float model for OneFlow"
+            )
+        if tensor.dtype not in DTYPES:
+            raise TargetError(
+                f"'{name}' is {tensor.dtype}, which OneFlow has not; convert it in the model first (to int32, or float32)"
             )
 
 

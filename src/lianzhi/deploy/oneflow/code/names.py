@@ -40,17 +40,17 @@ def _identifier(name: str) -> bool:
 
 @functools.cache
 def _of_modules() -> frozenset[str]:
-    return frozenset(dir(nn.Module())) | _MORE
+    return frozenset(dir(nn.ModuleDict())) | _MORE
 
 
 def part(name: str) -> str:
     """How a part or tensor of this name is reached from the part that holds it.
 
     >>> part("conv1"), part("0"), part("forward"), part("a'b")
-    ('.conv1', '[0]', "['forward']", '["a\\'b"]')
+    ('.conv1', '["0"]', "['forward']", '["a\\'b"]')
     """
-    if re.fullmatch(r"0|[1-9][0-9]{0,8}", name):
-        return f"[{name}]"
+    if is_number(name):
+        return f'["{name}"]'
     if _identifier(name) and not name.startswith("__") and name not in _of_modules():
         return f".{name}"
     return f"[{name!r}]"
@@ -60,9 +60,25 @@ def path(names: Iterable[str]) -> str:
     """How a part is reached from the one before it, step by step.
 
     >>> "self" + path(["layer1", "0", "conv1"])
-    'self.layer1[0].conv1'
+    'self.layer1["0"].conv1'
     """
     return "".join(map(part, names))
+
+
+def tensor(start: str, names: list[str]) -> str:
+    """How a tensor is reached; `flow.nn.Graph` takes one whose name is a number only as an attribute.
+
+    >>> tensor("self", ["layer1", "0", "weight"]), tensor("self", ["scales", "0"])
+    ('self.layer1["0"].weight', 'getattr(self.scales, "0")')
+    """
+    if not is_number(names[-1]):
+        return start + path(names)
+    return f'getattr({start}{path(names[:-1])}, "{names[-1]}")'
+
+
+def is_number(name: str) -> bool:
+    """Whether a name is the place of a part in a list."""
+    return re.fullmatch(r"0|[1-9][0-9]{0,8}", name) is not None
 
 
 class Names:
