@@ -69,7 +69,7 @@ def run(dense: str | None, *rows: dict[str, Any]) -> dict[str, Any]:
 def test_what_a_recipe_needs_is_read_from_it(composed):
     assert composed.needs("resnet56-10-blocks") == {
         "model.artifact": "resnet56-18-blocks",
-        "steps.1.distill.teacher": "resnet56-dense",
+        "steps.3.distill.teacher": "resnet56-dense",
     }
     assert composed.needs("fashion-smallest") == {
         "model.artifact": "fashion-narrow",

@@ -183,6 +183,26 @@ def test_a_pruned_model_of_the_zoo_is_one_again(tmp_path):
     assert same(model, again, image)
 
 
+def test_a_model_of_the_zoo_with_fewer_blocks_is_one_again(tmp_path):
+    """It is loaded as what it was, so that more of its blocks can go."""
+    image = torch.randn(1, 3, 32, 32)
+    model = prune.plan(zoo(), image, ratio=0.5, criterion="l2", granularity="layers").apply().eval()
+    folder = artifact.save(model, tmp_path / "a", example_inputs=image)
+    data = architecture(folder)
+    assert data["kind"] == "zoo", data.get("reason")
+    assert data["zoo"]["lengths"] == {"layer2": 1, "layer3": 1}
+    loaded = artifact.load(folder)
+    assert [len(getattr(loaded, name)) for name in ("layer1", "layer2", "layer3")] == [3, 1, 1]
+    assert same(model, loaded, torch.randn(3, 3, 32, 32))
+
+    fewer = prune.plan(loaded, image, ratio=0.4, criterion="l2", granularity="layers").apply()
+    narrow = prune.plan(fewer, image, ratio=0.4, criterion="l1").apply().eval()
+    again = artifact.load(artifact.save(narrow, tmp_path / "b", example_inputs=image))
+    assert architecture(tmp_path / "b")["zoo"]["lengths"] == {"layer1": 2, "layer2": 1, "layer3": 1}
+    assert architecture(tmp_path / "b")["zoo"]["changes"]
+    assert same(narrow, again, image)
+
+
 @pytest.mark.parametrize(
     "how", ["a layer replaced", "a hook", "an attribute of another type", "a layer added"]
 )

@@ -1,4 +1,4 @@
-"""A model of the zoo, saved as its name, its config and what compression changed in its submodules' attributes."""
+"""A model of the zoo, saved as its name, its config and what compression changed: attributes of submodules, lengths of lists."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from lianzhi import models
 from lianzhi.errors import ArtifactError
 from lianzhi.graph.deserialize import FROZEN, PARAMETER, register_tensors
 from lianzhi.graph.serialize import tensor_kinds
+from lianzhi.graph.shorten import shortened
 
 _KEYS = {"name", "config", "changes", "tensors"}
+_SHORTER = "lengths"  # only of a model whose lists are shorter than the zoo's
 _SIMPLE = (bool, int, float)
 MAX_INTEGER = 1 << 31
 
@@ -27,6 +29,50 @@ def skeleton(name: str, config: dict[str, Any]) -> nn.Module:
     """The model as the zoo makes it. To be called where tensors need no memory (`dry_run`)."""
     models.check_saved(name, config)
     return models.model(name, **config)
+
+
+def saved(fresh: nn.Module, model: nn.Module) -> dict[str, Any]:
+    """What makes a fresh model into `model`, beside its tensors. Changes the fresh one.
+
+    Raises `ArtifactError` if attributes and lengths alone do not make the one into the other.
+    """
+    shorter = lengths(fresh, model)
+    set_lengths(fresh, shorter)
+    return {"changes": changes(fresh, model), **({_SHORTER: shorter} if shorter else {})}
+
+
+def lengths(fresh: nn.Module, model: nn.Module) -> dict[str, int]:
+    """How many modules are left in each list of `model` that is shorter than a fresh one's, the outer lists first.
+
+    >>> lengths(nn.Sequential(nn.ReLU(), nn.ReLU()), nn.Sequential(nn.ReLU()))
+    {'': 1}
+    """
+    own = dict(model.named_modules())
+    return {
+        path: len(own[path]._modules)
+        for path, module in fresh.named_modules()
+        if _is_list(module) and path in own and 0 < len(own[path]._modules) < len(module._modules)
+    }
+
+
+def set_lengths(model: nn.Module, wanted: Any) -> None:
+    """Let each of these lists keep only so many of its first modules; what is no list, or no shorter, is refused."""
+    if not isinstance(wanted, dict):
+        raise ArtifactError("the lengths are not a table")
+    for path, length in wanted.items():
+        found = dict(model.named_modules()).get(path)
+        if found is None or not _is_list(found):
+            raise ArtifactError(f"a length of {path!r:.80}, which is no list of the model")
+        if type(length) is not int or not 0 < length < len(found._modules):
+            raise ArtifactError(
+                f"the list '{path}' has {len(found._modules)} modules, and cannot keep {length!r:.40}"
+            )
+        prefix = f"{path}." if path else ""
+        shortened(model, [f"{prefix}{name}" for name in list(found._modules)[length:]])
+
+
+def _is_list(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Sequential, nn.ModuleList))
 
 
 def changes(fresh: nn.Module, model: nn.Module) -> dict[str, dict[str, Any]]:
@@ -105,9 +151,10 @@ def apply_changes(model: nn.Module, changed: Any) -> None:
 
 def build(data: Any, tensors: dict[str, Tensor]) -> nn.Module:
     """Make the model that was saved, around `tensors`."""
-    if not isinstance(data, dict) or data.keys() != _KEYS or not isinstance(data["name"], str):
+    if not isinstance(data, dict) or data.keys() - {_SHORTER} != _KEYS or not isinstance(data["name"], str):
         raise ArtifactError(f"the model of the zoo needs {', '.join(sorted(_KEYS))}")
     model = skeleton(data["name"], data["config"])
+    set_lengths(model, data.get(_SHORTER, {}))
     apply_changes(model, data["changes"])
     kinds, own = data["tensors"], tensor_kinds(model)
     if not isinstance(kinds, dict) or kinds.keys() != own.keys() or kinds.keys() != tensors.keys():

@@ -93,7 +93,7 @@ def _save_zoo(model: nn.Module, folder: Path, example_inputs: Any, expected: Any
     try:
         with no_memory():
             fresh = skeleton.skeleton(described["name"], described["config"])
-        data = {**described, "changes": skeleton.changes(fresh, model), "tensors": kinds}
+        data = {**described, **skeleton.saved(fresh, model), "tensors": kinds}
         _write(folder, tensors, ties, inputs, {"kind": "zoo", "zoo": data}, skeleton.build)
         if _difference(expected, _outputs(load(folder), example_inputs)) == 0:
             return None
