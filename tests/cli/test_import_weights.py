@@ -168,3 +168,9 @@ def test_heads_are_asked_for(tmp_path, capsys):
         8,
         9,
     ]
+
+
+def test_a_home_that_nobody_has_is_a_place_that_is_not_there(tmp_path, capsys):
+    code, said = run(capsys, "~no-such-user/model", "-o", tmp_path / "w.safetensors")
+    assert code == 2
+    assert "~no-such-user/model" in json.dumps(said)

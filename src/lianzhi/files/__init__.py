@@ -16,13 +16,14 @@ from lianzhi.files.disk import (
     write_text,
     writing,
 )
-from lianzhi.files.places import find_folder
+from lianzhi.files.places import expanded, find_folder
 from lianzhi.files.strict_json import finite, parse_json, read_json
 from lianzhi.files.strict_yaml import parse_yaml
 from lianzhi.files.tensors import TensorInfo, read_tensors, tensor_table, write_tensors
 
 __all__ = [
     "TensorInfo",
+    "expanded",
     "explain",
     "find_folder",
     "finite",

@@ -17,6 +17,15 @@ from lianzhi.files.disk import PathLike
 PACKAGE = "package:"
 
 
+def expanded(place: PathLike) -> Path:
+    """A path with its leading ``~`` put in full, as a shell does it: a name that no user has stays as it is.
+
+    >>> expanded("~no-such-user/model").as_posix()
+    '~no-such-user/model'
+    """
+    return Path(os.path.expanduser(place))
+
+
 def find_folder(place: PathLike, patterns: Sequence[str]) -> Path:
     """The local folder of `place`; from the hub the files that match `patterns` are fetched.
 
@@ -33,7 +42,7 @@ def find_folder(place: PathLike, patterns: Sequence[str]) -> Path:
     text = os.fspath(place)
     if text.startswith(PACKAGE):
         return _in_package(text)
-    folder = Path(text).expanduser()
+    folder = expanded(text)
     if folder.is_dir():
         return folder
     if folder.exists():

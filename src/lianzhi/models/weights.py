@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor, nn
 
+from lianzhi import files
 from lianzhi.errors import ArtifactError, listed
 from lianzhi.models.checkpoints.kinds import PYTORCH, file_of_pytorch, kind_of
 from lianzhi.models.checkpoints.opening import open_checkpoint
@@ -38,7 +38,7 @@ def read_weights(path: PathLike) -> dict[str, Tensor]:
     Raises:
         ArtifactError: nothing lies there, or it is damaged, hostile, or of another kind.
     """
-    source = Path(path).expanduser()
+    source = files.expanded(path)
     kind = kind_of(source)
     if kind == PYTORCH:
         return read_pytorch(file_of_pytorch(source) or source)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lianzhi import artifact, distill, train
+from lianzhi import artifact, distill, files, train
 from lianzhi.config import Config
 from lianzhi.distill import teacher_cache
 from lianzhi.distill.methods import Lessons, Logits, Setting, Stage
@@ -109,7 +109,7 @@ def filled(step: Distill) -> dict[str, Any]:
 
 def _folder(step: Distill) -> Path:
     """Where the recipe has the logits kept."""
-    return Path(step.cache).expanduser() if isinstance(step.cache, str) else teacher_cache.folder()
+    return files.expanded(step.cache) if isinstance(step.cache, str) else teacher_cache.folder()
 
 
 def _kept(run: Run, step: Distill, teacher: nn.Module, progress: bool, task: Task) -> Kept:

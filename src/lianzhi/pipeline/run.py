@@ -91,7 +91,7 @@ def run(
     _require_kinds(model, task)
     train.check_device(recipe.device)
     rank, world = train.start_processes(recipe.device)
-    store = Store(Path(output).expanduser())
+    store = Store(files.expanded(output))
     store.check(resume=resume, force=force)
     this = Run(recipe, task, store, progress=progress, rank=rank, world=world)
     if device_of(model).type not in ("cpu", "meta"):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
+from lianzhi import files
 from lianzhi.errors import RecipeError
 from lianzhi.registry import Registry
 from lianzhi.tasks._task import Task
@@ -29,4 +29,4 @@ def task(name: str, *, data: str | os.PathLike[str] | None = None, **options: An
     entry = registry.get(name)
     if entry.config is None:
         raise RecipeError(f"task '{name}' was registered without a config class; register it with config=")
-    return entry.build(None if data is None else Path(data).expanduser(), entry.config(**options))
+    return entry.build(None if data is None else files.expanded(data), entry.config(**options))

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from lianzhi import models
+from lianzhi import files, models
 from lianzhi.config import Config
 from lianzhi.distill import losses
 from lianzhi.distill.augmentation.augmented import Augmented
@@ -186,11 +185,11 @@ def _data(
         return cache(lambda: _Data(student, teacher, student.size("train")))
     mask = _mask_of(teacher) if wanted.mask else MASK
     if wanted.tags is not None:
-        find(Path(wanted.tags).expanduser())
+        find(files.expanded(wanted.tags))
 
     @cache
     def made() -> _Data:
-        tags = None if wanted.tags is None else tags_of(Path(wanted.tags).expanduser())
+        tags = None if wanted.tags is None else tags_of(files.expanded(wanted.tags))
         given = texts_of(student, "train")
         with waiting(f"changing {len(given):,} texts word by word"):
             more = word_level(given.texts, given.pairs, tags=tags, seed=setting.seed, options=wanted)

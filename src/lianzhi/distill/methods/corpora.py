@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 from pydantic import Field
 
+from lianzhi import files
 from lianzhi.errors import RecipeError
 from lianzhi.tasks import Task, TextPreprocess
 from lianzhi.tasks.corpus.assemble import CorpusReading, corpus_task
@@ -39,7 +39,7 @@ def corpus_later(method: str, corpus: CorpusData, task: Task) -> Callable[[], Ta
         RecipeError: the task is not of texts.
         DataError: there is no corpus.
     """
-    sentences.find(Path(corpus.data).expanduser())
+    sentences.find(files.expanded(corpus.data))
     _preprocess(method, task)
     return cache(lambda: read_corpus(method, corpus, task))
 
@@ -54,7 +54,7 @@ def read_corpus(method: str, corpus: CorpusData, task: Task) -> Task:
     preprocess = _preprocess(method, task)
     if corpus.max_length is not None:
         preprocess = replace(preprocess, max_length=corpus.max_length)
-    made = corpus_task(Path(corpus.data).expanduser(), preprocess, corpus)
+    made = corpus_task(files.expanded(corpus.data), preprocess, corpus)
     made.splits = {"train": made.splits["train"]}
     return made
 

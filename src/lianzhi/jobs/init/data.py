@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lianzhi import tasks
+from lianzhi import files, tasks
 from lianzhi.errors import DataError
 from lianzhi.jobs.init.missing import Ask, Missing, answer
 from lianzhi.jobs.init.places import entries
@@ -28,16 +28,16 @@ def choose(path: str | None, task: str | None, options: Mapping[str, Any], ask: 
     """
     if task is not None:
         summary = tasks.registry.get(task).summary
-        place = Path(path).expanduser() if path is not None else _of_task(task, options)
+        place = files.expanded(path) if path is not None else _of_task(task, options)
         return Recognized(place, task, summary)
     if path is not None:
-        return explained(Path(path).expanduser(), options)
+        return explained(files.expanded(path), options)
     found = look(Path(), options)
     if len(found) == 1:
         return found[0]
     choices = tuple((os.fspath(item.path), item.what) for item in found)
     what = "Which data?" if found else "No data was found in this folder."
-    return explained(Path(answer(Missing("--data", what, choices, HINT), ask)).expanduser(), options)
+    return explained(files.expanded(answer(Missing("--data", what, choices, HINT), ask)), options)
 
 
 def look(folder: Path, options: Mapping[str, Any] | None = None) -> list[Recognized]:

@@ -71,7 +71,7 @@ def resolve(text: str) -> list[ModelChoice]:
     Raises:
         RecipeError: there is no such model.
     """
-    path = Path(text).expanduser()
+    path = files.expanded(text)
     file, colon, name = text.rpartition(":")
     if colon and file.endswith(".py"):
         return [_python(_existing(file), named(_existing(file), name))]
@@ -114,7 +114,7 @@ def resolve(text: str) -> list[ModelChoice]:
 
 
 def _existing(text: str) -> Path:
-    path = Path(text).expanduser()
+    path = files.expanded(text)
     if not path.is_file():
         raise RecipeError(f"--model {text}: no such file")
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lianzhi import files
 from lianzhi.errors import ArtifactError, RecipeError, did_you_mean
 from lianzhi.files.disk import PathLike
 from lianzhi.models.checkpoints.oneflow import is_oneflow
@@ -36,7 +37,7 @@ def kind_of(place: PathLike) -> str:
     Raises:
         ArtifactError: nothing lies there, or it is of no kind that is read.
     """
-    path = Path(place).expanduser()
+    path = files.expanded(place)
     if is_oneflow(path):
         return ONEFLOW
     if find_stem(path) is not None:

@@ -60,7 +60,7 @@ def read_oneflow(folder: PathLike) -> dict[str, Tensor]:
 
 def read_model(place: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The same, and what was left out: its name, and what it is."""
-    root = Path(place).expanduser()
+    root = files.expanded(place)
     if _is_pickle(root):
         return _read_pickled(root, None)
     if not root.is_dir():
@@ -79,7 +79,7 @@ def read_model(place: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def is_oneflow(path: PathLike) -> bool:
     """Whether at a path lies a checkpoint of OneFlow: a folder by the names in it, a file by its first bytes."""
-    place = Path(path).expanduser()
+    place = files.expanded(path)
     if not place.is_dir():
         return _is_pickle(place)
     return os.path.lexists(place / PICKLE) or is_snapshot(place)

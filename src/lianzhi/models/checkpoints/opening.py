@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lianzhi import files
 from lianzhi.errors import ArtifactError, listed
 from lianzhi.files.disk import PathLike
 from lianzhi.models.checkpoints import kinds, oneflow, pytorch
@@ -41,7 +42,7 @@ def open_checkpoint(place: PathLike, kind: str | None = None, *, heads: int | No
         ArtifactError: nothing lies there, it is damaged or hostile, of another kind, or holds no weight.
         RecipeError: there is no such kind.
     """
-    path = Path(place).expanduser()
+    path = files.expanded(place)
     found = kinds.check_kind(kind) if kind is not None else kinds.kind_of(path)
     tensors, left_out = _read(path, found)
     if not tensors:

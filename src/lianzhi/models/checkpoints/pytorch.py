@@ -36,7 +36,7 @@ def read_pytorch(path: PathLike) -> dict[str, Tensor]:
 
 def read_model(path: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The same, and what was left out: its name, and what it is."""
-    source = Path(path).expanduser()
+    source = files.expanded(path)
     left_out: dict[str, str] = {}
     if source.suffix == SAFE:
         tensors = files.read_tensors(source)

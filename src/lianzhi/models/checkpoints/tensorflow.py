@@ -83,7 +83,7 @@ def read_variables(prefix: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]
     """The same, and what was left out: its name, and what it holds."""
     stem = find_stem(prefix)
     if stem is None:
-        refuse_first_format(Path(prefix).expanduser())
+        refuse_first_format(files.expanded(prefix))
         raise ArtifactError(
             f"{os.fspath(prefix)}: there is no TensorFlow checkpoint; give what the names of its .index and .data files have "
             f"in common"

@@ -21,7 +21,7 @@ def find_stem(place: PathLike) -> Path | None:
     `place` is the prefix, one of the files, the folder of one checkpoint, or that of several with the file ``checkpoint`` that
     names the last, or a SavedModel's.
     """
-    path = Path(place).expanduser()
+    path = files.expanded(place)
     if path.is_dir():
         return _stem_in(path)
     text = os.fspath(path)

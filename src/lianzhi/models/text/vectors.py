@@ -108,7 +108,7 @@ def read_vectors(place: str) -> WordVectors:
 
 def _read(place: str, most: int | None = None) -> WordVectors:
     """What lies at `place`; of a table of lines `most` at most."""
-    file = Path(place).expanduser()
+    file = files.expanded(place)
     try:
         if file.suffix in _TABLES and not file.is_dir():
             return _from_table(file, most)
