@@ -7,6 +7,7 @@ import io
 import os
 import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,16 +35,18 @@ def located(package: str, name: str) -> Path:
     return next(folder.rglob(name))
 
 
-def pictures(file: Path) -> Iterator[Image.Image]:
-    """The images of the ImageNet sample, over and over."""
+@cache
+def pictures() -> Iterator[Image.Image]:
+    """The images of the ImageNet sample, over and over: one iterator, however often it is asked for."""
     from pyarrow import parquet
 
-    rows = parquet.read_table(file).to_pylist()
+    rows = parquet.read_table(DATA / "imagenet-sample" / "even.parquet").to_pylist()
     while True:
         for row in rows:
             yield Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
 
 
+@cache
 def sentences() -> list[str]:
     """Lines of SST-2's training part, short enough for a line of print."""
     folder = DATA / "glue" / "SST-2"
@@ -60,11 +63,11 @@ def sentences() -> list[str]:
 def page(size: tuple[int, int], lines: int, rng: np.random.Generator) -> Image.Image:
     """A part of a picture with some lines printed on it."""
     width, height = size
-    image = next(PICTURES).resize((width, height))
+    image = next(pictures()).resize((width, height))
     draw = ImageDraw.Draw(image)
     for line in range(lines):
         font = ImageFont.load_default(int(rng.integers(14, 30)) if lines > 1 else int(height * 0.6))
-        text = TEXTS[int(rng.integers(len(TEXTS)))]
+        text = sentences()[int(rng.integers(len(sentences())))]
         top = line * height // lines + 4
         box = draw.textbbox((6, top), text, font=font)
         draw.rectangle(
@@ -151,7 +154,3 @@ def sequences(count: int, rng: np.random.Generator) -> list[Feeds]:
         pieces = [wave[index * CHUNK : index * CHUNK + CONTEXT + CHUNK] for index in range(32)]
         made.append({"input": np.stack(pieces), "h": empty, "c": empty})
     return made
-
-
-PICTURES = pictures(DATA / "imagenet-sample" / "even.parquet")
-TEXTS = sentences()
