@@ -20,10 +20,6 @@ def alike(depth: int = 4, *, kind: str = "bert", data=None, **changes) -> Settin
     return setting(model, copy.deepcopy(model), data)
 
 
-def first_batch(given: Setting) -> Batch:
-    return next(iter(given.task.batches("train", 8)))
-
-
 def entropy(model: nn.Module, batch: Batch) -> float:
     with torch.no_grad():
         return functional.cross_entropy(model(**batch.inputs).logits, batch.labels).item()

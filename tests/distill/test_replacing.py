@@ -7,8 +7,8 @@ import math
 
 import pytest
 import torch
-from lessons import of_teacher_layers, setting, taught
-from replaced import alike, entropy, first_batch, of_blocks
+from lessons import first_batch, of_teacher_layers, setting, taught
+from replaced import alike, entropy, of_blocks
 from small_transformers import bert, inputs
 from torch import nn
 

@@ -8,8 +8,8 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from lessons import carried_out, setting, task, taught
-from replaced import alike, first_batch, of_blocks, tensors
+from lessons import carried_out, first_batch, setting, task, taught
+from replaced import alike, of_blocks, tensors
 from small_transformers import bert
 from torch import nn
 

@@ -8,8 +8,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from lessons import STILL, carried_out, of_teacher_layers, setting, task, taught
-from replaced import alike, entropy, first_batch, of_blocks, tensors
+from lessons import STILL, carried_out, first_batch, of_teacher_layers, setting, task, taught, terms_of
+from replaced import alike, entropy, of_blocks, tensors
 from small_transformers import bert
 
 from lianzhi import train
@@ -21,10 +21,6 @@ from lianzhi.distill.transformer import layers_of
 pytest.importorskip("transformers")
 
 OFF = {"replace": "batch", "order": "together", "alpha": 0.0, "hidden": 0.0, "tuned": "successors"}
-
-
-def numbers(result) -> dict[str, float]:
-    return {name: float(value) for name, value in result["terms"].items()}
 
 
 def test_without_its_options_it_is_theseus():
@@ -55,7 +51,7 @@ def test_the_loss_by_hand():
         np.mean([((ours[a][row] - seen[b][row]).double().numpy()[mask[row]] ** 2).mean() for row in range(8)])
         for a, b in zip(own, theirs, strict=True)
     ]
-    terms = numbers(result)
+    terms = terms_of(result)
     # the two are nearly alike: what is left of float32's logarithms is in the sixth place of the KL
     assert terms["soft"] == pytest.approx(9 * (p * np.log(p / q)).sum(1).mean(), rel=1e-4, abs=1e-6)
     assert terms["hidden"] == pytest.approx(np.mean(errors), rel=1e-5)
@@ -69,7 +65,7 @@ def test_the_loss_by_hand():
 def test_a_predecessor_that_nothing_replaces_has_nothing_to_learn():
     given = alike()
     lessons = taught(given, "theseus_plus", schedule="constant", rate=0.0)
-    terms = numbers(lessons.stages[0].step(lessons.finish().eval(), first_batch(given)))
+    terms = terms_of(lessons.stages[0].step(lessons.finish().eval(), first_batch(given)))
     assert (terms["soft"], terms["hidden"]) == (0.0, 0.0)
     assert (terms["rate"], terms["replaced"]) == (0.0, 0.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from lessons import STILL, carried_out, setting, taught
+from lessons import STILL, carried_out, first_batch, setting, taught
 from small_transformers import bert
 from tiny_corpus import VOCABULARY, write_masked_lm, write_texts
 from tiny_texts import tiny_task
@@ -46,10 +46,6 @@ def of_texts(data, **changes) -> Setting:
     return setting(bert(4, seed=1, **sizes), bert(2, seed=2, **sizes, hidden_size=24, **changes), data)
 
 
-def batch_of(given):
-    return next(iter(given.task.batches("train", 8)))
-
-
 def by_hand(given, batch, learner, pairs, projections):
     """Embedding, hidden and attention losses, sample by sample in NumPy."""
     names = [["bert.embeddings", *layers_of(model)] for model in (given.student, given.teacher)]
@@ -88,7 +84,7 @@ class TestTerms:
     @pytest.mark.parametrize("projection", ["shared", "by_layer"])
     def test_by_hand(self, projection):
         given = setting(hidden_size=24)
-        batch = batch_of(given)
+        batch = first_batch(given)
         stage = taught(given, "tinybert", projection=projection, hidden=0.5, attention=2).stages[0]
         terms = {name: float(value) for name, value in stage.step(stage.model, batch)["terms"].items()}
         names = ["projection"] * 3
@@ -104,11 +100,11 @@ class TestTerms:
         given = setting(bert(3, seed=5, **STILL), bert(3, seed=5, **STILL))
         stage = taught(given, "tinybert", projection="none").stages[0]
         assert not len(stage.model.heads)
-        assert stage.step(stage.model, batch_of(given))["loss"].item() == pytest.approx(0, abs=1e-9)
+        assert stage.step(stage.model, first_batch(given))["loss"].item() == pytest.approx(0, abs=1e-9)
 
     def test_the_prediction_is_soft_cross_entropy(self):
         given = setting(hidden_size=24)
-        batch = batch_of(given)
+        batch = first_batch(given)
         stage = taught(given, "tinybert", temperature=2.0).stages[-1]
         with torch.no_grad():
             student, teacher = (model(**batch.inputs).logits for model in (given.student, given.teacher))
@@ -118,7 +114,7 @@ class TestTerms:
 
     def test_joint_is_the_sum(self):
         given = setting(hidden_size=24)
-        batch = batch_of(given)
+        batch = first_batch(given)
         torch.manual_seed(0)
         parts = taught(given, "tinybert").stages
         torch.manual_seed(0)
@@ -131,7 +127,7 @@ class TestTerms:
     def test_gradients_go_to_student_and_projection_alone(self):
         given = setting(hidden_size=24)
         stage = taught(given, "tinybert").stages[0]
-        stage.step(stage.model, batch_of(given))["loss"].backward()
+        stage.step(stage.model, first_batch(given))["loss"].backward()
         assert all(parameter.grad is not None for parameter in stage.model.heads.parameters())
         assert all(parameter.grad is None for parameter in given.teacher.parameters())
         assert given.student.classifier.weight.grad is None
@@ -139,7 +135,7 @@ class TestTerms:
     def test_without_embeddings_and_attention_heads_may_differ(self):
         given = setting(hidden_size=24, num_attention_heads=2)
         stage = taught(given, "tinybert", attention=0, embedding=0, map=[3]).stages[0]
-        assert sorted(stage.step(stage.model, batch_of(given))["terms"]) == ["hidden", "hidden_weighted"]
+        assert sorted(stage.step(stage.model, first_batch(given))["terms"]) == ["hidden", "hidden_weighted"]
 
 
 class TestStages:
