@@ -14,6 +14,7 @@ from lianzhi.jobs.prepare import prepare
 
 Latencies = list[dict[str, Any]]
 ROUNDS = 2  # of each the best median is kept: what else a machine does only adds
+SECONDS = 4.0  # that one runtime may take of a round, where it is slow
 
 
 def timed(
@@ -36,18 +37,25 @@ def timed(
 
 def _original(model: Any, file: Path, inputs: Any, repeats: int) -> Latencies:
     """Eager PyTorch first, then every runtime that takes the float file."""
-    found = [measure.latency(model, inputs, runtime="pytorch", repeats=repeats).to_dict()]
+    found = [_bounded(model, inputs, repeats, "pytorch", "f32")]
     for name in deploy.onnx_runtimes():
         runtime = deploy.registry.get(name).build
         if not runtime.installed():
             continue
         try:
             for precision in runtime.precisions(file):
-                one = measure.latency(file, inputs, runtime=name, precision=precision, repeats=repeats)
-                found.append(one.to_dict())
+                found.append(_bounded(file, inputs, repeats, name, precision))
         except (TargetError, DataError) as error:
             print(f"{name} is left out of the original's times: {error}")
     return found
+
+
+def _bounded(model: Any, inputs: Any, repeats: int, runtime: str, precision: str) -> dict[str, Any]:
+    """A latency of as many repeats as are asked for, or as the time allows: an eager model on a busy machine takes long."""
+    where = {"runtime": runtime, "precision": precision}
+    few = measure.latency(model, inputs, repeats=3, **where)
+    more = min(repeats, int(SECONDS * 1000 / few.median_ms))
+    return (measure.latency(model, inputs, repeats=more, **where) if more > 3 else few).to_dict()
 
 
 def _best(before: Latencies, again: Latencies) -> Latencies:
