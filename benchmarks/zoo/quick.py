@@ -19,6 +19,10 @@ from lianzhi import files
 
 TASKS = ("sst2", "mrpc", "rte", "cola", "stsb")
 FEW = ("alone", "kd", "pkd")  # methods of the four small tasks; SST-2 has them all
+COMPOSED = (  # of the recipes for goals those of one model
+    *("demo", "fashion-smallest", "fashion-fastest", "fashion-half-point"),
+    *("cifar10-resnet56", "sst2-prune", "sst2-chain"),
+)
 JOBS = 2
 
 
@@ -43,7 +47,7 @@ def parts(folder: Path) -> list[Part]:
     made += [
         Part(
             "composed",
-            bench("composed", "--work", str(work / "composed"), "--first", str(work)),
+            bench("composed", "--work", str(work / "composed"), "--first", str(work), "--recipes", *COMPOSED),
             ("sst2 teacher",),
         ),
         Part("distillation sst2", _distillation(bench, "sst2", work), ("sst2 teacher",)),
