@@ -67,8 +67,8 @@ def run(dense: str | None, *rows: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_what_a_recipe_needs_is_read_from_it(composed):
-    assert composed.needs("resnet56-10-blocks") == {
-        "model.artifact": "resnet56-18-blocks",
+    assert composed.needs("resnet56-12-blocks") == {
+        "model.artifact": "resnet56-21-blocks",
         "steps.3.distill.teacher": "resnet56-dense",
     }
     assert composed.needs("fashion-smallest") == {
@@ -81,8 +81,8 @@ def test_what_a_recipe_needs_is_read_from_it(composed):
 
 def test_a_chain_begins_after_the_training(composed):
     assert composed.chain_of("resnet56-fastest") == [
-        "resnet56-18-blocks",
-        "resnet56-10-blocks",
+        "resnet56-21-blocks",
+        "resnet56-12-blocks",
         "resnet56-fastest",
     ]
     assert composed.dense_of("resnet56-fastest") == "resnet56-dense"

@@ -66,15 +66,15 @@ def test_resnet56(tmp_path):
     """ResNet-20 stands in, which has three blocks a stage."""
     task = lz.task("synthetic", samples=64, classes=10, shape=(3, 32, 32))
     chain = Chain(task, lz.model("resnet20"), tmp_path)
-    first = chain.run("resnet56-18-blocks", "dense", "steps.3.epochs")
-    assert [len(getattr(first.model, f"layer{index}")) for index in (1, 2, 3)] == [2, 2, 2]
-    second = chain.run("resnet56-10-blocks", "resnet56-18-blocks", "steps.3.epochs", "steps.3.teacher")
-    assert len(second.model.layer1) == 1
-    chain.run("resnet56-half-point", "resnet56-18-blocks")
-    chain.run("resnet56-fastest", "resnet56-10-blocks")
+    first = chain.run("resnet56-21-blocks", "dense", "steps.3.epochs")
+    assert [len(getattr(first.model, f"layer{index}")) for index in (1, 2, 3)] == [2, 3, 3]
+    second = chain.run("resnet56-12-blocks", "resnet56-21-blocks", "steps.3.epochs", "steps.3.teacher")
+    assert [len(getattr(second.model, f"layer{index}")) for index in (1, 2, 3)] == [1, 2, 2]
+    chain.run("resnet56-half-point", "resnet56-21-blocks")
+    chain.run("resnet56-fastest", "resnet56-12-blocks")
     smallest = chain.run(
         "resnet56-smallest",
-        "resnet56-10-blocks",
+        "resnet56-12-blocks",
         *("steps.0.refine.distill.epochs", "steps.0.refine.distill.teacher", "steps.0.every"),
         *("steps.1.epochs", "steps.1.moving.epochs", "steps.1.teacher"),
     )
