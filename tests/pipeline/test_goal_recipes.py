@@ -42,6 +42,7 @@ def check_packed(result: Result, task: lz.Task) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_fashion(tmp_path):
     task = lz.task("synthetic", samples=64, classes=10, shape=(1, 28, 28))
     chain = Chain(task, lz.model("fashion_resnet", widths=(32, 64), blocks=(1, 1)), tmp_path)
@@ -62,16 +63,16 @@ def test_fashion(tmp_path):
 
 
 @pytest.mark.slow
-def test_resnet56(tmp_path):
+@pytest.mark.timeout(900)
+def test_resnet56(tmp_path, monkeypatch):
     """ResNet-20 stands in, which has three blocks a stage."""
+    monkeypatch.setenv("DATA", "/data")
     task = lz.task("synthetic", samples=64, classes=10, shape=(3, 32, 32))
     chain = Chain(task, lz.model("resnet20"), tmp_path)
     first = chain.run("resnet56-21-blocks", "dense", "steps.3.epochs")
     assert [len(getattr(first.model, f"layer{index}")) for index in (1, 2, 3)] == [2, 3, 3]
     second = chain.run("resnet56-12-blocks", "resnet56-21-blocks", "steps.3.epochs", "steps.3.teacher")
     assert [len(getattr(second.model, f"layer{index}")) for index in (1, 2, 3)] == [1, 2, 2]
-    chain.run("resnet56-half-point", "resnet56-21-blocks")
-    chain.run("resnet56-fastest", "resnet56-12-blocks")
     smallest = chain.run(
         "resnet56-smallest",
         "resnet56-12-blocks",
