@@ -21,10 +21,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.mark.parametrize("page", ["deep_compression.md", "zh/deep_compression.md"])
 def test_the_worked_example(page, tmp_path, monkeypatch):
-    text = DOCS / page
-    blocks = [block.partition("\n")[2] for block in text.split("```")[1::2]]
-    code = next(block for block in blocks if '"w.lzc"' in block)
-    listing = next(block for block in blocks if "aa aa aa aa" in block)
+    text = (DOCS / page).read_text(encoding="utf-8")
+    fenced = [block.partition("\n")[2] for block in text.split("```")[1::2]]
+    code = next(block for block in fenced if '"w.lzc"' in block)
+    listing = next(block for block in fenced if "aa aa aa aa" in block)
     monkeypatch.chdir(tmp_path)
     names = {"torch": torch, "lz": lz}
     exec(code, names)
@@ -57,7 +57,7 @@ def test_the_first_example(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", ["deep_compression.md", "zh/deep_compression.md"])
 def test_pruning_and_sharing_on_the_page(page):
     """Its examples run, its recipe is valid, and its tables are complete."""
-    text = DOCS / page
+    text = (DOCS / page).read_text(encoding="utf-8")
     found = blocks(text)
     names: dict[str, object] = {}
     for block in found[-3:]:
@@ -87,7 +87,8 @@ def shown(bits: int | dict[str, int]) -> str:
 @pytest.mark.parametrize("page", ["deep_compression.md", "zh/deep_compression.md"])
 def test_the_figures_are_those_on_record(page):
     runs = files.read_json(DOCS.parent / "benchmarks" / "results" / "deep_compression.json")["runs"]
-    rows = dict(re.findall(r"^\| (lenet\w+) \| (.*) \| [^|]* \|$", DOCS / page, re.M))
+    text = (DOCS / page).read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (lenet\w+) \| (.*) \| [^|]* \|$", text, re.M))
     assert set(rows) == {key.partition(" | ")[0] for key in runs if key.startswith("lenet")}
     for name, row in rows.items():
         dense = [run["top1"] for key, run in runs.items() if key.startswith(f"{name} | dense | ")]

@@ -80,7 +80,7 @@ def test_gaps_of_any_length(length):
     bits = np.zeros(20 * length + 7, np.uint32)
     bits[length::length] = np.arange(1, len(bits[length::length]) + 1)
     filled = np.flatnonzero(bits)
-    for section in coding._gaps(filled, len(bits), coding.values.write(bits[filled], floats=True)[0]):
+    for section in coding._gaps(filled, coding.values.write(bits[filled], floats=True)[0]):
         data = section.data + bytes(max(0, bits.nbytes // coding.EXPANSION + 1 - len(section.data)))
         assert np.array_equal(coding.decode("gaps", data, len(bits), 4), bits)
 

@@ -27,7 +27,7 @@ class Net(nn.Module):
         return self.head(F.adaptive_avg_pool2d(self.body(x), 1).flatten(1))
 
 
-def random_keeps(decided, seed, share):
+def random_keeps(decided, seed, share=0.5):
     generator = torch.Generator().manual_seed(seed)
     keeps = {}
     for group in decided.groups.groups:
