@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -94,7 +95,7 @@ def run(model: torch.nn.Module, inputs: Any, target: str, batch: int) -> dict[st
 def main() -> int:
     """Run what is not on record, and say whether every budget is met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("LIANZHI_DATA", "../shared/data")))
     parser.add_argument("--model", default="resnet56", help="a CIFAR model of the zoo")
     parser.add_argument("--bert", type=Path, help="the artifact folder of a text classifier")
     parser.add_argument("--target", default="onnxruntime")

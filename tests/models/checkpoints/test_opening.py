@@ -19,6 +19,7 @@ from lianzhi.errors import ArtifactError, RecipeError
 from lianzhi.models.checkpoints.kinds import kind_of
 from lianzhi.models.checkpoints.opening import open_checkpoint
 from lianzhi.models.checkpoints.slots import no_weights
+from lianzhi.models.weights import read_weights
 
 REAL = Path(__file__).parent / "data" / "tensorflow"
 ONE_FILE = Path(__file__).parent / "data" / "oneflow" / "one_file.pt"
@@ -186,3 +187,14 @@ def test_what_is_no_plain_file_is_refused_without_waiting(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(ArtifactError, match=r"not a plain file|weights are not read from"):
         open_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.bin", "w.ckpt"])
+def test_files_of_pytorch_before_1_6_are_pytorch_s(tmp_path, name):
+    """Several pickles one after another, of which the third has a 'protocol_version', as a file of OneFlow has."""
+    state = {"weight": torch.randn(3, 2), "bias": torch.arange(3.0)}
+    torch.save(state, tmp_path / name, _use_new_zipfile_serialization=False)
+    assert kind_of(tmp_path / name) == "pytorch"
+    read = read_weights(tmp_path / name)
+    assert read.keys() == state.keys()
+    assert all(torch.equal(read[key], value) for key, value in state.items())

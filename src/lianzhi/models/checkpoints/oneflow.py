@@ -34,6 +34,9 @@ VERSION = 1
 MAX_PICKLE = 1 << 26
 MAX_FILE = 1 << 36
 _HEAD = 64  # bytes, in which the first key of the pickle stands
+_OLD_PYTORCH = bytes.fromhex(
+    "6cfc9c46f9206aa85019"
+)  # the number that torch.save's files began with before 1.6
 
 
 def read_oneflow(folder: PathLike) -> dict[str, Tensor]:
@@ -94,7 +97,7 @@ def _is_pickle(path: Path) -> bool:
             head = file.read(_HEAD)
     except OSError as error:
         raise files.explain(error, path, "read") from error
-    return head.startswith(b"\x80") and b"protocol_version" in head
+    return head.startswith(b"\x80") and b"protocol_version" in head and _OLD_PYTORCH not in head
 
 
 def _read_pickled(path: Path, root: Path | None) -> tuple[dict[str, Tensor], dict[str, str]]:
