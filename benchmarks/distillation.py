@@ -17,6 +17,7 @@ median length at batch 1, and on a busy machine it says nothing.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 from collections.abc import Mapping
@@ -183,7 +184,8 @@ def of(records: Records, task: str, method: str, epochs: float) -> list[dict[str
 def line(name: str, rows: list[dict[str, Any]], teacher: dict[str, Any], bar: float | None) -> str:
     """A row of the table: what was measured, beside the teacher."""
     row = rows[-1]
-    share = statistics.mean(one["value"] for one in rows) / teacher["value"]
+    mean = statistics.mean(one["value"] for one in rows)
+    share = mean / teacher["value"] if teacher["value"] > 0 else math.nan  # of a correlation of none, nothing
     verdict = "" if bar is None else f"{bar:.1%} {'met' if share >= bar else 'MISSED'}"
     width = f"{row['width']}/{row['ffn']}" if row["width"] else ""
     eager, ours = row["latencies"].get("pytorch f32"), row["latencies"].get("onnxruntime f32")
@@ -198,7 +200,7 @@ def line(name: str, rows: list[dict[str, Any]], teacher: dict[str, Any], bar: fl
         name,
         spread([one["value"] for one in rows]),
         str(len(rows)),
-        f"{share:.1%}",
+        "" if math.isnan(share) else f"{share:.1%}",
         verdict,
         str(row["layers"]),
         width,
