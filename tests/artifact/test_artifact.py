@@ -15,7 +15,7 @@ from torch import nn
 
 from lianzhi import artifact, files, models, prune
 from lianzhi.errors import ArtifactError, GraphError
-from lianzhi.graph import TracedModule
+from lianzhi.graph import TracedModule, capture
 from lianzhi.graph.serialize import tensor_kinds
 
 
@@ -318,3 +318,27 @@ def test_a_fixed_batch_stays_fixed(tmp_path):
     assert artifact.example_inputs(folder).shape == (4, 3)
     again = artifact.save(artifact.load(folder), tmp_path / "b", example_inputs=torch.ones(4, 3))
     assert artifact.load(again)(torch.ones(4, 3)).tolist() == [3.0] * 4
+
+
+class Words(nn.Module):
+    """A text model that takes any length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(20, 4), nn.Linear(4, 2)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.head((self.embed(input_ids) * attention_mask[..., None]).mean(1))
+
+
+def test_of_a_length_that_is_free_the_example_s_is_kept(tmp_path):
+    """So that it is measured on a sentence and not on one word."""
+    example = {name: torch.ones(1, 7, dtype=torch.int64) for name in ("input_ids", "attention_mask")}
+    captured = capture(Words(), example, dynamic_length=True).module
+    folder = artifact.save(captured, tmp_path / "a", example_inputs=example)
+    inputs = architecture(folder)["inputs"]["dict"]
+    assert [leaf for _, leaf in inputs] == [{"shape": [None, None], "dtype": "int64", "length": 7}] * 2
+    again = artifact.example_inputs(folder)
+    assert {name: tuple(value.shape) for name, value in again.items()} == dict.fromkeys(example, (1, 7))
+    other = {name: torch.ones(2, 5, dtype=torch.int64) for name in example}
+    assert torch.equal(artifact.load(folder)(**other), captured(**other))

@@ -156,6 +156,8 @@ def test_a_newer_format(folder):
         (lambda data: data["inputs"].update(shape=[1, 3, -6, 6]), "does not describe an input"),
         (lambda data: data["inputs"].update(shape=[1, 3, None, 6]), "does not describe an input"),
         (lambda data: data["inputs"].update(dtype="complex9"), "does not describe an input"),
+        (lambda data: data["inputs"].update(length="24"), "does not describe an input"),
+        (lambda data: data["inputs"].update(length=0), "does not describe an input"),
         (lambda data: data["inputs"].update(dtype=["float32"]), "does not describe an input"),
         (lambda data: data["inputs"].update(shape=[1, 4, 6, 6]), "damaged"),
         (lambda data: data["inputs"].update(dtype="int64"), "damaged"),

@@ -31,14 +31,18 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def input_tree(example_inputs: Any, free: Callable[[Tensor], int]) -> Any:
-    """Describe example inputs; the first dimensions of a tensor, as many as `free` says, become null."""
+    """Describe example inputs; the first dimensions of a tensor, as many as `free` says, become null.
+
+    Of a second one that is free, the example's is kept beside: it is a typical length.
+    """
 
     def leaf(value: Any) -> Any:
         if isinstance(value, Tensor):
             shape: list[int | None] = list(value.shape)
             count = min(free(value), len(shape))
             shape[:count] = [None] * count
-            return {"shape": shape, "dtype": _name(value.dtype)}
+            length = {"length": value.shape[1]} if count > 1 and value.shape[1] > 0 else {}
+            return {"shape": shape, "dtype": _name(value.dtype), **length}
         if value is None or type(value) in (bool, int, float):
             return {"constant": value}
         raise GraphError(f"example_inputs hold a {type(value).__name__}; give tensors, numbers or None")
@@ -46,16 +50,25 @@ def input_tree(example_inputs: Any, free: Callable[[Tensor], int]) -> Any:
     return describe(example_inputs, leaf)
 
 
-def make_inputs(tree: Any, make: Callable[[tuple[int, ...], torch.dtype], Tensor]) -> Any:
-    """Inputs of the described shapes, with batch and length of one where they are free; `make` makes each tensor."""
+def make_inputs(
+    tree: Any, make: Callable[[tuple[int, ...], torch.dtype], Tensor], *, typical: bool = False
+) -> Any:
+    """Inputs of the described shapes; `make` makes each tensor.
+
+    Where batch and length are free they are one; with `typical` the length is what the description says.
+    """
 
     def leaf(content: Any) -> Any:
         if content.keys() == {"constant"} and not isinstance(content["constant"], (dict, list, str)):
             return content["constant"]
-        if content.keys() != {"shape", "dtype"} or not isinstance(content["shape"], list):
+        length = content.get("length", 1)
+        known = content.keys() - {"length"} == {"shape", "dtype"} and isinstance(content["shape"], list)
+        if not known or type(length) is not int or length < 1:
             raise ArtifactError(f"{str(content)[:80]} does not describe an input")
+        free = (1, length if typical else 1)
         shape = [
-            1 if index < MOST_FREE and size is None else size for index, size in enumerate(content["shape"])
+            free[index] if index < MOST_FREE and size is None else size
+            for index, size in enumerate(content["shape"])
         ]
         dtype = DTYPES.get(content["dtype"]) if isinstance(content["dtype"], str) else None
         if dtype is None or not all(type(size) is int and size >= 0 for size in shape) or len(shape) > 16:

@@ -184,7 +184,7 @@ def labels_of(path: PathLike) -> list[str]:
 
 
 def example_inputs(path: PathLike) -> Any:
-    """Inputs of the shapes that the model takes, of a batch of one, in the form that it was saved with.
+    """Inputs of the shapes that the model takes, of a batch of one and the length of the saved example.
 
     Floats are random (always the same), integers zero; an ``attention_mask`` hides nothing.
     """
@@ -200,7 +200,7 @@ def inputs_of(architecture: dict[str, Any]) -> Any:
             return torch.randn(shape, generator=generator).to(dtype)
         return torch.ones(shape, dtype=dtype) if dtype is torch.bool else torch.zeros(shape, dtype=dtype)
 
-    made = make_inputs(architecture["inputs"], make)
+    made = make_inputs(architecture["inputs"], make, typical=True)
     if isinstance(made, dict) and isinstance(made.get("attention_mask"), Tensor):
         made["attention_mask"].fill_(1)
     return made
