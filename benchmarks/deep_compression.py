@@ -286,14 +286,17 @@ def arguments() -> argparse.Namespace:
 def train_dense(
     name: str, task: lz.Task, plan: Plan, seed: int, file: Path, given: argparse.Namespace, records: Records
 ) -> None:
-    """The model that is compressed, trained as long without being compressed; nothing where its file is there."""
-    dense = started(name, task, plan, seed, given)
+    """The model that is compressed, trained as long without being compressed; not again where its file is there."""
+    key, dense = f"{name} | dense | seed {seed}", started(name, task, plan, seed, given)
     if file.is_file():
-        return
-    epochs = plan.prune + plan.move + plan.share
-    fit(dense, task, plan, epochs, seed, given.device, f"{name} dense {seed}")
-    files.write_tensors(file, dense.state_dict())
-    records.add(f"{name} | dense | seed {seed}", {"top1": top1(dense, task, given.device)})
+        if key in records:
+            return
+        dense.load_state_dict(files.read_tensors(file))
+    else:
+        epochs = plan.prune + plan.move + plan.share
+        fit(dense, task, plan, epochs, seed, given.device, f"{name} dense {seed}")
+        files.write_tensors(file, dense.state_dict())
+    records.add(key, {"top1": top1(dense.eval(), task, given.device)})
 
 
 def pack_and_measure(model: nn.Module, file: Path, task: lz.Task, plan: Plan, device: str) -> dict[str, Any]:
