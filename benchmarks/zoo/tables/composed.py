@@ -24,7 +24,7 @@ def goals(results: Results) -> Table:
         found = standings(family, {name: results.find(NAME, name) for name in family.recipes})
         for goal in GOALS:
             made, better = goal.made(family, found), goal.better(family, found)
-            start = (family.title, goal.title, goal.rule, f"`{family.made_for[goal.name]}`")
+            start = (family.title, goal.title, f"`{family.made_for[goal.name]}`")
             if made is None:
                 rows.append((*start, text.NOT_YET, *(text.ABSENT,) * 7))
                 continue
@@ -47,14 +47,17 @@ def goals(results: Results) -> Table:
         about=Text(
             "A recipe is made for each goal of each model, its settings by what the part cut off the training data says. Whether the "
             "goal's rule holds is read from the reported split, against the dense model that the chain begins with; if another recipe of "
-            "the table below holds to the rule and is better at it, its name is in the last column but one.",
+            "the table below holds to the rule and is better at it, its name is in the last column but one. The rules. "
+            + ". ".join(f"*{goal.title.en}*: {goal.rule.en}" for goal in GOALS)
+            + ".",
             "为每个模型的每个目标各做一份配方，设置由训练数据切出的部分决定。目标的规则是否成立看报告集，与流程起点的未压缩模型相比；"
-            "若下表中另有配方守住规则且做得更好，倒数第二列给出其名。",
+            "若下表中另有配方守住规则且做得更好，倒数第二列给出其名。规则："
+            + "。".join(f"*{goal.title.zh}*：{goal.rule.zh}" for goal in GOALS)
+            + "。",
         ),
         heads=(
             text.MODEL,
             Text("goal", "目标"),
-            Text("rule", "规则"),
             Text("recipe", "配方"),
             text.LOST,
             text.FILE,
