@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lianzhi import artifact, deploy, measure
+from lianzhi import deploy, measure
 from lianzhi.errors import DataError, TargetError
 from lianzhi.jobs.measuring import measure_model
 from lianzhi.jobs.prepare import prepare
@@ -30,7 +30,8 @@ def timed(
         for _ in range(ROUNDS):
             before = _best(before, _original(job.model, file, job.task.example_inputs, repeats))
             where = {"runtime": last["runtime"], "precision": last["precision"]}
-            after = _best(after, _result(result, job.task.example_inputs, repeats, where))
+            again = measure_model(result, **where, batches=[1], repeats=repeats, progress=False)
+            after = _best(after, again["latencies"])
     return _keys(before, before[0]), _keys(after, min(after, key=lambda entry: float(entry["median_ms"])))
 
 
@@ -47,20 +48,6 @@ def _original(model: Any, file: Path, inputs: Any, repeats: int) -> Latencies:
         except (TargetError, DataError) as error:
             print(f"{name} is left out of the original's times: {error}")
     return found
-
-
-def _result(result: Path, original: Any, repeats: int, where: dict[str, Any]) -> Latencies:
-    """The shipped file, on inputs as long as the original's: a captured text model keeps no length of its own."""
-    inputs = artifact.example_inputs(result)
-    if isinstance(inputs, dict) and {name: original[name].shape for name in inputs} != {
-        name: value.shape for name, value in inputs.items()
-    }:
-        longer = {
-            name: value.new_full(original[name].shape, int(name == "attention_mask"))
-            for name, value in inputs.items()
-        }
-        return [_bounded(result / "model.onnx", longer, repeats, **where)]
-    return measure_model(result, **where, batches=[1], repeats=repeats, progress=False)["latencies"]
 
 
 def _bounded(model: Any, inputs: Any, repeats: int, runtime: str, precision: str) -> dict[str, Any]:

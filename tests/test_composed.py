@@ -12,7 +12,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 import lianzhi as lz
@@ -299,18 +298,3 @@ def test_times_are_taken_again_and_nothing_else(composed, tmp_path, monkeypatch,
     assert [one["value"] for one in again["rows"]] == [0.9, 0.8]
     assert [one["latency_ms"] for one in kept["rows"]] == [4.0, 2.0]
     assert f"{tmp_path / 'sst2-prune-0'} is not there" in capsys.readouterr().out
-
-
-def test_a_model_of_any_length_is_timed_on_what_the_original_is(composed, tmp_path, monkeypatch):
-    timing = sys.modules["timing"]
-    names = ("input_ids", "attention_mask")
-    monkeypatch.setattr(
-        timing.artifact, "example_inputs", lambda _: {name: torch.ones(1, 1) for name in names}
-    )
-    monkeypatch.setattr(timing, "_bounded", lambda _, inputs, *__, **___: inputs)
-    original = {name: torch.ones(1, 24, dtype=torch.int64) for name in (*names, "token_type_ids")}
-    (inputs,) = timing._result(tmp_path, original, 3, {})
-    assert {name: (tuple(value.shape), int(value.sum())) for name, value in inputs.items()} == {
-        "input_ids": ((1, 24), 0),
-        "attention_mask": ((1, 24), 24),
-    }

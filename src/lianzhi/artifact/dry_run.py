@@ -24,7 +24,6 @@ from lianzhi.graph.structure import describe, walk
 from lianzhi.graph.values import DTYPES
 
 MAX_INPUT = 1 << 30
-MOST_FREE = 2  # batch, and length in tokens
 MIN_LIMIT = 2 << 30
 OPS_PER_TENSOR = 300
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -50,13 +49,8 @@ def input_tree(example_inputs: Any, free: Callable[[Tensor], int]) -> Any:
     return describe(example_inputs, leaf)
 
 
-def make_inputs(
-    tree: Any, make: Callable[[tuple[int, ...], torch.dtype], Tensor], *, typical: bool = False
-) -> Any:
-    """Inputs of the described shapes; `make` makes each tensor.
-
-    Where batch and length are free they are one; with `typical` the length is what the description says.
-    """
+def make_inputs(tree: Any, make: Callable[[tuple[int, ...], torch.dtype], Tensor]) -> Any:
+    """Inputs of the described shapes, of a batch of one and the example's length where they are free; `make` makes each tensor."""
 
     def leaf(content: Any) -> Any:
         if content.keys() == {"constant"} and not isinstance(content["constant"], (dict, list, str)):
@@ -65,9 +59,9 @@ def make_inputs(
         known = content.keys() - {"length"} == {"shape", "dtype"} and isinstance(content["shape"], list)
         if not known or type(length) is not int or length < 1:
             raise ArtifactError(f"{str(content)[:80]} does not describe an input")
-        free = (1, length if typical else 1)
+        free = (1, length)  # batch, and length in tokens
         shape = [
-            free[index] if index < MOST_FREE and size is None else size
+            free[index] if index < len(free) and size is None else size
             for index, size in enumerate(content["shape"])
         ]
         dtype = DTYPES.get(content["dtype"]) if isinstance(content["dtype"], str) else None

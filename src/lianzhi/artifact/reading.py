@@ -200,7 +200,7 @@ def inputs_of(architecture: dict[str, Any]) -> Any:
             return torch.randn(shape, generator=generator).to(dtype)
         return torch.ones(shape, dtype=dtype) if dtype is torch.bool else torch.zeros(shape, dtype=dtype)
 
-    made = make_inputs(architecture["inputs"], make, typical=True)
+    made = make_inputs(architecture["inputs"], make)
     if isinstance(made, dict) and isinstance(made.get("attention_mask"), Tensor):
         made["attention_mask"].fill_(1)
     return made
