@@ -42,10 +42,9 @@ def onnxruntime_static(source: Path, output: Path, calibration: list[Any]) -> Pa
 
     prepared = output.with_name("prepared.onnx")
     with quietly():
-        try:
-            quant_pre_process(str(source), str(prepared))
-        except Exception:  # its symbolic shape inference gives up on a free length
-            quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        # its symbolic shape inference gives up on a text's free length, and leaves a file in the current folder
+        text = not isinstance(calibration[0], Tensor)
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=text)
         quantize_static(
             str(prepared),
             str(output),
