@@ -89,6 +89,9 @@ def test_images_calibrate_a_file(source, images, tmp_path, capsys):
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["decision"] == {"runtime": "onnxruntime", "precision": "int8"}
     assert report["quantization"]["layers"] == result["layers"]
+    assert report["format"] == 1
+    assert main(["report", str(tmp_path / "out"), "-o", str(tmp_path / "page.html")]) == 2
+    assert "of one quantized ONNX file" in capsys.readouterr().err
     assert main(["compress", str(source), *map(str, options), "-o", str(tmp_path / "out"), "-q"]) == 2
     assert "not empty" in capsys.readouterr().err
 

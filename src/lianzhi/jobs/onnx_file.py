@@ -11,6 +11,7 @@ from typing import Any
 from lianzhi import artifact, deploy, files, measure, quantize, tasks
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.jobs.onnx_data import Calibration, DataOptions, from_path, from_task, preprocess_beside
+from lianzhi.report import FORMAT
 
 AUTO = "auto"
 OWNED = frozenset({"model.onnx", "model.onnx.data", "report.json", "preprocess.json", artifact.CACHE})
@@ -142,6 +143,7 @@ def _write(
     if len(made) > 1:
         report["targets"] = {item["target"]: round(_milliseconds(item), 3) for _, item in made}
     whole = {
+        "format": FORMAT,
         "decision": {"runtime": report["target"], "precision": deploy.held_precision(file)},
         "data": calibration.found,
         "quantization": report,

@@ -8,8 +8,8 @@ This room only reads results: it measures nothing and knows no model.
     page_of_runs([Run("half", report), Run("third", other)])  # one page of several runs
 """
 
-from lianzhi.report.data import LatencyEntry, Report, Row
+from lianzhi.report.data import FORMAT, LatencyEntry, Report, Row
 from lianzhi.report.html import page_of_runs
 from lianzhi.report.runs import Run, remark_lines
 
-__all__ = ["LatencyEntry", "Report", "Row", "Run", "page_of_runs", "remark_lines"]
+__all__ = ["FORMAT", "LatencyEntry", "Report", "Row", "Run", "page_of_runs", "remark_lines"]

@@ -125,6 +125,10 @@ class Report:
                 f"{where}: has format {written!r}, and this version reads {FORMAT}; update lianzhi if it is newer"
             )
         rows = plain.get("rows")
+        if rows is None and "quantization" in plain:
+            raise ArtifactError(
+                f"{where}: is of one quantized ONNX file, which has no steps to show; give the folder of a recipe's run"
+            )
         if not isinstance(rows, list) or not rows:
             raise ArtifactError(f"{where}: 'rows' must be a list with at least the original model's row")
         layers = _typed(plain, "layers", list, where)
