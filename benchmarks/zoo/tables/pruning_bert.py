@@ -66,7 +66,7 @@ def table(results: Results) -> Table:
         heads=HEADS,
         rows=tuple(rows) or ((text.NOT_YET, *(text.ABSENT,) * 7),),
         commands=(
-            "lianzhi train recipes/sst2-teacher.yaml --set steps.0.epochs=1 -o out/sst2-teacher",
+            "lianzhi train recipes/sst2-teacher.yaml -o out/sst2-teacher",
             "lianzhi compress recipes/sst2-prune.yaml -o out/sst2-prune",
             "python benchmarks/pruning_bert.py out/sst2-teacher out/sst2-prune",
         ),
