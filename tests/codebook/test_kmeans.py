@@ -103,7 +103,7 @@ def test_every_value_goes_to_its_nearest_centroid(values, clusters):
     data = torch.tensor(values)
     found = cluster(data, clusters)
     distance = (data.double()[:, None] - found.double()).abs()
-    assert torch.equal(distance.gather(1, assign(data, found)[:, None])[:, 0], distance.amin(1))
+    assert torch.equal(distance.gather(1, assign(data, found).long()[:, None])[:, 0], distance.amin(1))
 
 
 def test_neighbouring_floats_stay_apart():

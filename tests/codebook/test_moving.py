@@ -12,14 +12,14 @@ from torch import nn
 from lianzhi.codebook.masks import weights_of
 from lianzhi.codebook.moving import Moving, follow
 from lianzhi.codebook.sharing import bake, is_shared, share
-from lianzhi.errors import GraphError
+from lianzhi.errors import DataError, GraphError
 
 
-def net() -> nn.Sequential:
+def net(kept: float = 0.5) -> nn.Sequential:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
     with torch.no_grad():
-        model[0].weight[torch.rand(8, 12) < 0.5] = 0.0
+        model[0].weight[torch.rand(8, 12) >= kept] = 0.0
     return model
 
 
@@ -52,8 +52,9 @@ def test_the_gradient_of_a_value_is_that_of_each_weight_and_zeros_have_none():
     assert torch.equal(moving[0].parametrizations.weight.original.grad, expected)
 
 
-def test_centroids_follow_their_weights():
-    model = net()
+@pytest.mark.parametrize("kept", [0.2, 0.7, 1.0])
+def test_centroids_follow_their_weights(kept):
+    model = net(kept)
     share(model, 2, moving=True)
     book, weight = model[0].parametrizations.weight[0], model[0].parametrizations.weight.original
     with torch.no_grad():
@@ -65,6 +66,31 @@ def test_centroids_follow_their_weights():
     ]
     follow(model)
     assert np.allclose(book.centroids_0.numpy(), np.sort(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("kept", [0.2, 0.9])
+def test_the_order_in_memory_does_not_matter(kept):
+    weight = torch.randn(6, 5, 3, 3, generator=torch.Generator().manual_seed(1))
+    weight[torch.rand(weight.shape) >= kept] = 0.0
+    found = []
+    for order in (torch.contiguous_format, torch.channels_last):
+        model = nn.Conv2d(5, 6, 3)
+        model.weight.data = weight.clone(memory_format=order)
+        share(model, 2, moving=True)
+        model.parametrizations.weight.original.data.mul_(weight + 2)
+        follow(model)
+        found.append(model.weight.detach())
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("kept", [0.2, 1.0])
+def test_weights_that_became_no_numbers_are_refused(kept):
+    model = net(kept)
+    share(model, 2, moving=True)
+    with torch.no_grad():
+        model[0].parametrizations.weight.original[model[0].weight != 0] = torch.nan
+    with pytest.raises(DataError, match=r"(\d+) of \1 values are NaN"):
+        follow(model)
 
 
 def test_training_moves_weights_to_other_values_and_learns_more_than_the_values_alone():

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lianzhi.codebook.optimal import optimal
+from lianzhi.codebook.places import place
 from lianzhi.errors import DataError, RecipeError, did_you_mean
 
 BLOCK = 64  # values between two stored prefix sums: a sum reads fewer than that, and they take a quarter of a byte a value
@@ -75,23 +76,39 @@ def cluster(
 
 
 def assign(values: Tensor, centroids: Tensor) -> Tensor:
-    """The index of the nearest centroid (sorted, float32) of each value; the larger one of two as near.
+    """The index (int32) of the nearest centroid (sorted, float32) of each value; the larger one of two as near.
 
     >>> assign(torch.tensor([[0.0, 1.4], [1.5, 9.0]]), torch.tensor([1.0, 2.0]))
     tensor([[0, 0],
-            [1, 1]])
+            [1, 1]], dtype=torch.int32)
     """
-    return torch.bucketize(values.float(), boundaries(centroids.double()), right=True)
+    bounds = boundaries(centroids.double())
+    return place(values.float(), bounds)
 
 
-def iterate(values: Tensor, centroids: Tensor) -> Tensor:
+def iterate(values: Tensor, centroids: Tensor, counted: Tensor) -> Tensor:
     """One iteration of Lloyd's: each centroid (sorted, float32) becomes the mean of the values nearest to it, if it has any.
 
-    >>> iterate(torch.tensor([0.0, 1.0, 5.0]), torch.tensor([1.0, 2.0, 4.0]))
+    Only those count for which `counted` (bool, of the shape of `values`) is true.
+
+    >>> values = torch.tensor([0.0, 1.0, 5.0, 9.0])
+    >>> iterate(values, torch.tensor([1.0, 2.0, 4.0]), values < 9)
     tensor([0.5000, 2.0000, 5.0000])
     """
-    data, before = Sorted(values), centroids.double()
-    return data.slices(before).means(before).float().sort().values if len(data) else centroids.clone()
+    # the others are left out where that takes less time than they do
+    many = 2 * int(counted.count_nonzero()) >= counted.numel()
+    values = (values if many else values[counted]).float()
+    before = centroids.double()
+    if values.device.type != "cpu":  # elsewhere sums by code are taken in any order
+        data = Sorted(values[counted] if many else values)
+        return data.slices(before).means(before).float().sort().values if len(data) else centroids.clone()
+    codes = assign(values, centroids)
+    codes = (torch.where(counted, codes, len(centroids)) if many else codes).reshape(-1)
+    counts = torch.bincount(codes, minlength=len(centroids) + 1)[:-1]
+    sums = torch.bincount(codes, values.reshape(-1).double(), len(centroids) + 1)[:-1]
+    if not bool(sums.isfinite().all()):
+        raise _not_numbers(values[counted] if many else values)
+    return torch.where(counts > 0, sums / counts.clamp(min=1), before).float().sort().values
 
 
 def boundaries(centroids: Tensor) -> Tensor:
@@ -135,10 +152,7 @@ class Sorted:
             )
         self.values = _sorted(values.detach())
         if len(values) and not (self.values[0].isfinite() & self.values[-1].isfinite()):
-            bad = int((~self.values.isfinite()).sum())
-            raise DataError(
-                f"cluster: {bad} of {len(values)} values are NaN or infinite; give weights that are numbers"
-            )
+            raise _not_numbers(values)
         self.index = torch.arange(BLOCK, device=values.device)
         sums = [_block_sums(part) for part in self.values.split(PART)]
         zero = torch.zeros(1, 2, dtype=torch.float64, device=values.device)
@@ -180,6 +194,13 @@ class Sorted:
         """Values at `count` even steps of their order, each in the middle of its step."""
         steps = (torch.arange(count, dtype=torch.float64) + 0.5) / count
         return self.values[(steps * len(self)).long().clamp(max=len(self) - 1).to(self.values.device)]
+
+
+def _not_numbers(values: Tensor) -> DataError:
+    bad = int((~values.isfinite()).sum())
+    return DataError(
+        f"cluster: {bad} of {len(values)} values are NaN or infinite; give weights that are numbers"
+    )
 
 
 def _sorted(values: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class Moving(nn.Module):
         parts = zip(self._tables(), runs(weight, self.groups), runs(self.filled, self.groups), strict=True)
         for centroids, part, filled in parts:
             if len(centroids):
-                centroids.copy_(iterate(part[filled].float(), centroids))
+                centroids.copy_(iterate(part, centroids, filled))
 
     def _tables(self) -> list[Tensor]:
         return [self.get_buffer(f"centroids_{index}") for index in range(self.groups)]
@@ -60,17 +60,22 @@ class _Straight(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, filled: Tensor, *tables: Tensor) -> Tensor:
         ctx.save_for_backward(filled)
-        shared = torch.zeros_like(weight)
-        parts = zip(*(runs(tensor, len(tables)) for tensor in (weight, filled, shared)), tables, strict=True)
-        for part, some, place, centroids in parts:
-            if len(centroids):
-                place[some] = centroids.to(weight.dtype)[assign(part[some], centroids)]
-        return shared
+        parts = zip(runs(weight, len(tables)), tables, strict=True)
+        shared = [_nearest(part, centroids) for part, centroids in parts]
+        return (shared[0] if len(shared) == 1 else torch.cat(shared)).masked_fill_(~filled, 0.0)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (filled,) = ctx.saved_tensors
         return gradients[0].masked_fill(~filled, 0.0), *(None for _ in ctx.needs_input_grad[1:])
+
+
+def _nearest(weight: Tensor, centroids: Tensor) -> Tensor:
+    """The value nearest to each weight; where there is none, zero."""
+    if not len(centroids):
+        return torch.zeros_like(weight)
+    codes = assign(weight, centroids)
+    return centroids.to(weight.dtype).index_select(0, codes.view(-1)).view(codes.shape)
 
 
 def follow(model: nn.Module) -> None:
