@@ -90,7 +90,7 @@ coverage-vision: .venv-vision/.ready
 	@touch $@
 
 test: $(READY)
-	$(PYTEST) -q -n $(WORKERS) -m "not slow and not oneflow"
+	$(PYTEST) -q -n $(WORKERS) --dist loadfile -m "not slow and not oneflow"
 
 # the scripts and notebooks under examples/, each run as it stands
 examples: $(READY)
