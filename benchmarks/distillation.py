@@ -83,6 +83,11 @@ BARS = {
     "tinybert": 0.95,
     "bilstm": 0.93,
 }  # shares of the teacher's
+ALONE = {
+    **dict.fromkeys(("kd", "pkd", "minilm", "theseus", "theseus_plus"), "alone"),
+    "bilstm": "bilstm alone",
+}  # the same student, trained on the labels
+GAINS = {"pkd": 0.0, "theseus": 0.0, "bilstm": 0.01}  # what is to be gained over it
 
 
 def step_of(method: str, epochs: float) -> lz.Distill:
@@ -181,12 +186,28 @@ def of(records: Records, task: str, method: str, epochs: float) -> list[dict[str
     return [row for key, row in records.items() if key.startswith(start) and key.endswith(end)]
 
 
-def line(name: str, rows: list[dict[str, Any]], teacher: dict[str, Any], bar: float | None) -> str:
-    """A row of the table: what was measured, beside the teacher."""
+def gain(rows: list[Mapping[str, Any]], alone: list[Mapping[str, Any]]) -> float:
+    """What the mean of the seeds is above that of the student on the labels alone."""
+    means = (statistics.mean(row["value"] for row in found) for found in (rows, alone))
+    return next(means) - next(means)
+
+
+def line(
+    name: str,
+    rows: list[dict[str, Any]],
+    teacher: dict[str, Any],
+    bar: float | None,
+    alone: list[dict[str, Any]] | None = None,
+    least: float | None = None,
+) -> str:
+    """A row of the table: what was measured, beside the teacher and the same student `alone`."""
     row = rows[-1]
     mean = statistics.mean(one["value"] for one in rows)
     share = mean / teacher["value"] if teacher["value"] > 0 else math.nan  # of a correlation of none, nothing
     verdict = "" if bar is None else f"{bar:.1%} {'met' if share >= bar else 'MISSED'}"
+    over = f"{100 * gain(rows, alone):+.2f}" if alone else ""
+    if alone and least is not None:
+        over += " met" if gain(rows, alone) > least else " MISSED"
     width = f"{row['width']}/{row['ffn']}" if row["width"] else ""
     eager, ours = row["latencies"].get("pytorch f32"), row["latencies"].get("onnxruntime f32")
     against = [
@@ -202,6 +223,7 @@ def line(name: str, rows: list[dict[str, Any]], teacher: dict[str, Any], bar: fl
         str(len(rows)),
         "" if math.isnan(share) else f"{share:.1%}",
         verdict,
+        over,
         str(row["layers"]),
         width,
         f"{row['parameters'] / 1e6:.1f}M",
@@ -225,6 +247,7 @@ def table(records: Records, task: str, epochs: float) -> str:
             "seeds",
             "of the teacher's",
             "bar",
+            "over the labels alone",
             "layers",
             "width/FFN",
             "parameters",
@@ -243,7 +266,9 @@ def table(records: Records, task: str, epochs: float) -> str:
     for method in METHODS:
         rows = of(records, task, method, epochs)
         if rows:
-            lines.append(line(method, rows, teacher, BARS.get(method) if task == "sst2" else None))
+            alone = of(records, task, ALONE[method], epochs) if method in ALONE else None
+            bars = (BARS.get(method), GAINS.get(method)) if task == "sst2" else (None, None)
+            lines.append(line(method, rows, teacher, bars[0], alone, bars[1]))
     return "\n".join(lines)
 
 
