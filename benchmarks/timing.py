@@ -13,13 +13,14 @@ from lianzhi.jobs.measuring import measure_model
 from lianzhi.jobs.prepare import prepare
 
 Latencies = list[dict[str, Any]]
+Ends = tuple[dict[str, Any], dict[str, Any]]
 ROUNDS = 2  # of each the best median is kept: what else a machine does only adds
 SECONDS = 4.0  # that one runtime may take of a round, where it is slow
 
 
 def timed(
     recipe: Path, settings: Sequence[str], result: Path, last: Mapping[str, Any], *, repeats: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> Ends:
     """The keys of the first and of the last row that say times, taken in turns. `recipe` says the original."""
     job = prepare(str(recipe), overrides=settings)
     with tempfile.TemporaryDirectory() as folder:
@@ -32,7 +33,21 @@ def timed(
             where = {"runtime": last["runtime"], "precision": last["precision"]}
             again = measure_model(result, **where, batches=[1], repeats=repeats, progress=False)
             after = _best(after, again["latencies"])
-    return _keys(before, before[0]), _keys(after, min(after, key=lambda entry: float(entry["median_ms"])))
+    return _ends(before, after)
+
+
+def best(before: Ends, again: Ends) -> Ends:
+    """Of two timings of the same ends the smaller median of each runtime and precision."""
+    pairs = zip(before, again, strict=True)
+    original, result = (_best(first["latencies"], second["latencies"]) for first, second in pairs)
+    return _ends(original, result)
+
+
+def _ends(original: Latencies, result: Latencies) -> Ends:
+    """The original as it was, in eager PyTorch; the result in what it is quickest."""
+    return _keys(original, original[0]), _keys(
+        result, min(result, key=lambda entry: float(entry["median_ms"]))
+    )
 
 
 def _original(model: Any, file: Path, inputs: Any, repeats: int) -> Latencies:
