@@ -20,7 +20,7 @@ import argparse
 import math
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ def sizes(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def latencies(rows: list[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, float]:
+def latencies(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, float]:
     """Milliseconds at batch 1, in eager PyTorch and in ONNX Runtime's float."""
     found = {f"{entry['runtime']} {entry['precision']}": entry["median_ms"] for entry in row["latencies"]}
     return {name: found[name] for name in ("pytorch f32", "onnxruntime f32") if name in found}
@@ -200,7 +200,7 @@ def of(records: Records, task: str, method: str, epochs: float) -> list[dict[str
     return [row for key, row in records.items() if key.startswith(start) and key.endswith(end)]
 
 
-def gain(rows: list[Mapping[str, Any]], alone: list[Mapping[str, Any]]) -> float:
+def gain(rows: Sequence[Mapping[str, Any]], alone: Sequence[Mapping[str, Any]]) -> float:
     """What the mean of the seeds is above that of the student on the labels alone."""
     means = (statistics.mean(row["value"] for row in found) for found in (rows, alone))
     return next(means) - next(means)
