@@ -9,8 +9,7 @@ a 6-layer BERT on SST-2.
 A model is trained; then one copy goes on training for so many epochs (the dense model that is compared with, and the only
 teacher), and another is pruned by magnitude along a cubic schedule, its weights are shared, move between the shared values, and
 these are trained, in the same number of epochs, with the same optimizer and augmentation. The file is what `lz.codebook.pack` writes; top-1 is that of
-the model that the file gives back, on the test split. What is on record is not done again; a phase that was stopped begins
-anew.
+the model that the file gives back, on the test split. What is on record is not done again; a phase that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 import os
+import shutil
 import statistics
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -146,12 +146,21 @@ def fit(
     epochs: float,
     seed: int,
     device: str,
-    title: str,
+    folder: Path,
     **more: Any,
 ) -> None:
-    """Train to the last epoch."""
+    """Train to the last epoch. `folder` is the phase's own: what is in it is gone on with."""
     options = train.TrainOptions(epochs=epochs, keep="last", **{**plan.options, **more.pop("options", {})})
-    train.fit(model, task, options, seed=seed, device=device, title=title, evaluate=lambda model: 0.0, **more)
+    title = f"{folder.parent.name} {folder.name}"
+    where: dict[str, Any] = {"directory": folder, "resume": True, "device": device, "title": title}
+    train.fit(model, task, options, seed=seed, evaluate=lambda model: 0.0, **where, **more)
+
+
+def keep(file: Path, model: nn.Module, *phases: Path) -> None:
+    """Write what phases of training have led to, and remove their folders."""
+    files.write_tensors(file, model.state_dict())
+    for folder in phases:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def top1(model: nn.Module, task: lz.Task, device: str) -> float:
@@ -181,9 +190,9 @@ def started(name: str, task: lz.Task, plan: Plan, seed: int, given: argparse.Nam
         )
         return model.eval()
     if plan.first:
-        fit(model, task, plan, plan.first, seed, given.device, f"{name} first")
-        files.make_folder(file.parent)
-        files.write_tensors(file, model.state_dict())
+        phase = given.work / name / f"first-{seed}"
+        fit(model, task, plan, plan.first, seed, given.device, phase)
+        keep(file, model, phase)
     return model.eval()
 
 
@@ -209,31 +218,38 @@ def pruned(
         every=EVERY,
         feedback=plan.feedback,
     )
-    title, after = f"{folder.name} {seed} prune", gradual.after_step
-    fit(model, task, plan, plan.prune, seed, device, title, step=step, options=plan.pruning, after_step=after)
+    phase, after = folder / f"prune-{seed}", gradual.after_step
+    fit(model, task, plan, plan.prune, seed, device, phase, step=step, options=plan.pruning, after_step=after)
     gradual.finish(model)
-    files.write_tensors(file, model.state_dict())
+    keep(file, model, phase)
 
 
 def compressed(
     model: nn.Module, teacher: nn.Module, task: lz.Task, plan: Plan, seed: int, folder: Path, device: str
 ) -> nn.Module:
-    """Prune, share, move, train the centroids."""
-    name, step = folder.name, taught(teacher, task, plan.alpha)
+    """Prune, share, move, train the centroids; what comes out is on file."""
+    file = folder / f"compressed-{seed}.safetensors"
+    if file.is_file():
+        model.load_state_dict(files.read_tensors(file))
+        return model.eval()
+    step = taught(teacher, task, plan.alpha)
+    phases = [folder / f"{name}-{seed}" for name in ("move", "share")]
     pruned(model, step, task, plan, seed, folder, device)
     bits = bits_by_name(masks.weights_of(model), plan.bits)
     if plan.move:
         sharing.share(model, bits, moving=True)
-        title, options = f"{name} {seed} move", {"lr": plan.move_rate, "weight_decay": 0.0}
+        options: dict[str, Any] = {"lr": plan.move_rate, "weight_decay": 0.0}
         fit(
-            model, task, plan, plan.move, seed + 50, device, title,
+            model, task, plan, plan.move, seed + 50, device, phases[0],
             step=step, options=options, after_step=moving.follow,
         )  # fmt: skip
         sharing.bake(model)
     sharing.share(model, bits)
-    title, options = f"{name} {seed} share", {**CENTROIDS, "lr": plan.rate}
-    fit(model, task, plan, plan.share, seed + 100, device, title, step=step, options=options)
-    return sharing.bake(model).cpu().eval()
+    options = {**CENTROIDS, "lr": plan.rate}
+    fit(model, task, plan, plan.share, seed + 100, device, phases[1], step=step, options=options)
+    sharing.bake(model).cpu().eval()
+    keep(file, model, *phases)
+    return model
 
 
 def shown(bits: int | dict[str, int]) -> str:
@@ -294,8 +310,8 @@ def train_dense(
         dense.load_state_dict(files.read_tensors(file))
     else:
         epochs = plan.prune + plan.move + plan.share
-        fit(dense, task, plan, epochs, seed, given.device, f"{name} dense {seed}")
-        files.write_tensors(file, dense.state_dict())
+        fit(dense, task, plan, epochs, seed, given.device, file.with_suffix(""))
+        keep(file, dense, file.with_suffix(""))
     records.add(key, {"top1": top1(dense.eval(), task, given.device)})
 
 
@@ -323,7 +339,7 @@ def main() -> None:
         return
     name, plan = given.model, PLANS[given.model]
     if given.trial:
-        given.seeds, plan = [0], short(plan)
+        given.work, given.seeds, plan = given.work / "trial", [0], short(plan)
     task = task_of(name, given.bert, TRIAL if given.trial else None)
     folder = given.work / name
     files.make_folder(folder)
@@ -338,7 +354,6 @@ def main() -> None:
         teacher = copy.deepcopy(model)
         teacher.load_state_dict(files.read_tensors(folder / f"dense-{0 if one else seed}.safetensors"))
         model = compressed(model, teacher.eval(), task, plan, seed, folder, given.device)
-        files.write_tensors(folder / f"compressed-{seed}.safetensors", model.state_dict())
         records.add(key, pack_and_measure(model, folder / f"compressed-{seed}.lzc", task, plan, given.device))
         print(table(records), flush=True)
     print(table(records))
