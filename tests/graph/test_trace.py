@@ -153,10 +153,19 @@ def test_arguments_without_a_name(count, names):
 
 def test_a_fixed_batch_is_traced_as_given():
     class Fixed(nn.Module):
-        def forward(self, x):
-            return x.reshape(1, -1)
+        def __init__(self, batch):
+            super().__init__()
+            self.batch = batch
 
-    assert not capture(Fixed(), torch.zeros(1, 3)).dynamic_batch or capture(Fixed(), torch.zeros(1, 3)).module
+        def forward(self, x):
+            return x.reshape(self.batch, 3)
+
+    for batch in (1, 2, 4):
+        inputs = torch.randn(batch, 3)
+        graph = capture(Fixed(batch), inputs)
+        assert not graph.dynamic_batch
+        assert torch.equal(graph.module(inputs), inputs)
+        assert torch.export.export(Fixed(batch), (inputs,))  # the user's tensor bears no marks of ours
     graph = capture(nn.Linear(3, 2), torch.zeros(4, 3), dynamic_batch=False)
     assert graph.args[0].shape[0] == 4
     assert not graph.dynamic_batch

@@ -193,6 +193,24 @@ def test_a_reduction_that_openvino_gets_wrong(tmp_path):
         assert {finding.rule for finding in lint(path, "openvino")} == found
 
 
+def test_the_first_layer_may_be_narrow_on_tensorrt(tmp_path):
+    """As placement has it: of convolutions and transposed ones; a narrow one behind it is found, with its channels."""
+    layers = torch.nn.ConvTranspose2d(3, 16, 3), torch.nn.ReLU(), torch.nn.ConvTranspose2d(16, 32, 3)
+    inputs = torch.randn(4, 3, 8, 8)
+    quantized = quantize(torch.nn.Sequential(*layers).eval(), inputs[:1], [inputs], target="tensorrt")
+    path = quantized.export(tmp_path / "m.onnx")
+    assert not quantized.report["left_float"]
+    assert lint(path, "tensorrt") == []
+    proto = onnx.load(path)
+    first = next(node for node in proto.graph.node if node.op_type == "QuantizeLinear")
+    proto.graph.node.insert(0, helper.make_node("Relu", [first.input[0]], ["positive"]))
+    first.input[0] = "positive"  # now another op is the first
+    onnx.save(proto, path)
+    (found,) = lint(path, "tensorrt")
+    assert found.rule == "too-few-channels"
+    assert found.message.startswith("ConvTranspose of 3 to 16")
+
+
 def test_every_rule_has_targets_and_is_named_once():
     assert len({rule.name for rule in RULES}) == len(RULES)
     assert all(

@@ -219,6 +219,17 @@ def test_weights_listed_as_inputs(tmp_path):
     assert [item.name for item in onnx.load(output).graph.input] == ["x"]
 
 
+def test_an_output_without_a_shape(tmp_path):
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    held = [("w", foreign.weights(4, 3, 3, 3))]
+    source = foreign.save(
+        tmp_path / "open.onnx", nodes, {"x": ["n", 3, 8, 8]}, {"y": None}, initializers=held, opset=17, ir=8
+    )
+    report, output = quantized(source, [batch[:, :, :8, :8] for batch in foreign.images()], tmp_path)
+    assert [row["name"] for row in report["layers"]] == ["Conv 'y'"]
+    assert len(onnx.load(output).graph.output[0].type.tensor_type.shape.dim) == 4
+
+
 def test_float16_stays_as_it_is(tmp_path):
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
     held = [("w", foreign.weights(4, 3, 3, 3).astype(np.float16))]

@@ -10,7 +10,7 @@ from torch import nn
 
 import lianzhi as lz
 from lianzhi import deploy, measure
-from lianzhi.errors import RecipeError
+from lianzhi.errors import GraphError, RecipeError
 from lianzhi.quantize import lint, quantize
 from lianzhi.quantize.affine import FAKE_CHANNEL, FAKE_GROUPS, dequantize_symmetric, quantize_symmetric
 from lianzhi.quantize.integers import with_integers
@@ -181,11 +181,23 @@ def test_values_that_float16_cannot_hold_are_named():
             {"weights": "bfloat16", "activations": "float", "techniques": ["gptq"]},
             "techniques: nothing is rounded",
         ),
+        (
+            {"weights": "float16", "activations": "float", "max_drop": 0.0, "evaluate": id},
+            "max_drop: nothing is rounded",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(options, message):
     with pytest.raises(RecipeError, match=message):
         quantize(nn.Linear(64, 4), torch.randn(2, 64), [torch.randn(2, 64)], **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("options", [{}, {"weights": "float16", "activations": "float"}])
+def test_models_of_another_type_are_refused(dtype, options):
+    data = torch.randn(2, 64, dtype=dtype)
+    with pytest.raises(GraphError, match=rf"'weight' is {dtype}.* give model\.float\(\)"):
+        quantize(nn.Linear(64, 4, dtype=dtype), data, [data], **options)
 
 
 def test_groups_in_words():

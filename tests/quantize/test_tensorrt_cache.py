@@ -88,8 +88,12 @@ def test_bad_caches(tmp_path, text, message):
         ({"a": 0.0}, "10.3.0", "positive"),
         ({"a": float("nan")}, "10.3.0", "positive"),
         ({"a": 1e300}, "10.3.0", "positive"),
+        ({"a": "much"}, "10.3.0", "positive"),
+        ({"a": None}, "10.3.0", "positive"),
+        ({1: 1.0}, "10.3.0", "cannot hold the name"),
         ({"a": 1.0}, "11.0.0", "no calibration cache"),
         ({"a": 1.0}, "ten", "write it as 10.3.0"),
+        ({"a": 1.0}, None, "write it as 10.3.0"),
     ],
 )
 def test_nothing_is_written(tmp_path, amax, version, message):

@@ -219,6 +219,8 @@ def _export(model: nn.Module, args: Any, kwargs: Any, *, free: int) -> Any:
         return None
 
     shapes = _by_name(model, mark(args), mark(kwargs)) if free else None
+    # the tracer leaves its marks on the tensors when it fails, and would find them when it is asked again
+    args, kwargs = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (args, kwargs))
     try:
         with quiet(), torch.no_grad(), _open_attention(), any_length():
             return torch.export.export(model, args, kwargs or None, dynamic_shapes=shapes, strict=False)

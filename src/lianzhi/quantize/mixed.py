@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from lianzhi import deploy
 from lianzhi.errors import RecipeError, did_you_mean
-from lianzhi.graph import TracedModule, are_tokens, capture, check_values, get_tensor, on_cpu, replace_tensor
+from lianzhi.graph import TracedModule, are_tokens, capture, get_tensor, on_cpu, replace_tensor
 from lianzhi.quantize.batches import few
 from lianzhi.quantize.calibrate import first
 from lianzhi.quantize.control import SAMPLES, sample_error
@@ -26,6 +26,7 @@ from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.inputs import calibration_batches
 from lianzhi.quantize.insert import free_key
 from lianzhi.quantize.layers import CHOICES
+from lianzhi.quantize.options import check_model
 from lianzhi.quantize.placement import RULES, layer_name, place, rules_of, weight_node
 from lianzhi.quantize.placement.ops import WEIGHTED
 from lianzhi.quantize.prepare import prepare
@@ -62,7 +63,7 @@ def sensitivity(
     ```
 
     Embedding tables take no int4. Raises `RecipeError` for a choice or target that is not offered, `DataError` for calibration
-    data that are none, and `GraphError` for weights with NaN.
+    data that are none, and `GraphError` for weights with NaN or not float32.
     """
     if isinstance(choices, str) or not choices:
         raise RecipeError(f"choices: {choices!r} holds none; give several of {', '.join(CHOICES)}")
@@ -71,7 +72,7 @@ def sensitivity(
     for name in choices:
         if name not in CHOICES:
             raise RecipeError(f"choices: '{name}' is not offered{did_you_mean(name, CHOICES)}")
-    check_values(model)
+    check_model(model)
     graph = capture(on_cpu(model), example_inputs, dynamic_length=are_tokens(example_inputs))
     batches = few(calibration_batches(calibration, graph), samples, divisible=graph.dynamic_batch)
     module = copy.deepcopy(graph.module)

@@ -8,11 +8,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from lianzhi import deploy
-from lianzhi.errors import RecipeError, did_you_mean
-from lianzhi.graph import TracedModule, capture, fingerprint
+from lianzhi.errors import GraphError, RecipeError, did_you_mean
+from lianzhi.graph import TracedModule, capture, check_values, fingerprint
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.layers import CHOICES, choices_of
 from lianzhi.quantize.placement import layer_name
@@ -90,7 +91,7 @@ def _check_kinds(ignore: Any, layers: Any) -> None:
 
 def _refuse(given: dict[str, Any], why: str) -> None:
     for name, value in given.items():
-        if value:
+        if value or (name == "max_drop" and value is not None):
             raise RecipeError(f"{name}: {why}; leave it out")
 
 
@@ -100,6 +101,24 @@ def _check_choices(layers: Mapping[str, str], weights: str) -> None:
     for pattern, choice in layers.items():
         if choice not in CHOICES:
             raise RecipeError(f"layers: '{pattern}' is '{choice}', and a choice is {', '.join(CHOICES)}")
+
+
+def check_model(model: nn.Module) -> None:
+    """Raise `GraphError` for weights that are not float32, from which integers are made, or no numbers.
+
+    >>> check_model(nn.Linear(2, 2).half())
+    Traceback (most recent call last):
+        ...
+    lianzhi.errors.GraphError: the model's 'weight' is torch.float16, and quantization starts from float32; \
+give model.float(), with data of that type
+    """
+    for name, tensor in model.named_parameters():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise GraphError(
+                f"the model's '{name}' is {tensor.dtype}, and quantization starts from float32; "
+                f"give model.float(), with data of that type"
+            )
+    check_values(model)
 
 
 def check_patterns(

@@ -119,7 +119,7 @@ def _number(version: str) -> int:
     """
     try:
         major, minor, patch = ([*(int(part) for part in version.split(".")), 0, 0])[:3]
-    except ValueError:
+    except (ValueError, AttributeError):
         raise DataError(f"version '{version}': write it as 10.3.0") from None
     _check_version(f"version '{version}'", major, minor, patch)
     return major * (10_000 if major >= 10 else 1000) + minor * 100 + patch
@@ -156,11 +156,14 @@ def write_tensorrt_cache(
     if not amax:
         raise DataError("there is no tensor to write; give {name: amax}")
     for name, value in amax.items():
-        if not name or "\n" in name or "\r" in name:
+        if not isinstance(name, str) or not name or "\n" in name or "\r" in name:
             raise DataError(f"a calibration cache cannot hold the name {name!r}; rename the tensor")
-        with np.errstate(over="ignore"):
-            scale = np.float32(value / 127)
+        try:
+            with np.errstate(over="ignore"):
+                scale = np.float32(float(value) / 127)
+        except (TypeError, ValueError):
+            scale = np.float32("nan")
         if not (np.isfinite(scale) and scale > 0):
-            raise DataError(f"the largest magnitude of '{name}' is {value}; give a positive number")
+            raise DataError(f"the largest magnitude of '{name}' is {value!r:.60}; give a positive number")
         lines.append(f"{name}: {struct.pack('>f', scale).hex()}")
     return files.write_text(Path(path), "\n".join(lines) + "\n")

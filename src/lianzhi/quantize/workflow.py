@@ -10,7 +10,7 @@ from torch import nn
 
 from lianzhi import measure
 from lianzhi.errors import DataError
-from lianzhi.graph import Graph, are_tokens, capture, check_values, on_cpu
+from lianzhi.graph import Graph, are_tokens, capture, on_cpu
 from lianzhi.measure.metric import one_number
 from lianzhi.quantize.batches import samples
 from lianzhi.quantize.control import control, require_control
@@ -18,7 +18,7 @@ from lianzhi.quantize.convert import Converted, Settings, convert
 from lianzhi.quantize.floats import float_model
 from lianzhi.quantize.inputs import calibration_batches
 from lianzhi.quantize.model import QuantizedModel
-from lianzhi.quantize.options import DEFAULT_OBSERVER, check_options
+from lianzhi.quantize.options import DEFAULT_OBSERVER, check_model, check_options
 from lianzhi.quantize.ptq import choose
 from lianzhi.quantize.ranges import options_of
 from lianzhi.quantize.report import group_notes, make_report, table_notes
@@ -64,7 +64,7 @@ def quantize(
     before and after; with `max_drop` as well, layers return to float, the worst first, until it falls by no more.
 
     Raises `DataError` for calibration data that are empty, not finite or of the wrong shape, a table of another
-    model, or a metric that is no number, `GraphError` for weights that are NaN or infinite, and
+    model, or a metric that is no number, `GraphError` for weights that are NaN, infinite or not float32, and
     `RecipeError` for an option that is not offered, naming those that are.
     """
     check_options(
@@ -81,7 +81,7 @@ def quantize(
         reduce_range=reduce_range,
         max_drop=max_drop,
     )
-    check_values(model)
+    check_model(model)
     if weights in FLOATS:
         return float_model(model, example_inputs, calibration, target, weights, evaluate)
     require_control(max_drop, evaluate)

@@ -52,6 +52,7 @@ def prepared(proto: Any, name: str) -> Any:
             item
         )  # files before IR 4 list their weights as inputs, which may be replaced
     model.ir_version = max(model.ir_version, LEAST_IR)
+    model = onnx.shape_inference.infer_shapes(model)  # an output without a shape is no valid ONNX
     model = _simplified(model, name)
     _drop_domains(model)
     del model.graph.value_info[:]

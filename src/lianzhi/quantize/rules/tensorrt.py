@@ -147,10 +147,13 @@ def too_few_channels(graph: QdqGraph) -> Found:
             continue
         source = graph.maker(node.input[0], "DequantizeLinear")
         writer = graph.maker(source.input[0], "QuantizeLinear") if source is not None else None
-        if node.op_type == "Conv" and writer is not None and writer.input[0] in first:
+        if "Conv" in node.op_type and writer is not None and writer.input[0] in first:
             continue
         groups = next((item.i for item in node.attribute if item.name == "group"), 1)
         widths = (shape[0], shape[1] * groups) if "Conv" in node.op_type else shape[-2:]
+        widths = (
+            widths[::-1] if node.op_type == "ConvTranspose" else widths
+        )  # its weights are (in, out / groups)
         if min(widths) < LEAST:
             yield (
                 name_of(node),
