@@ -199,6 +199,15 @@ def test_a_model_comes_back_as_a_module(tmp_path):
         assert torch.equal(loaded(inputs), model(inputs))
 
 
+def test_a_model_of_the_zoo_knows_what_it_takes(tmp_path):
+    model = lz.model("lenet5", image_size=20, in_channels=3).eval()
+    lz.codebook.pack(model, tmp_path / "m.lzc", bits=4)
+    loaded = lz.load(tmp_path / "m.lzc")
+    assert lz.codebook.example_inputs(tmp_path / "m.lzc").shape == (1, 3, 20, 20)
+    assert len(loaded.fc1.weight.unique()) <= 16
+    assert torch.equal(loaded.fc1.bias, model.fc1.bias)
+
+
 def test_an_artifact_folder_is_packed_as_it_is(tmp_path):
     class Tied(nn.Module):
         def __init__(self):

@@ -16,6 +16,7 @@ from lianzhi.artifact.layout import (
 from lianzhi.artifact.predict_script import NO_SCRIPT, SCRIPTED, write_predict
 from lianzhi.artifact.reading import example_inputs, inputs_of, labels_of, load, rebuild, stored
 from lianzhi.artifact.savable import check_savable
+from lianzhi.artifact.skeleton import image_inputs
 from lianzhi.artifact.writing import save
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "check_savable",
     "checked_labels",
     "example_inputs",
+    "image_inputs",
     "inputs_of",
     "is_plain",
     "labels_of",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lianzhi import models
-from lianzhi.errors import ArtifactError
+from lianzhi.errors import ArtifactError, RecipeError
 from lianzhi.graph.deserialize import FROZEN, PARAMETER, register_tensors
 from lianzhi.graph.serialize import tensor_kinds
 from lianzhi.graph.shorten import shortened
@@ -23,6 +24,18 @@ def describe(model: nn.Module) -> dict[str, Any] | None:
     """Name and config of a model that the zoo made, in a form that `build` takes; None for any other."""
     found = models.describe(model)
     return None if found is None else {"name": found["name"], "config": dict(found["config"])}
+
+
+def image_inputs(model: nn.Module) -> Tensor | None:
+    """A batch of one image of the size that a model of the zoo was made for; None for one that takes no images, or is not the zoo's.
+
+    >>> image_inputs(models.model("lenet5")).shape, image_inputs(nn.Linear(2, 2))
+    (torch.Size([1, 1, 28, 28]), None)
+    """
+    try:
+        return torch.zeros(1, *models.input_shape(model))
+    except RecipeError:
+        return None
 
 
 def skeleton(name: str, config: dict[str, Any]) -> nn.Module:

@@ -54,8 +54,8 @@ def pack(
     sets that share of each such tensor's smallest weights to zero. ``other="float16"`` rounds the remaining floating
     tensors to float16; they are read as their own type again. The caller's tensors do not change.
 
-    A module needs `example_inputs`, as for `lianzhi.save`; its file, and one of an artifact folder, can be loaded with
-    `lianzhi.load`. `progress` shows a bar, or is called with a tensor's name, the weights done, and those of all.
+    A module needs `example_inputs`, as for `lianzhi.save`, unless it is one of the zoo that takes images; its file, and one
+    of an artifact folder, can be loaded with `lianzhi.load`. `progress` shows a bar, or is called with a tensor's name, the weights done, and those of all.
 
     Raises `ArtifactError` for tensors that cannot be stored and files that cannot be written, `RecipeError` for options
     that make no sense, `DataError` for weights that are NaN where they are to be pruned or shared; the file appears whole or not at all.
@@ -171,6 +171,8 @@ def _is_weight(tensor: Tensor) -> bool:
 def _opened(model: Source, example_inputs: Any) -> Iterator[tuple[Mapping[str, Tensor], Any]]:
     """The tensors by name, and the architecture if there is one."""
     if isinstance(model, nn.Module):
+        if example_inputs is None:
+            example_inputs = artifact.image_inputs(model)
         if example_inputs is None:
             raise ArtifactError(
                 f"{type(model).__name__}: give example_inputs, with which the file can be loaded as a module; "

@@ -146,7 +146,7 @@ def write_tensorrt_cache(
     """Write a calibration cache for TensorRT up to 10.16, and return its path.
 
     ```python
-    quantize.write_tensorrt_cache("calibration.cache", quantized.amax, version="8.5.1")
+    quantize.write_tensorrt_cache("calibration.cache", quantize.file_amax("model.onnx"), version="8.5.1")
     ```
 
     `amax` is the largest magnitude of each tensor by the name that it has in the ONNX file. Raises `DataError`
