@@ -136,6 +136,12 @@ def test_views_transposes_and_parameters(tmp_path):
     assert all(same(found[name], state[name].detach()) for name in state)
 
 
+class Complex(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.x = nn.Parameter(torch.zeros(3, dtype=torch.complex128))
+
+
 def test_what_cannot_be_packed_is_said(tmp_path):
     for value in (
         torch.zeros(3, dtype=torch.complex128),
@@ -146,8 +152,8 @@ def test_what_cannot_be_packed_is_said(tmp_path):
             lz.codebook.pack({"x": value}, tmp_path / "a.lzc")
     with pytest.raises(ArtifactError, match="give tensors by name"):
         lz.codebook.pack({"x": 3}, tmp_path / "a.lzc")
-    with pytest.raises(ArtifactError, match="give example_inputs"):
-        lz.codebook.pack(nn.Linear(2, 2), tmp_path / "a.lzc")
+    with pytest.raises(ArtifactError, match=r"'x' of type .* cannot be packed"):
+        lz.codebook.pack(Complex(), tmp_path / "a.lzc")
     for value in (None, 3, [torch.ones(2)]):
         with pytest.raises(ArtifactError, match="cannot be packed; give a module"):
             lz.codebook.pack(value, tmp_path / "a.lzc")
@@ -206,6 +212,23 @@ def test_a_model_of_the_zoo_knows_what_it_takes(tmp_path):
     assert lz.codebook.example_inputs(tmp_path / "m.lzc").shape == (1, 3, 20, 20)
     assert len(loaded.fc1.weight.unique()) <= 16
     assert torch.equal(loaded.fc1.bias, model.fc1.bias)
+
+
+def test_a_module_without_an_example_is_packed_as_tensors(tmp_path):
+    model = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Linear(6, 6, bias=False)).half()
+    model[2].weight = model[0].weight
+    report = lz.codebook.pack(model, tmp_path / "m.lzc")
+    found = lz.codebook.unpack(tmp_path / "m.lzc")
+    assert {name: same(found[name], value) for name, value in model.state_dict().items()} == dict.fromkeys(
+        found, True
+    )
+    assert found["2.weight"] is found["0.weight"]
+    assert "example_inputs" in report.note
+    assert report.to_dict()["note"] == report.note
+    assert str(report).splitlines()[-1] == f"note: {report.note}"
+    assert "note" not in str(lz.codebook.pack(model.state_dict(), tmp_path / "s.lzc"))
+    with pytest.raises(ArtifactError, match="unpack"):
+        lz.load(tmp_path / "m.lzc")
 
 
 def test_an_artifact_folder_is_packed_as_it_is(tmp_path):

@@ -26,6 +26,7 @@ PathLike = str | os.PathLike[str]
 Source: TypeAlias = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 Bits = int | Mapping[str, int]
 Progress = Callable[[str, int, int], None]
+ALONE = "it holds the tensors alone; for one that lianzhi.load gives back as a module, give example_inputs"
 
 
 def pack(
@@ -54,8 +55,9 @@ def pack(
     sets that share of each such tensor's smallest weights to zero. ``other="float16"`` rounds the remaining floating
     tensors to float16; they are read as their own type again. The caller's tensors do not change.
 
-    A module needs `example_inputs`, as for `lianzhi.save`, unless it is one of the zoo that takes images; its file, and one
-    of an artifact folder, can be loaded with `lianzhi.load`. `progress` shows a bar, or is called with a tensor's name, the weights done, and those of all.
+    A module is packed with its architecture where it is an image model of the zoo, or comes with `example_inputs`, as for
+    `lianzhi.save`; that file, and one of an artifact folder, can be loaded with `lianzhi.load`. Of another module the tensors
+    alone are packed, as the report's `note` says. `progress` shows a bar, or is called with a tensor's name, the weights done, and those of all.
 
     Raises `ArtifactError` for tensors that cannot be stored and files that cannot be written, `RecipeError` for options
     that make no sense, `DataError` for weights that are NaN where they are to be pruned or shared; the file appears whole or not at all.
@@ -87,7 +89,8 @@ def pack(
         report("", done, total)
     before = sum(_bytes_float(tensor) for name, tensor in state.items() if owners[name] == name)
     overhead = coded / entropy - 1 if entropy else 0.0
-    return PackReport(os.fspath(path), size, before, tuple(layers), overhead)
+    note = ALONE if isinstance(model, nn.Module) and architecture is None else ""
+    return PackReport(os.fspath(path), size, before, tuple(layers), overhead, note)
 
 
 def unpack(path: PathLike) -> dict[str, Tensor]:
@@ -171,14 +174,12 @@ def _is_weight(tensor: Tensor) -> bool:
 def _opened(model: Source, example_inputs: Any) -> Iterator[tuple[Mapping[str, Tensor], Any]]:
     """The tensors by name, and the architecture if there is one."""
     if isinstance(model, nn.Module):
-        if example_inputs is None:
-            example_inputs = artifact.image_inputs(model)
-        if example_inputs is None:
-            raise ArtifactError(
-                f"{type(model).__name__}: give example_inputs, with which the file can be loaded as a module; "
-                f"or pack its state_dict()"
-            )
         model = bake(copy.deepcopy(model)) if is_shared(model) else model
+        example_inputs = artifact.image_inputs(model) if example_inputs is None else example_inputs
+        if example_inputs is None:
+            with _opened(model.state_dict(), None) as found:
+                yield found
+            return
         with tempfile.TemporaryDirectory() as place:
             folder = artifact.save(model, Path(place) / "model", example_inputs=example_inputs)
             yield artifact.stored(folder)

@@ -69,7 +69,7 @@ class PackReport:
     """The packed file: its bytes, those of the float state dict, and a row a tensor.
 
     `overhead` is the share by which all coded streams together are longer than their entropy; tables of code lengths
-    and the starts of streams count as streams.
+    and the starts of streams count as streams. `note` says what the file lacks, if anything.
     """
 
     path: str
@@ -77,6 +77,7 @@ class PackReport:
     bytes_float: int
     layers: tuple[Layer, ...]
     overhead: float
+    note: str = ""
 
     @property
     def ratio(self) -> float:
@@ -91,6 +92,7 @@ class PackReport:
             "bytes_float": self.bytes_float,
             "ratio": self.ratio,
             "overhead": self.overhead,
+            "note": self.note,
             "layers": [{**asdict(layer), "shape": list(layer.shape)} for layer in self.layers],
         }
 
@@ -130,4 +132,5 @@ class PackReport:
             f"{self.path}: {self.bytes:,} bytes of {self.bytes_float:,} ({self.ratio:.1f}×), "
             f"streams {self.overhead:.1%} above their entropy"
         )
+        lines += [f"note: {self.note}"] if self.note else []
         return "\n".join(lines)
