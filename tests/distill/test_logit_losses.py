@@ -144,6 +144,26 @@ def test_dist_sees_the_correlation_of_rare_classes():
     assert losses.dist(student.float(), teacher.float(), beta=0.0).item() == pytest.approx(wanted, rel=1e-4)
 
 
+def test_dist_of_models_that_are_very_sure():
+    """Columns of probabilities whose squares single precision cannot hold: value and gradient are those of the formula."""
+    unlikely = torch.tensor([0.0, 0.0, 0.0, 30.0, 45.0, 60.0])
+    student, teacher = torch.randn(2, 24, 6, generator=torch.Generator().manual_seed(1)) - unlikely
+    exact = student.double().requires_grad_()
+    losses.dist(student.requires_grad_(), teacher).backward()
+    losses.dist(exact, teacher.double()).backward()
+    wanted = dist_by_hand(student.detach(), teacher)
+    assert losses.dist(student, teacher).item() == pytest.approx(wanted, rel=1e-4)
+    assert torch.allclose(student.grad.double(), exact.grad, atol=1e-4 * exact.grad.abs().max().item())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("size", [60.0, 4000.0])
+def test_dist_has_a_finite_gradient_however_sure_the_models_are(dtype, size):
+    student, teacher = (size * torch.randn(2, 12, 5, generator=torch.Generator().manual_seed(0))).to(dtype)
+    losses.dist(student.requires_grad_(), teacher).backward()
+    assert student.grad.isfinite().all()
+
+
 def test_dist_where_nothing_is_related():
     flat, varied = torch.zeros(4, 3, requires_grad=True), TEACHER[:4, :3]
     loss = losses.dist(flat, varied)

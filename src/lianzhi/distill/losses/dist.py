@@ -8,8 +8,8 @@ With P = softmax(s / T) and Q = softmax(t / T), (samples, classes), and r Pearso
 Equal up to scale and shift is enough, so a student need not copy how sure a much larger teacher is.
 
 The authors' code adds 1e-8 to the product of the norms, which drowns the correlation of a rare class (columns of
-probabilities near 1e-5). Here nothing is added. A row or column where the teacher is constant has no correlation to
-teach and is left out; where only the student is, the correlation is 0, without a gradient.
+probabilities near 1e-5). Here nothing is added. A row or column where the teacher is constant, or below 1e-30
+throughout, has no correlation to teach and is left out; where only the student is, the correlation is 0, without a gradient.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from lianzhi.distill.losses.parts import (
     squared_difference,
     valid,
 )
+
+TINY = 1e-6  # probabilities below it are scaled up before they are squared
+NOTHING = 1e-30  # a class that is never this likely: the gradient of its correlation would be infinite
 
 
 class DISTOptions(Config):
@@ -105,9 +108,12 @@ def _unrelated(student: Tensor, teacher: Tensor) -> Tensor:
 
 def _unit(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Each row centred and of length 1, and whether it varies by more than rounding; zeros where it does not."""
+    largest = rows.detach().abs().amax(-1, keepdim=True)
+    nothing = largest < NOTHING
+    rows = rows / torch.where((largest < TINY) & ~nothing, largest, 1.0)  # or their squares would be 0
     centred = rows - rows.mean(-1, keepdim=True)
     length = centred.square().sum(-1)
     smallest = 8 * torch.finfo(rows.dtype).eps * rows.detach().norm(dim=-1)
-    varies = ~(length.detach() <= smallest.square())  # NaN varies: it is to be seen in the loss
+    varies = ~((length.detach() <= smallest.square()) | nothing[:, 0])  # NaN varies: it is to be seen in the loss
     scale = torch.where(varies, length, 1.0).rsqrt()
     return torch.where(varies[:, None], centred * scale[:, None], 0.0), varies
