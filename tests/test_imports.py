@@ -42,7 +42,7 @@ PROMISED = """
 import lianzhi as lz
 for name in (
     "model task compress load save prune.plan prune.Plan.from_json quantize.quantize quantize.lint "
-    "distill.losses.kd measure.latency measure.macs measure.parameters deploy.load "
+    "distill.losses.kd distill.capture distill.LayerMap measure.latency measure.macs measure.parameters deploy.load "
     "deploy.oneflow.read deploy.oneflow.write"
 ).split():
     value = lz
