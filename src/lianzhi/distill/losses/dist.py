@@ -114,6 +114,7 @@ def _unit(rows: Tensor) -> tuple[Tensor, Tensor]:
     centred = rows - rows.mean(-1, keepdim=True)
     length = centred.square().sum(-1)
     smallest = 8 * torch.finfo(rows.dtype).eps * rows.detach().norm(dim=-1)
-    varies = ~((length.detach() <= smallest.square()) | nothing[:, 0])  # NaN varies: it is to be seen in the loss
+    flat = (length.detach() <= smallest.square()) | nothing[:, 0]
+    varies = ~flat  # NaN varies: it is to be seen in the loss
     scale = torch.where(varies, length, 1.0).rsqrt()
     return torch.where(varies[:, None], centred * scale[:, None], 0.0), varies
