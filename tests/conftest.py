@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,14 @@ def real_data() -> Path:
             pytest.fail("real data is required: set LIANZHI_DATA to its folder")
         pytest.skip("no real data: set LIANZHI_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_peak_memory() -> Iterator[None]:
+    """Runs of the tests leave out the peak memory, which takes two fresh processes each; its own tests put it back."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lianzhi.pipeline.memory.with_memory", lambda run, state, rows, original: rows)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from lianzhi import deploy, files, measure, models, train
 from lianzhi.config import Config
 from lianzhi.errors import GraphError, RecipeError
 from lianzhi.graph import device_of, fingerprint
-from lianzhi.pipeline import finish
+from lianzhi.pipeline import finish, memory
 from lianzhi.pipeline.checks import check
 from lianzhi.pipeline.choose import candidates, choose, without_file
 from lianzhi.pipeline.distilling import replay_distill
@@ -159,6 +159,7 @@ def _carry_out(run: Run, model: nn.Module, student: nn.Module, *, resumed: bool)
     if run.leads:
         again = meter.again(run, model, run.store.work / "original" / FLOAT)
         rows = retimed(rows, again, run.recipe.measure.choose_batch, run.recipe.target)
+        rows = memory.with_memory(run, state, rows, model)
     train.barrier()
     return finish.finish(reading(run, state), state, rows)
 

@@ -80,8 +80,10 @@ def reading(report: Report) -> str:
     threads = compare.threads(report)
     using = f", {' and '.join(map(str, threads))} thread{'' if threads == [1] else 's'}" if threads else ""
     batch = compare.final(report)["batch"] or 1
+    known = any(row["memory_mb"] is not None for row in report.rows)
+    memory = "memory is the peak in the runtime that ships, the original's as well; " if known else ""
     return (
-        f"Latency is the median at batch {batch}{using}; × is against the original; "
+        f"Latency is the median at batch {batch}{using}; × is against the original; {memory}"
         "MACs are of one sample; 1 MB = 1,000,000 bytes."
     )
 

@@ -209,8 +209,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "reading_text": (
         "Accuracy is read on the named split, every sample once. MACs are of one sample, convolutions and "
         "matrix products. Size is the file that ships; 1 MB = 1,000,000 bytes. Latency is the median of "
-        "repeated runs, p90 its 90th percentile. × compares with the original.",
+        "repeated runs, p90 its 90th percentile. Memory is the peak in the runtime that ships, the original's as well. "
+        "× compares with the original.",
         "准确率在所示数据集上统计，每个样本恰好一次。MACs 为单个样本的卷积与矩阵乘法次数。大小为部署文件大小，"
-        "1 MB = 1,000,000 字节。延迟为多次运行的中位数，p90 为第 90 百分位。× 均与原始模型比较。",
+        "1 MB = 1,000,000 字节。延迟为多次运行的中位数，p90 为第 90 百分位。内存为部署运行时中的峰值，原始模型也在该运行时测量。× 均与原始模型比较。",
     ),
 }
