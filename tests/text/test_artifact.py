@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_text import tokens
+from tiny_text import SIZES, tokens
 
 import lianzhi as lz
-from lianzhi import artifact, deploy, files, jobs
+from lianzhi import artifact, cli, deploy, files, jobs
 from lianzhi.artifact.layout import own_digest
 from lianzhi.errors import ArtifactError
+from lianzhi.pipeline.texts import fitted
 from lianzhi.tasks import TextPreprocess
 
 RUN = """
@@ -136,6 +137,41 @@ def test_predict_and_its_script_say_the_same(folder, runtime):
         "predict.py"
         in subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False).stderr
     )
+
+
+def test_a_sentence_longer_than_the_limit_is_cut_and_said_to_be(folder, capsys):
+    long = "a good film " * 6  # 18 words; with [CLS] and [SEP] 16 tokens are read
+    found = jobs.predict(folder, [long, "a good film"], runtime="onnxruntime", precision="f32")
+    (same,) = jobs.predict(folder, ["a good film " * 4 + "a good"], runtime="onnxruntime", precision="f32")
+    assert [item.get("cut") for item in [*found, same]] == [16, None, None]
+    assert found[0]["classes"] == same["classes"]
+    assert cli.main(["predict", str(folder), long, "--runtime", "onnxruntime"]) == 0
+    assert "the first 16 tokens were read" in capsys.readouterr().out
+    script = artifact.write_predict(folder, runtime="onnxruntime")
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", RUN, str(script), long, "a good film"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder.parent,
+    )
+    assert done.stderr.count("cut to 16 tokens") == 1
+
+
+@pytest.mark.parametrize(("positions", "kept"), [(64, 64), (200, 128), (None, 128)])
+def test_texts_are_not_longer_than_the_positions_that_a_model_has(glue, bert, positions, kept):
+    """All texts of a task may be short; the next one may not be."""
+    task = lz.task("sst2", data=str(glue), tokenizer=str(bert), max_length=128)
+    model = lz.model(
+        "huggingface", config={**SIZES, "max_position_embeddings": positions or 64}, num_classes=2
+    )
+    if positions is None:
+        del model.config.max_position_embeddings  # nothing is known, and nothing is tried
+    found = fitted(task, model.eval())
+    assert found.max_length == kept
+    if positions:
+        inputs = {name: torch.from_numpy(value) for name, value in found("a good film " * 99).items()}
+        assert model(**inputs).logits.isfinite().all()
 
 
 def test_an_empty_sentence_is_refused(whole):

@@ -52,6 +52,8 @@ def command(
         common.say(item["input"])
         if "second" in item:
             common.say(item["second"])
+        if "cut" in item:
+            common.say(f"  cut: the first {item['cut']} tokens were read")
         if "score" in item:
             common.say(f"  {item['score']:.4f}")
         for line in item.get("classes", ()):

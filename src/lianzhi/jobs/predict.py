@@ -33,7 +33,8 @@ def predict(
 ) -> list[dict[str, Any]]:
     """Return, for each image file or sentence, the `top` classes with their probabilities, best first.
 
-    A model of pairs takes the inputs two by two. One with a single output and no class names gives its `score`.
+    A model of pairs takes the inputs two by two. One with a single output and no class names gives its `score`. Of a
+    text with more tokens than the model takes, `cut` is how many of them were read.
     """
     saved = Saved(path)
     preprocess = saved.json("preprocess.json")
@@ -49,7 +50,8 @@ def predict(
         threads=threads,
         device=checked_device(device),
     )
-    make, size = _maker(saved, preprocess)
+    tokens = TextPreprocess.load(saved.folder) if _of_texts(preprocess) else None
+    make, size = _maker(tokens, preprocess)
     if len(inputs) % size:
         raise DataError(
             f"{path} takes pairs of sentences, and {len(inputs)} were given; give a second one for each, in quotes"
@@ -59,7 +61,9 @@ def predict(
     results = []
     for group in tracked(groups, "predict", shown=progress and len(groups) > 1):
         outputs = _outputs(path, session, make(*group), group)
-        named = dict(zip(("input", "second"), group, strict=False))
+        named: dict[str, Any] = dict(zip(("input", "second"), group, strict=False))
+        if tokens is not None and tokens.cuts(*group):
+            named["cut"] = tokens.max_length
         if len(labels) > len(outputs):
             raise ArtifactError(
                 f"{saved.folder / 'labels.txt'}: {len(labels)} names for {len(outputs)} outputs; restore it"
@@ -97,10 +101,13 @@ def _classes(outputs: torch.Tensor, labels: Sequence[str], top: int) -> list[dic
     ]
 
 
-def _maker(saved: Saved, preprocess: Any) -> tuple[Callable[..., Any], int]:
+def _of_texts(preprocess: Any) -> bool:
+    return isinstance(preprocess, dict) and preprocess.get("kind") == "text"
+
+
+def _maker(tokens: TextPreprocess | None, preprocess: Any) -> tuple[Callable[..., Any], int]:
     """From INPUT arguments to the model's input, as the artifact's preprocessing says, and how many one input takes."""
-    if isinstance(preprocess, dict) and preprocess.get("kind") == "text":
-        tokens = TextPreprocess.load(saved.folder)
+    if tokens is not None:
 
         def encoded(*texts: str) -> dict[str, torch.Tensor]:
             made = tokens(*(_sentence(text) for text in texts))

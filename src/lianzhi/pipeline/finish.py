@@ -16,6 +16,7 @@ from lianzhi.pipeline.packing import write_packed
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.rows import FLOAT
 from lianzhi.pipeline.state import LAYERS, NOTES, Run, State
+from lianzhi.pipeline.texts import fitted
 from lianzhi.quantize import QuantizedModel
 from lianzhi.recipe import Distill, Prune, Recipe
 from lianzhi.report import Report
@@ -32,7 +33,9 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
             model, Report.from_dict(files.read_json(run.store.output / "report.json")), run.store.output
         )
     environment = measure.environment()
-    preprocess = run.task.preprocess
+    preprocess = fitted(run.task, state.model) or run.task.preprocess
+    if isinstance(preprocess, TextPreprocess) and preprocess != run.task.preprocess:
+        state.note(f"longer texts are cut to {preprocess.max_length} tokens, which is what the model takes")
     folder = run.store.work / "artifact"
     if folder.exists():
         shutil.rmtree(folder)

@@ -124,6 +124,11 @@ class TextPreprocess:
         found = self.tokenizer.encode(text) if second is None else self.tokenizer.encode(text, second)
         return self.collate([np.asarray(found.ids)], [np.asarray(found.type_ids)])
 
+    def cuts(self, text: str, second: str | None = None) -> bool:
+        """Whether a text, or a pair, has more tokens than `max_length`, so that its end is not read."""
+        found = self.tokenizer.encode(text) if second is None else self.tokenizer.encode(text, second)
+        return bool(found.overflowing)
+
     def collate(self, ids: Sequence[NDArray[Any]], segments: Sequence[NDArray[Any]] | None) -> Arrays:
         """Pad to the longest; without `segments` every token is of the first text."""
         length = max((len(row) for row in ids), default=1)
