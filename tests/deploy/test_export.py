@@ -188,6 +188,14 @@ def test_damaged_file(tmp_path):
         deploy.load(tmp_path / "none.onnx", runtime="onnxruntime")
 
 
+def test_an_engine_is_told_from_a_damaged_file(tmp_path):
+    file = tmp_path / "model.rtx.engine"
+    file.write_bytes(b"ftrt")
+    for runtime in ("onnxruntime", "tensorrt"):
+        with pytest.raises(TargetError, match=r"an engine of TensorRT .* give the model\.onnx"):
+            deploy.load(file, runtime=runtime)
+
+
 class Siamese(nn.Module):
     """Two images go through one layer as one batch, which is cut in two again along the free dimension."""
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from table_nets import CPU, WIDTH, WORDS, Plain, Tied, Tokens, made, quantized, rows_of, stored
 
 from lianzhi import deploy, measure
-from lianzhi.errors import RecipeError
+from lianzhi.errors import DataError, RecipeError
 from lianzhi.graph import deserialize, serialize
-from lianzhi.quantize import lint, make_trainable, quantize, trained
+from lianzhi.quantize import lint, make_trainable, quantize, sensitivity, trained
 from lianzhi.quantize.affine import MIN_SCALE
 from lianzhi.quantize.lower import lower
 from lianzhi.quantize.rows import rounded_weight
@@ -190,6 +190,19 @@ def test_tables_do_not_make_4_bits_mixed(tmp_path):
 def test_seven_bits_are_for_products():
     _, _, form = quantized(reduce_range=True)
     assert all(row["weight_sqnr_db"] > 40 for row in rows_of(form).values())
+
+
+@pytest.mark.parametrize("bad", [torch.full((2, 7), WORDS), torch.full((2, 7), -1)])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"weights": "int4", "activations": "float"}, {"weights": "float16", "activations": "float"}],
+)
+def test_calibration_ids_that_the_model_does_not_take(bad, options):
+    model, ids = made()
+    with pytest.raises(DataError, match=r"calibration batch 1: the model does not run on it .*vocabulary"):
+        quantize(model, ids[:2], [ids[:2], bad], **options)
+    with pytest.raises(DataError, match="calibration batch 0: the model does not run on it"):
+        sensitivity(model, ids[:2], [bad])
 
 
 @pytest.mark.parametrize("weights", ["float16", "bfloat16"])

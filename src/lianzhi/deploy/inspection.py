@@ -22,6 +22,11 @@ def read_onnx(path: str | os.PathLike[str], *, weights: bool = True) -> Any:
 
     if not Path(path).is_file():
         raise TargetError(f"{path}: no such ONNX file")
+    if Path(path).suffix == ".engine":
+        raise TargetError(
+            f"{path}: an engine of TensorRT runs only on the GPU that it was built for; give the model.onnx that lies "
+            f"beside it: with --runtime tensorrt an engine is built of it for the GPU that is here, and run"
+        )
     try:
         model = onnx.load(os.fspath(path), load_external_data=False)
     except Exception as error:

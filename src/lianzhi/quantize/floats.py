@@ -18,7 +18,7 @@ from lianzhi.graph import TracedModule, are_tokens, capture, on_cpu
 from lianzhi.measure.metric import one_number
 from lianzhi.quantize.batches import samples
 from lianzhi.quantize.fold import fold_batch_norm
-from lianzhi.quantize.inputs import calibration_batches
+from lianzhi.quantize.inputs import calibration_batches, naming_the_batch
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.placement import place, rules_of
 from lianzhi.quantize.prepare import prepare
@@ -48,9 +48,10 @@ def float_model(
     clipped = round_floats_(module, weights)
     placement = place(module, rules_of(target), lambda _: False)
     placement.values, placement.shares = [], {}
-    report = make_report(
-        exact, module, placement, Ranges(), batches, Schemes(None, None), divisible=graph.dynamic_batch
-    )
+    with naming_the_batch(graph, batches):
+        report = make_report(
+            exact, module, placement, Ranges(), batches, Schemes(None, None), divisible=graph.dynamic_batch
+        )
     report |= {
         "weights": weights,
         "activations": "float16" if weights == "float16" else "float",

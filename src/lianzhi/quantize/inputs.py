@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from torch import fx
 
 from lianzhi.errors import DataError
 from lianzhi.graph import Graph
@@ -41,6 +43,36 @@ def calibration_batches(calibration: Iterable[Any], graph: Graph) -> list[Argume
             "the calibration data are empty; give at least one batch, better a few hundred samples"
         )
     return batches
+
+
+@contextlib.contextmanager
+def naming_the_batch(graph: Graph, batches: list[Arguments]) -> Iterator[None]:
+    """Raise `DataError` that names the batch on which the model itself does not run, if the block fails for that reason.
+
+    What no type or shape tells: ids beyond a table of embeddings, more tokens than a model has positions for.
+    """
+    try:
+        yield
+    except (IndexError, RuntimeError) as error:
+        for index, batch in enumerate(batches):
+            reason = _failure(graph, batch)
+            if reason:
+                raise DataError(
+                    f"calibration batch {index}: the model does not run on it ({reason}); check that ids are in its "
+                    f"vocabulary, and that texts are no longer than it takes"
+                ) from error
+        raise
+
+
+def _failure(graph: Graph, batch: Arguments) -> str:
+    interpreter = fx.Interpreter(graph.module)
+    interpreter.extra_traceback = False
+    try:
+        with torch.no_grad():
+            interpreter.run(*batch)
+    except (IndexError, RuntimeError) as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return ""
 
 
 def _values(item: Any, graph: Graph, index: int) -> Arguments:

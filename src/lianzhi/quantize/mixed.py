@@ -23,7 +23,7 @@ from lianzhi.quantize.batches import few
 from lianzhi.quantize.calibrate import first
 from lianzhi.quantize.control import SAMPLES, sample_error
 from lianzhi.quantize.fold import fold_batch_norm
-from lianzhi.quantize.inputs import calibration_batches
+from lianzhi.quantize.inputs import calibration_batches, naming_the_batch
 from lianzhi.quantize.insert import free_key
 from lianzhi.quantize.layers import CHOICES
 from lianzhi.quantize.options import check_model
@@ -79,7 +79,7 @@ def sensitivity(
     prepare(module)
     fold_batch_norm(module)
     layers = _layers(module, target)
-    with torch.no_grad():
+    with torch.no_grad(), naming_the_batch(graph, batches):
         exact = [first(fx.Interpreter(module).run(*batch)) for batch in batches]
         return [
             Sensitivity(name, choice, layer.bytes(choice), damage, layer.bytes("float"))

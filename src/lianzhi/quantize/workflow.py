@@ -16,7 +16,7 @@ from lianzhi.quantize.batches import samples
 from lianzhi.quantize.control import control, require_control
 from lianzhi.quantize.convert import Converted, Settings, convert
 from lianzhi.quantize.floats import float_model
-from lianzhi.quantize.inputs import calibration_batches
+from lianzhi.quantize.inputs import calibration_batches, naming_the_batch
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.options import DEFAULT_OBSERVER, check_model, check_options
 from lianzhi.quantize.ptq import choose
@@ -102,8 +102,9 @@ def quantize(
     )
     graph = capture(on_cpu(model), example_inputs, dynamic_length=are_tokens(example_inputs))
     batches = _batches(calibration, graph, settings)
-    made = convert(model, graph, batches, settings)
-    report = _report(made, settings)
+    with naming_the_batch(graph, batches):
+        made = convert(model, graph, batches, settings)
+        report = _report(made, settings)
     report |= {"reduce_range": reduce_range, "seconds": time.perf_counter() - start}
     report["notes"] = [
         *_notes(reduce_range, saturates, made),
