@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lianzhi.codebook.masks import Masks, global_masks, held, magnitude_mask, threshold_mask, weights_of
+from lianzhi.codebook.masks import (
+    Masks,
+    global_masks,
+    held,
+    magnitude_mask,
+    threshold_mask,
+    two_of_four_mask,
+    weights_of,
+)
 from lianzhi.errors import DataError, GraphError, RecipeError
 from lianzhi.train import TrainOptions, optimizers
 
@@ -129,6 +138,24 @@ def test_held_keeps_the_zeros_that_are_there():
     assert model[3].weight[:, 1::2].all()
 
 
+@pytest.mark.parametrize("shape", [(5, 12), (3, 8, 2, 3), (4, 4, 1)])
+def test_two_of_every_four_inputs_stay(shape):
+    """By hand: sort each four along the second dimension."""
+    weight = torch.randn(shape)
+    mask = two_of_four_mask(weight).numpy()
+    size = np.abs(weight.numpy())
+    for place in np.ndindex(shape[0], shape[1] // 4, *shape[2:]):
+        four = (place[0], slice(4 * place[1], 4 * place[1] + 4), *place[2:])
+        assert mask[four].sum() == 2
+        assert size[four][mask[four]].min() > size[four][~mask[four]].max()
+
+
+def test_what_is_no_multiple_of_four_stays_whole():
+    assert bool(two_of_four_mask(torch.zeros(2, 3)).all())
+    assert bool(two_of_four_mask(torch.zeros(8)).all())
+    assert two_of_four_mask(torch.zeros(1, 4)).tolist() == [[True, True, False, False]]
+
+
 def test_bad_calls_are_refused():
     with pytest.raises(RecipeError, match="no share"):
         magnitude_mask(torch.ones(2), 1.5)
@@ -136,6 +163,8 @@ def test_bad_calls_are_refused():
         magnitude_mask(torch.ones(2), float("nan"))
     with pytest.raises(DataError, match="NaN"):
         magnitude_mask(torch.tensor([1.0, float("nan")]), 0.5)
+    with pytest.raises(DataError, match="NaN"):
+        two_of_four_mask(torch.full((1, 4), float("nan")))
     with pytest.raises(RecipeError, match="below 0"):
         threshold_mask(torch.ones(2), -1.0)
     with pytest.raises(GraphError, match="'waight' is no parameter"):

@@ -119,6 +119,16 @@ def test_zeros_hold_in_every_later_step(task, tmp_path):
         assert "kept" not in row["details"] or row["details"]["kept"] == pytest.approx(0.5, abs=0.001)
 
 
+def test_two_of_four_hold_while_it_trains(task, tmp_path):
+    result = compress(task, [lz.Prune(granularity="2:4"), lz.Train(**FAST, lr=0.05)], tmp_path / "out")
+    tensors = weights_of(result.model)
+    assert bool(tensors["0.weight"].all())  # of three colours
+    for name in ("5.weight", "7.weight"):
+        assert set((tensors[name] != 0).unflatten(1, (-1, 4)).sum(-1).flatten().tolist()) == {2}
+    assert "2:4: 0.weight stay whole: their inputs are no multiple of four" in result.report.notes
+    assert recipes.load(tmp_path / "out" / "recipe.yaml").steps[0].granularity == "2:4"
+
+
 @pytest.mark.slow
 def test_quality_and_ignored_layers(task, tmp_path):
     step = lz.Prune(granularity="weight", quality=1.0, ignore="7")
@@ -237,6 +247,7 @@ def test_biases_in_float16_are_measured_as_they_are_packed(task, tmp_path):
         ([lz.ShareWeights(bits={"nope*": 4})], r"'nope\*' fits no weight"),
         ([lz.Prune(granularity="weight", ratio=0.5, ignore="nope")], "'nope' matches no layer"),
         ([lz.Prune(granularity="weight", ratio=0.5, ignore=("0", "5", "7"))], "no weights"),
+        ([lz.Prune(granularity="2:4", ignore=("5", "7"))], "multiple of four"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_written(task, tmp_path, steps, message):
@@ -301,6 +312,9 @@ def test_options_that_do_not_go_together(options, message):
         ({"ratio": 0.5, "feedback": True}, "'feedback' goes with 'gradual'"),
         ({"ratio": 0.5, "scope": "erk"}, "scope 'erk' goes with"),
         ({"ratio": 0.5, "granularity": ("weight", "channel")}, "stands alone"),
+        ({"ratio": 0.5, "granularity": ("channel", "2:4")}, "'2:4' stands alone"),
+        ({"ratio": 0.5, "granularity": "2:4"}, "'ratio' does not go with granularity '2:4'"),
+        ({"iterations": 2, "granularity": 124}, "'iterations' does not go with granularity '2:4'"),
     ],
 )
 def test_options_of_weights_are_refused_for_channels(options, message):

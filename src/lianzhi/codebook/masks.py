@@ -62,6 +62,28 @@ def global_masks(tensors: Mapping[str, Tensor], sparsity: float) -> dict[str, Te
     return {name: part.view(tensors[name].shape) for name, part in zip(tensors, parts, strict=True)}
 
 
+def two_of_four_mask(tensor: Tensor) -> Tensor:
+    """Masks that keep the two largest of every four weights in a row of inputs: NVIDIA's 2:4 sparsity (2104.08378).
+
+    The inputs are the second dimension, (outputs, inputs, …). Where they are no multiple of four, all weights stay. Of equal
+    weights the first ones stay.
+
+    >>> two_of_four_mask(torch.tensor([[0.1, -3.0, 2.0, 0.5]]))
+    tensor([[False,  True,  True, False]])
+
+    Raises `DataError` for weights that are NaN.
+    """
+    if tensor.dim() < 2 or tensor.shape[1] % 4:
+        return torch.ones_like(tensor, dtype=torch.bool)
+    rows = tensor.detach().abs().float().movedim(1, -1)
+    if not bool(rows.isfinite().all()):
+        raise DataError("two_of_four_mask: weights are NaN or infinite; give weights that are numbers")
+    fours = rows.unflatten(-1, (-1, 4))
+    largest = fours.argsort(dim=-1, descending=True, stable=True)[..., :2]
+    kept = torch.zeros_like(fours, dtype=torch.bool).scatter(-1, largest, True)
+    return kept.flatten(-2).movedim(-1, 1)
+
+
 def weights_of(model: nn.Module) -> dict[str, nn.Parameter]:
     """The weights that Deep Compression prunes and shares: floating parameters with two or more dimensions.
 

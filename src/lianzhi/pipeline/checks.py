@@ -155,6 +155,7 @@ def _check_prune(run: Run, state: State, step: Prune) -> None:
     """
     if step.removes_weights:
         weights.compressible(state.model, step.ignore)
+        weights.require_fours(state.model, step)
         if step.scope == "sensitivity" and step.ratio is not None:
             evaluator(run.task)
         if isinstance(step.refine, Distill):

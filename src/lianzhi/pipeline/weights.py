@@ -1,4 +1,5 @@
-"""The step `prune: {granularity: weight}`: the smallest weights become zero, at once, in rounds, or while the model trains.
+"""The step `prune: {granularity: weight}`, or ``2:4``: the smallest weights become zero, at once, in rounds, or while the
+model trains.
 
 From then on the zeros hold in every step that trains (`State.sparse`). What a killed run must not decide anew, the shares by
 sensitivity, is a file in the step's folder; all else follows from the weights and from training's own checkpoints.
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from lianzhi import files, prune, train
 from lianzhi.codebook.allocation import by_sensitivity, masks_for
 from lianzhi.codebook.gradual import Gradual
-from lianzhi.codebook.masks import Masks, threshold_mask, weights_of
+from lianzhi.codebook.masks import Masks, threshold_mask, two_of_four_mask, weights_of
 from lianzhi.errors import RecipeError
 from lianzhi.pipeline.batches import evaluator, training_inputs
 from lianzhi.pipeline.distilling import run_distill
@@ -45,8 +46,21 @@ def compressible(model: nn.Module, ignore: tuple[str, ...]) -> dict[str, nn.Para
     return found
 
 
+def require_fours(model: nn.Module, step: Prune) -> list[str]:
+    """Of granularity 2:4: the weights that stay whole. Raises `RecipeError` where all would."""
+    if not step.two_of_four:
+        return []
+    found = compressible(model, step.ignore)
+    whole = [name for name, weight in found.items() if weight.shape[1] % 4]
+    if len(whole) == len(found):
+        raise RecipeError("granularity '2:4': no weights have inputs that are a multiple of four")
+    return whole
+
+
 def run_prune(run: Run, state: State, step: Prune, folder: Path, *, resume: bool) -> Details:
     """Remove weights, re-estimate BatchNorm and refine if asked."""
+    if whole := require_fours(state.model, step):
+        state.note(f"2:4: {', '.join(whole)} stay whole: their inputs are no multiple of four")
     weights = compressible(state.model, step.ignore)
     with working(run, "prune: which weights"):
         scope = _scope(run, state.model, step, weights, folder, resume=resume)
@@ -76,6 +90,8 @@ def kept(weights: Mapping[str, Tensor]) -> Details:
 def _masks(step: Prune, weights: Mapping[str, Tensor], scope: Scope, share: float) -> dict[str, Tensor]:
     if step.quality is not None:
         return {name: threshold_mask(weight, step.quality) for name, weight in weights.items()}
+    if step.two_of_four:
+        return {name: two_of_four_mask(weight) for name, weight in weights.items()}
     assert step.ratio is not None
     return masks_for(weights, step.ratio, scope, share=share)
 

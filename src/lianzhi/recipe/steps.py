@@ -14,6 +14,7 @@ from lianzhi.recipe.quantize import Quantize
 from lianzhi.recipe.vocabulary import ReduceVocabulary
 from lianzhi.train.options import TrainOptions
 
+WEIGHT, TWO_OF_FOUR = "weight", "2:4"  # granularities of single weights
 BUDGETS = ("ratio", "macs", "parameters", "bytes", "latency")
 
 
@@ -54,6 +55,8 @@ class Prune(Config):
 
     >>> Prune(granularity="weight", ratio=0.9, gradual=0.7, refine=Train(epochs=10)).every
     100
+
+    With granularity ``2:4`` the two smaller of every four weights in a row of inputs go.
 
     In several `iterations` the `schedule` says how much is gone after each, and the step `refine` runs between them:
 
@@ -104,6 +107,11 @@ class Prune(Config):
         description="of gradual: removed weights move on underneath; false: they stay where they were",
     )
 
+    @field_validator("granularity", mode="before")
+    @classmethod
+    def _not_a_time(cls, value: Any) -> Any:
+        return TWO_OF_FOUR if value == 124 else value  # YAML 1.1 reads 2:4 without quotes as 2 · 60 + 4
+
     @field_validator("ignore", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
@@ -138,9 +146,9 @@ class Prune(Config):
                 raise ValueError(f"'{name}' goes with granularity 'weight'")
         if self.scope == "erk":
             raise ValueError("scope 'erk' goes with granularity 'weight'")
-        if isinstance(self.granularity, tuple) and "weight" in self.granularity:
+        for alone in {WEIGHT, TWO_OF_FOUR} & set(self.granularity):
             raise ValueError(
-                "granularity 'weight' stands alone: prune channels in a step of their own, before it"
+                f"granularity '{alone}' stands alone: prune channels in a step of their own, before it"
             )
         if len(given) != 1:
             raise ValueError(
@@ -167,7 +175,18 @@ class Prune(Config):
         return self
 
     def _fits_weights(self, given: list[str]) -> None:
-        """What goes with granularity 'weight'."""
+        """What goes with granularity 'weight' and '2:4'."""
+        if self.two_of_four:
+            free = ("granularity", "ignore", "reestimate")
+            fields = [name for name in type(self).model_fields if name not in free]
+            for name in fields:
+                if getattr(self, name) != type(self).model_fields[name].get_default(
+                    call_default_factory=True
+                ):
+                    raise ValueError(
+                        f"'{name}' does not go with granularity '2:4', which takes two of every four weights, at once"
+                    )
+            return
         if given != ([] if self.quality is not None else ["ratio"]):
             raise ValueError(
                 "granularity 'weight' takes a 'ratio' of the weights or a 'quality', and no other budget"
@@ -202,7 +221,12 @@ class Prune(Config):
     @property
     def removes_weights(self) -> bool:
         """Whether single weights go, and all shapes stay."""
-        return self.granularity in ("weight", ("weight",))
+        return self.two_of_four or self.granularity in (WEIGHT, (WEIGHT,))
+
+    @property
+    def two_of_four(self) -> bool:
+        """Whether of every four weights two go."""
+        return self.granularity in (TWO_OF_FOUR, (TWO_OF_FOUR,))
 
     @property
     def removes_layers(self) -> bool:
