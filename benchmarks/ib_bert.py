@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from distillation import OUTSIDE
+from text_students import OUTSIDE
 from transformers import MobileBertConfig, MobileBertForMaskedLM
 
 import lianzhi as lz

