@@ -1,5 +1,6 @@
 """The command line: outputs, exit codes, and messages that say the fix."""
 
+import importlib
 import json
 import os
 import re
@@ -11,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from typer.main import get_command
 
 from lianzhi import deploy
 from lianzhi.cli import complete, main
 from lianzhi.errors import TargetError
 
+COMMANDS = get_command(importlib.import_module("lianzhi.cli.main").app).commands
 RECIPE = """
 model: {name: lenet5_classic, in_channels: 3, image_size: 16, num_classes: 3}
 task: {name: synthetic, samples: 192, classes: 3, shape: [3, 16, 16]}
@@ -364,9 +367,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     assert "--resume" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "command", ["compress", "train", "evaluate", "measure", "inspect", "predict", "list"]
-)
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_the_common_options_and_an_example(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main([command, "--help"]) == 0
@@ -378,7 +379,16 @@ def test_every_command_has_the_common_options_and_an_example(command, capsys, mo
 def test_a_device_is_looked_for_and_is_of_pytorch_alone(finished, capsys):
     out = str(finished / "out")
     assert run_json(capsys, "measure", out, "--device", "cpu", "--repeats", "2")["device"] == "cpu"
-    for command in (["evaluate", out], ["measure", out], ["inspect", "resnet20"], ["list", "tasks"]):
+    for command in (
+        ["evaluate", out],
+        ["measure", out],
+        ["inspect", "resnet20"],
+        ["list", "tasks"],
+        ["pack", out, "-o", f"{out}.lzc"],
+        ["unpack", f"{out}.lzc", "-o", f"{out}.safetensors"],
+        ["import-weights", f"{out}/model.safetensors", "-o", f"{out}.safetensors"],
+        ["report", out, "-o", f"{out}.html"],
+    ):
         assert main([*command, "--device", "tpu"]) == 2
         assert "device 'tpu' is not known" in capsys.readouterr().err
     with pytest.raises(TargetError, match="onnxruntime computes on the CPU; device 'cuda'"):

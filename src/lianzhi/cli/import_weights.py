@@ -35,6 +35,7 @@ def command(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     seed: common.Seed = None,
+    device: common.Device = None,
     as_json: common.Json = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
@@ -50,6 +51,7 @@ def command(
     from lianzhi import jobs
 
     common.begin(seed)
+    jobs.checked_device(device)
     with common.bar("reading", shown=not (quiet or as_json)) as report:
         result = jobs.import_weights(source, output, kind=kind, heads=heads, force=force, report=report)
     common.say_json(result.to_dict()) if as_json else common.say(result.text(whole=verbose))

@@ -30,6 +30,7 @@ def command(
     ] = "float32",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     seed: common.Seed = None,
+    device: common.Device = None,
     as_json: common.Json = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
@@ -45,6 +46,7 @@ def command(
     from lianzhi import jobs
 
     common.begin(seed)
+    jobs.checked_device(device)
     with common.bar("pack", shown=not (quiet or as_json)) as report:
         result = jobs.pack(
             model, output, bits=_bits(bits), sparsity=sparsity, other=other, force=force, report=report

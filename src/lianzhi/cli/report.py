@@ -22,6 +22,8 @@ def command(
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="The page to write, such as report.html.")],
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    seed: common.Seed = None,
+    device: common.Device = None,
     as_json: common.Json = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
@@ -32,6 +34,8 @@ def command(
     """
     from lianzhi import jobs
 
+    common.begin(seed)
+    jobs.checked_device(device)
     result = jobs.report(runs, output, force=force)
     if as_json:
         common.say_json(result)

@@ -18,6 +18,7 @@ def command(
     ],
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
     seed: common.Seed = None,
+    device: common.Device = None,
     as_json: common.Json = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
@@ -29,6 +30,7 @@ def command(
     from lianzhi import jobs
 
     common.begin(seed)
+    jobs.checked_device(device)
     with common.bar("unpack", shown=not (quiet or as_json)) as report:
         result = jobs.unpack(file, output, force=force, report=report)
     if as_json:
