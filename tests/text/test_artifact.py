@@ -174,6 +174,14 @@ def test_texts_are_not_longer_than_the_positions_that_a_model_has(glue, bert, po
         assert model(**inputs).logits.isfinite().all()
 
 
+def test_of_a_task_that_has_no_texts_of_its_own_the_limit_stays(bert):
+    preprocess = TextPreprocess.open(str(bert), max_length=128)
+    batches = [(tokens(2, 7), torch.tensor([0, 1]))]
+    task = lz.Task(train=batches, validation=batches, num_classes=2, preprocess=preprocess)
+    model = lz.model("huggingface", config=SIZES, num_classes=2)
+    assert fitted(task, model) == preprocess
+
+
 def test_an_empty_sentence_is_refused(whole):
     with pytest.raises(lz.DataError, match="a sentence is empty"):
         jobs.predict(whole, [" "], runtime="onnxruntime")

@@ -45,9 +45,10 @@ def fitted(task: Task, model: nn.Module) -> TextPreprocess | None:
         return None
     config: Any = getattr(model, "config", None)
     positions = getattr(config, "max_position_embeddings", None)
-    if not isinstance(positions, int) or positions >= preprocess.max_length + OFFSET:
+    texts = extremes(task)
+    if not texts or not isinstance(positions, int) or positions >= preprocess.max_length + OFFSET:
         return preprocess
-    example: Any = extremes(task)[0][1]  # the longest text, which the model runs on
+    example: Any = texts[0][1]  # the longest one, which the model runs on
     runs, fails = example["input_ids"].shape[1], preprocess.max_length + 1
     while fails - runs > 1:
         middle = (runs + fails) // 2
