@@ -6,7 +6,7 @@ the Python call, the YAML recipe and the saved JSON are the same thing.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -33,6 +33,8 @@ class Config(BaseModel):
         protected_namespaces=(),
         allow_inf_nan=False,
     )
+
+    OPEN: ClassVar[frozenset[str]] = frozenset()  # options that mean something else where they are not given
 
     def __init__(self, **options: Any) -> None:
         try:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 from typer.main import get_command
 
-from lianzhi import deploy
+from lianzhi import deploy, files, models, tasks
 from lianzhi.cli import complete, main
 from lianzhi.errors import TargetError
 
@@ -62,6 +62,23 @@ def test_resolved_recipe_runs_again_to_the_same_weights(finished, capsys, tmp_pa
     )
     first = (finished / "out" / "model.safetensors").read_bytes()
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == first
+
+
+def test_the_resolved_recipe_says_the_options_of_task_and_model_that_were_not_given(finished):
+    given = files.parse_yaml((finished / "tiny.yaml").read_text(), "tiny.yaml")
+    saved = files.parse_yaml((finished / "out" / "recipe.yaml").read_text(), "recipe.yaml")
+    assert not {"validation", "split_seed"} & given["task"].keys()
+    options = tasks.registry.get("synthetic").options()
+    assert (saved["task"]["validation"], saved["task"]["split_seed"]) == (
+        options.validation,
+        options.split_seed,
+    )
+    assert {**saved["task"], **given["task"]} == saved["task"]
+    assert ("calibration" in saved["task"]) == ("calibration" in given["task"])
+    assert {**saved["model"], **given["model"]} == saved["model"]
+    assert saved["model"].keys() >= models.registry.get(saved["model"]["name"]).options().to_dict().keys() - {
+        "num_classes"
+    }
 
 
 def test_a_model_for_pytorch_is_evaluated_measured_and_predicted_with(finished, capsys, tmp_path):

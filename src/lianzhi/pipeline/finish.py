@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from lianzhi import __version__, artifact, deploy, files, measure, quantize, train
-from lianzhi.pipeline.distilling import filled
+from lianzhi import artifact, deploy, files, measure, quantize, train
 from lianzhi.pipeline.packing import write_packed
+from lianzhi.pipeline.resolved import plain, recipe_yaml, resolved, with_sources
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.rows import FLOAT
 from lianzhi.pipeline.state import LAYERS, NOTES, Run, State
 from lianzhi.pipeline.texts import fitted
 from lianzhi.quantize import QuantizedModel
-from lianzhi.recipe import Distill, Prune, Recipe
 from lianzhi.report import Report
 from lianzhi.tasks import TextPreprocess
 
@@ -57,7 +55,7 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
                 {key: value for key, value in row.items() if key not in ("decision", NOTES, LAYERS)}
                 for row in rows
             ],
-            "recipe": resolved(run.recipe, rows[-1], decision, environment),
+            "recipe": resolved(run, rows[-1], decision, environment),
             "environment": environment,
             "task": run.task.description(),
             "layers": _layers(state, rows),
@@ -102,45 +100,6 @@ def _shipped(state: State, decision: dict[str, Any] | None) -> QuantizedModel | 
     if not decision or decision["source"] == FLOAT:
         return None
     return state.quantized.get(decision["runtime"])
-
-
-def resolved(
-    recipe: Recipe, row: Mapping[str, Any], decision: dict[str, Any] | None, environment: dict[str, Any]
-) -> dict[str, Any]:
-    """The recipe with every default, the measured decisions (those in the last row too) and the versions filled in."""
-    values = plain(recipe, row, decision)
-    if decision:
-        values["target"], values["precision"] = decision["runtime"], decision["precision"]
-    values["versions"] = {"lianzhi": __version__} | {
-        name: str(environment[name]) for name in ("torch", "onnxruntime", "openvino") if environment.get(name)
-    }
-    return values
-
-
-def plain(recipe: Recipe, row: Mapping[str, Any], decision: dict[str, Any] | None) -> dict[str, Any]:
-    """The recipe as plain values: every method's defaults, and the layers that were faster in float for `where_faster`."""
-    values = recipe.to_dict()
-    for step, options in zip(recipe.steps, values["steps"], strict=True):
-        if isinstance(step, Distill):
-            options["distill"] = filled(step)
-        elif isinstance(step, Prune) and isinstance(step.refine, Distill):
-            options["prune"]["refine"] = {"distill": filled(step.refine)}
-    found = row["details"].get("quantization", {}).get(decision["runtime"] if decision else None, {})
-    for step in values["steps"]:
-        options = step.get("quantize", {})
-        if options.get("where_faster") and "speed" in found:
-            options |= {
-                "where_faster": False,
-                "ignore": [*options["ignore"], *found["speed"]["layers"]],
-            }
-    return values
-
-
-def recipe_yaml(recipe: dict[str, Any]) -> str:
-    """The resolved recipe as YAML that runs again."""
-    import yaml
-
-    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
 
 
 def _write_deployment(
@@ -209,8 +168,8 @@ def reopen(run: Run) -> Result:
     recipe = plain(run.recipe, report.rows[-1], report.decision)
     decided = {"versions"} | {key for key in ("target", "precision") if recipe[key] in ("auto", None)}
     before, now = (
-        {key: value for key, value in recipes.items() if key not in decided}
-        for recipes in (report.recipe, recipe)
+        {key: value for key, value in with_sources(values, run.task).items() if key not in decided}
+        for values in (report.recipe, recipe)
     )
     run.store.require_same({"recipe": before}, {"recipe": now})
     return Result(artifact.load(run.store.output), report, run.store.output)

@@ -34,7 +34,7 @@ def open_model(spec: ModelSpec, *, seed: int = 0, task: Task | None = None) -> n
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if spec.file is None:
-            options = {**_of_task(spec.name, task), **spec.options}
+            options = {**options_of_task(spec.name, task), **spec.options}
             return models.model(spec.name, weights=spec.weights, num_classes=spec.num_classes, **options)
         classes = {} if spec.num_classes is None else {"num_classes": spec.num_classes}
         make = _from_file(Path(spec.file), spec.name)
@@ -47,7 +47,7 @@ def open_model(spec: ModelSpec, *, seed: int = 0, task: Task | None = None) -> n
     return model
 
 
-def _of_task(name: str, task: Task | None) -> dict[str, Any]:
+def options_of_task(name: str, task: Task | None) -> dict[str, Any]:
     """The options of a model that the task's texts decide."""
     if task is None or not isinstance(task.preprocess, TextPreprocess):
         return {}

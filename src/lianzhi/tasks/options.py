@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
@@ -36,6 +36,8 @@ class SplitOptions(Config):
     >>> SplitOptions(validation=0.2).calibration
     1024
     """
+
+    OPEN: ClassVar[frozenset[str]] = frozenset({"calibration"})  # cut from a lone test part where it is given
 
     validation: Count = Field(default=5000, description="samples cut from train to choose by")
     calibration: Count = Field(default=1024, description="samples cut from train to calibrate quantizers")
