@@ -9,6 +9,7 @@ import argparse
 import fcntl
 import json
 import os
+import shlex
 import statistics
 import sys
 from collections.abc import Sequence
@@ -59,7 +60,7 @@ class Records:
     def _write(self, key: str, record: dict[str, Any]) -> None:
         if self.file.is_file():
             self.data = json.loads(self.file.read_text())
-        data, command, environment = self.data, f"python {' '.join(sys.argv)}", measure.environment()
+        data, command, environment = self.data, f"python {shlex.join(sys.argv)}", measure.environment()
         if "made" not in data:  # what an older file says of its last run stands for all of them
             data["environments"] = [data["environment"]] if data["runs"] else []
             data["made"] = {old: {"command": data["command"], "environment": 0} for old in data["runs"]}
