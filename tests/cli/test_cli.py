@@ -225,26 +225,6 @@ def test_wrong_calls_exit_with_2(finished, tmp_path, capsys, arguments, message)
     assert not (tmp_path / "new").exists()
 
 
-def run(arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "lianzhi", *arguments], capture_output=True, text=True, check=False, **options
-    )
-
-
-def test_a_terminal_of_another_encoding():
-    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
-    done = run(["--help"], env=environment, encoding="latin-1")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "\\u70bc" in done.stdout
-
-
-@pytest.mark.parametrize("more", [[], ["--json"]])
-def test_output_that_nobody_reads(more):
-    command = f"{sys.executable} -m lianzhi list models {' '.join(more)} | true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert done.stderr == ""
-
-
 def test_errors_in_json_too(capsys):
     assert main(["evaluate", "nowhere", "--json"]) == 2
     assert "no such artifact" in json.loads(capsys.readouterr().out)["error"]
@@ -254,13 +234,6 @@ def test_errors_in_json_too(capsys):
 def test_help_has_an_example(name, capsys):
     assert main([name, "--help"]) == 0
     assert "Example" in capsys.readouterr().out
-
-
-def test_python_m_lianzhi():
-    done = subprocess.run(
-        [sys.executable, "-m", "lianzhi", "--version"], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith("lianzhi ")
 
 
 def _bomb():
