@@ -31,12 +31,12 @@ ABOUT = Text(
     "beside it, points above the same student that learned from the labels alone, of which some methods have a bar too, and "
     "points above what papers compare with: as many first layers of the pre-trained model, fine-tuned. The student on the "
     "labels alone begins with layers of the teacher, which has learned the task. `mobilebert` has a teacher of its own, an "
-    "inverted-bottleneck BERT that read 157,000 sentences and then the task.",
+    "inverted-bottleneck BERT that read a corpus and then learned the task.",
     "教师为 6 层、宽 384 的 BERT，由 `lianzhi train` 微调；每个学生是一个选项相同的 `distill` 步骤。SST-2 dev（872 句），以部署文件评估；"
     "保留哪一轮由训练数据切出的部分决定。延迟取 dev 中长度居中的句子、批 1。目标为教师准确率的占比；"
     "其旁为比仅用标签训练的同一学生高出的点数，部分方法对此也有目标；再旁为比论文所用基线高出的点数："
     "预训练模型的前若干层，直接微调。仅用标签训练的学生从教师的层开始，教师已学过该任务。"
-    "`mobilebert` 有自己的教师：先读过 157,000 句语料、再学习该任务的反向瓶颈 BERT。",
+    "`mobilebert` 有自己的教师：先读过语料、再学习该任务的反向瓶颈 BERT。",
 )
 HEADS: tuple[Cell, ...] = (
     text.METHOD,

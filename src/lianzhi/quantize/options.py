@@ -58,7 +58,8 @@ def check_options(
     _check_kinds(ignore, layers)
     if weights in FLOATS:
         _refuse(
-            {"techniques": techniques, "max_drop": max_drop, "ignore": ignore, "layers": layers},
+            {"techniques": techniques, "ignore": ignore, "layers": layers}
+            | {"max_drop": max_drop is not None},
             f"nothing is rounded to integers with weights '{weights}'",
         )
     if activations == "float":
@@ -91,7 +92,7 @@ def _check_kinds(ignore: Any, layers: Any) -> None:
 
 def _refuse(given: dict[str, Any], why: str) -> None:
     for name, value in given.items():
-        if value or (name == "max_drop" and value is not None):
+        if value:
             raise RecipeError(f"{name}: {why}; leave it out")
 
 
