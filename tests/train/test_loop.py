@@ -238,15 +238,36 @@ def test_bf16_trains_float32_weights_and_gives_float32_outputs() -> None:
     assert not model._forward_hooks
 
 
-def test_auto_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("instructions", "seconds", "expected"),
+    [
+        ({}, {torch.float32: 2.0, torch.bfloat16: 1.0}, "f32"),
+        ({"amx_bf16": True}, {torch.float32: 2.0, torch.bfloat16: 1.0}, "bf16"),
+        ({"avx512_bf16": True}, {torch.float32: 2.0, torch.bfloat16: 1.0}, "bf16"),
+        ({"avx512_bf16": True}, {torch.float32: 1.0, torch.bfloat16: 1.2}, "f32"),
+        ({"avx512_bf16": True}, {torch.float32: 1.1, torch.bfloat16: 1.0}, "f32"),
+    ],
+)
+def test_auto_precision_is_what_the_processor_is_quickest_in(
+    monkeypatch: pytest.MonkeyPatch,
+    instructions: dict[str, bool],
+    seconds: dict[torch.dtype, float],
+    expected: str,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    monkeypatch.setattr(precision, "product_seconds", seconds.__getitem__)
+    precision.gains.cache_clear()
+    assert precision.precision("auto", torch.device("cpu")) == expected
+    precision.gains.cache_clear()
+
+
+def test_products_are_timed_in_both_precisions_once_for_a_number_of_threads() -> None:
+    precision.gains.cache_clear()
+    seconds = [precision.product_seconds(dtype) for dtype in (torch.float32, torch.bfloat16)]
+    assert all(0 < taken < 1 for taken in seconds)
     cpu = torch.device("cpu")
-    for capabilities, expected in (
-        ({}, "f32"),
-        ({"amx_bf16": True}, "bf16"),
-        ({"avx512_bf16": True}, "bf16"),
-    ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
-        assert precision.precision("auto", cpu) == expected
+    assert precision.precision("auto", cpu) == precision.precision("auto", cpu)
+    assert precision.gains.cache_info().misses <= 1
 
 
 class Viewing(nn.Module):
