@@ -8,11 +8,13 @@ that count, and the mean is over the queries that count.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn.functional import log_softmax, softmax
 
 from lianzhi.distill.losses.catalog import registry
-from lianzhi.distill.losses.parts import kl, log_probabilities
 from lianzhi.distill.losses.positions import PositionOptions, mean_of, pairs, scores
 
 
@@ -40,14 +42,40 @@ def attention_kl(
         DataError: the scores do not have the same shape, or the mask does not fit.
     """
     student, teacher, keep = scores(student_scores, teacher_scores, mask)
-    if keep is not None:
-        student, teacher = (_only(item, keep) for item in (student, teacher))
-    divergence = kl(log_probabilities(teacher), log_probabilities(student))
+    divergence = _Divergence.apply(student, teacher, keep)
     return mean_of(divergence, None if keep is None else keep[:, None, :], by_sample)
 
 
-def _only(values: Tensor, keep: Tensor) -> Tensor:
-    """Scores whose softmax gives nothing to padded keys; of padded queries, which do not count, all zero."""
-    lowest = torch.finfo(values.dtype).min / 2
-    blank = values.masked_fill(~pairs(keep), 0)
-    return blank.masked_fill((keep[:, None, :, None] & ~keep[:, None, None, :]), lowest)
+class _Divergence(torch.autograd.Function):
+    """KL of each row of scores, (batch, heads, queries), with its gradient, student's less teacher's, in closed form.
+
+    Scores are the largest tensors of a step, heads · tokens² a sample: they are passed over as seldom as can be.
+    """
+
+    @staticmethod
+    def forward(context: Any, student: Tensor, teacher: Tensor, keep: Tensor | None) -> Tensor:
+        """Where nothing counts, a padded query's row included, there is neither value nor gradient."""
+        blank, other = (_blank(item, keep) for item in (student, teacher))
+        likely = softmax(other, dim=-1)
+        context.save_for_backward(student, likely, keep)
+        return _log_softmax(other).sub_(_log_softmax(blank)).mul_(likely).sum(-1)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """Of the student's scores alone; it can be differentiated again."""
+        student, likely, keep = context.saved_tensors
+        q = softmax(_blank(student, keep), dim=-1)
+        return (q - likely) * gradient.unsqueeze(-1), None, None
+
+
+def _blank(values: Tensor, keep: Tensor | None) -> Tensor:
+    """Scores whose softmax gives nothing to padded keys; the row of a padded query is the same everywhere."""
+    if keep is None:
+        return values
+    return torch.where(pairs(keep), values, torch.finfo(values.dtype).min / 2)
+
+
+def _log_softmax(values: Tensor) -> Tensor:
+    """A key that the model itself rules out is very small, not -inf: 0 · (-inf - -inf) would be NaN."""
+    found = log_softmax(values, dim=-1)
+    return found.clamp_min_(torch.finfo(found.dtype).min)

@@ -38,7 +38,7 @@ def relation(values: Tensor, heads: int | None = None, *, mask: Tensor | None = 
     if keep is not None:
         split = split.masked_fill(~keep[:, None, :, None], 0)
     with torch.autocast(split.device.type, enabled=False):  # it would multiply in half precision
-        return split @ split.transpose(-2, -1) * split.shape[-1] ** -0.5
+        return (split * split.shape[-1] ** -0.5) @ split.transpose(-2, -1)
 
 
 def side_by_side(values: Tensor) -> Tensor:
