@@ -55,6 +55,14 @@ def test_erk_meets_its_ratio_and_small_layers_stay_denser(shapes, ratio):
     assert all(shares[low] >= shares[high] - 1e-9 for low, high in pairwise(order))
 
 
+def test_a_layer_without_weights_takes_no_part():
+    shares = erk({"empty": (0, 5), "one": (10, 10)}, 0.5)
+    assert shares["one"] == pytest.approx(0.5)
+    masks = masks_for({"empty": torch.zeros(0, 5), "one": torch.arange(100.0).view(10, 10)}, 0.5, "erk")
+    assert masks["empty"].shape == (0, 5)
+    assert int(masks["one"].sum()) == 50
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.floats(0, 1), st.integers(0, 1000))
 def test_what_is_spent_is_the_ratio_whatever_the_curves(ratio, seed):

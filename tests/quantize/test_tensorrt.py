@@ -245,9 +245,10 @@ def test_rule_too_few_channels(exported, tmp_path):
 def test_a_processor_that_saturates_is_nothing_to_a_gpu(monkeypatch):
     monkeypatch.setattr("lianzhi.quantize.workflow.measure.cpu", lambda: SimpleNamespace(saturates=True))
     model, inputs = made(Residual)
-    report = quantize(model, inputs[:1], [inputs], target="tensorrt", reduce_range=True).report
-    assert not report["reduce_range"]
-    assert not any("bits" in note for note in report["notes"])
+    for asked in (None, True):
+        report = quantize(model, inputs[:1], [inputs], target="tensorrt", reduce_range=asked).report
+        assert not report["reduce_range"]
+        assert any("8 bits" in note for note in report["notes"]) == bool(asked)  # what was asked is not done
     assert quantize(model, inputs[:1], [inputs], target="openvino").report["reduce_range"]
 
 

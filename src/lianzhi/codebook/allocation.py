@@ -53,7 +53,7 @@ def erk(shapes: Mapping[str, Sequence[int]], ratio: float) -> dict[str, float]:
     {'small': 0.0, 'large': 0.86}
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    raw = {name: sum(shape) / math.prod(shape) for name, shape in shapes.items()}
+    raw = {name: sum(shape) / max(1, sizes[name]) for name, shape in shapes.items()}
     dense: set[str] = set()
     while True:
         free = [name for name in shapes if name not in dense]

@@ -88,11 +88,10 @@ def quantize(
     start = time.perf_counter()
     exact = weights == "int8" and activations == "int8" and may_saturate(target)
     saturates = exact and measure.cpu().saturates
-    if reduce_range is None or not exact:
-        reduce_range = saturates
+    reduced = saturates if reduce_range is None or not exact else reduce_range
     settings = Settings(
         target=target,
-        grids=schemes(target, weights, activations, reduce_range=reduce_range, group_size=group_size),
+        grids=schemes(target, weights, activations, reduce_range=reduced, group_size=group_size),
         techniques=choose(techniques),
         observer=observer,
         observer_options=options_of(observer, observer_options),
@@ -105,9 +104,9 @@ def quantize(
     with naming_the_batch(graph, batches):
         made = convert(model, graph, batches, settings)
         report = _report(made, settings)
-    report |= {"reduce_range": reduce_range, "seconds": time.perf_counter() - start}
+    report |= {"reduce_range": reduced, "seconds": time.perf_counter() - start}
     report["notes"] = [
-        *_notes(reduce_range, saturates, made),
+        *_notes(reduce_range, saturates, made, target),
         *group_notes(made.module, made.names, settings.grids),
         *table_notes(made.placement, weights, made.choices),
     ]
@@ -164,13 +163,16 @@ def _batches(calibration: Iterable[Any] | None, graph: Graph, settings: Settings
     return []
 
 
-def _notes(reduce_range: bool, saturates: bool, made: Converted) -> list[str]:
+def _notes(asked: bool | None, saturates: bool, made: Converted, target: str) -> list[str]:
+    """What was done otherwise than one would expect; `asked` is the option `reduce_range`."""
     notes = []
-    if reduce_range and saturates:
+    if asked and not may_saturate(target):
+        notes.append(f"weights have 8 bits: products on target '{target}' do not overflow, with or without 7")
+    elif asked is not False and saturates:
         notes.append(
             "weights have 7 bits: this processor has no VNNI, and its products of uint8 and int8 would overflow 16 bits"
         )
-    elif reduce_range:
+    elif asked:
         notes.append("weights have 7 bits, as asked")
     elif saturates:
         notes.append(
