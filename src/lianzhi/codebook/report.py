@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lianzhi.codebook.coding import Section
+from lianzhi.columns import aligned
 
 FLOAT = 4  # bytes of a float32
 
@@ -119,15 +120,7 @@ class PackReport:
                     layer.coding,
                 )
             )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        left = {0, 1, len(widths) - 1}
-        lines = [
-            "  ".join(
-                text.ljust(width) if column in left else text.rjust(width)
-                for column, (text, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
+        lines = aligned(rows, left={0, 1, len(rows[0]) - 1})
         lines.append(
             f"{self.path}: {self.bytes:,} bytes of {self.bytes_float:,} ({self.ratio:.1f}×), "
             f"streams {self.overhead:.1%} above their entropy"

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lianzhi import graph, measure, models, train
+from lianzhi.columns import aligned
 from lianzhi.errors import ArtifactError, RecipeError
 from lianzhi.jobs.artifacts import LZC, Saved
 from lianzhi.jobs.evaluate import task_for
@@ -58,14 +59,12 @@ class Inspection:
 
     def __str__(self) -> str:
         lines = [f"{self.name}: {self.parameters:,} parameters, {self.macs:,} MACs (one sample)", ""]
-        width = max((len(layer["name"]) for layer in self.layers), default=5)
-        lines.append(f"{'layer':<{width}}  {'type':<12}{'output':<20}{'parameters':>12}{'MACs':>16}")
+        rows = [("layer", "type", "output", "parameters", "MACs")]
         for layer in self.layers:
             shape = "x".join(str(size) for size in layer["shape"])
-            lines.append(
-                f"{layer['name']:<{width}}  {layer['type']:<12}{shape:<20}"
-                f"{layer['parameters']:>12,}{layer['macs']:>16,}"
-            )
+            numbers = f"{layer['parameters']:,}", f"{layer['macs']:,}"
+            rows.append((layer["name"], layer["type"], shape, *numbers))
+        lines += aligned(rows, left={0, 1, 2})
         lines += ["", f"{len(self.groups)} prunable groups of channels"]
         width = max((len(group["name"]) for group in self.groups), default=5)
         for group in self.groups:
