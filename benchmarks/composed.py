@@ -181,7 +181,7 @@ def time_again(records: Records, given: argparse.Namespace) -> None:
             now = ends(records[key], recipe, folder, given)
             found[key] = best(found[key], now) if key in found else now
     for key, times in found.items():
-        records.add(key, with_times(records[key], times))
+        records.time(key, with_times(records[key], times))
         print(line(key, records[key]), flush=True)
 
 

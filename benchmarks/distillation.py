@@ -144,7 +144,7 @@ def time_again(records: Records, teacher: Path, given: argparse.Namespace) -> No
                 best[name] = min(best.get(name, math.inf), entry["median_ms"])
     for key in folders:
         row = records[key]
-        records.add(key, {**row, "latencies": {name: best[key, name] for name in row["latencies"]}})
+        records.time(key, {**row, "latencies": {name: best[key, name] for name in row["latencies"]}})
 
 
 def of(records: Records, task: str, method: str, epochs: float) -> list[dict[str, Any]]:

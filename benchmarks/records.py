@@ -43,21 +43,29 @@ class Records:
         return list(self.data["runs"].items())
 
     def environment(self, key: str) -> dict[str, Any]:
-        """Where a run was made; of a file that does not say it for each run, where its last one was."""
+        """Where a run was timed last; of a file that does not say it for each run, where its last one was."""
         made = self.data.get("made", {}).get(key)
+        made = made and made.get("timed", made)
         return self.data["environment"] if made is None else self.data["environments"][made["environment"]]
 
     def add(self, key: str, record: dict[str, Any]) -> None:
         """Keep the record of one run, and those that another process has added meanwhile."""
+        self._locked(key, record, timing=False)
+
+    def time(self, key: str, record: dict[str, Any]) -> None:
+        """The record of a run of before with other times: what made it stays on record, beside what timed it."""
+        self._locked(key, record, timing=True)
+
+    def _locked(self, key: str, record: dict[str, Any], timing: bool) -> None:
         files.make_folder(self.file.parent)
         folder = os.open(self.file.parent, os.O_RDONLY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
-            self._write(key, record)
+            self._write(key, record, timing)
         finally:
             os.close(folder)
 
-    def _write(self, key: str, record: dict[str, Any]) -> None:
+    def _write(self, key: str, record: dict[str, Any], timing: bool) -> None:
         if self.file.is_file():
             self.data = json.loads(self.file.read_text())
         data, command, environment = self.data, f"python {shlex.join(sys.argv)}", measure.environment()
@@ -67,7 +75,8 @@ class Records:
         if environment not in data["environments"]:
             data["environments"].append(environment)
         data["runs"][key] = record
-        data["made"][key] = {"command": command, "environment": data["environments"].index(environment)}
+        now = {"command": command, "environment": data["environments"].index(environment)}
+        data["made"][key] = {**data["made"][key], "timed": now} if timing else now
         data["command"], data["environment"] = command, environment
         files.write_text(self.file, json.dumps(data, indent=1) + "\n")
 

@@ -301,4 +301,5 @@ def test_times_are_taken_again_and_nothing_else(composed, tmp_path, monkeypatch,
     assert [one["latency_ms"] for one in again["rows"]] == [8.0, 1.0]
     assert [one["value"] for one in again["rows"]] == [0.9, 0.8]
     assert [one["latency_ms"] for one in kept["rows"]] == [4.0, 2.0]
+    assert ["timed" in made for made in records.data["made"].values()] == [False, True]
     assert f"{tmp_path / 'sst2-prune-0'} is not there" in capsys.readouterr().out

@@ -225,6 +225,19 @@ def test_every_record_says_where_it_was_made(zoo, tmp_path, monkeypatch):
     assert [dict(machine)["cpu"] for machine in results.machines(results.used)] == ["two"]
 
 
+def test_a_record_that_is_timed_again_still_says_what_made_it(zoo, tmp_path, monkeypatch):
+    records = importlib.import_module("records")
+    found = records.Records("x", folder=tmp_path)
+    for cpu, keep in (("one", found.add), ("two", found.time), ("three", found.time)):
+        monkeypatch.setattr(records.measure, "environment", lambda cpu=cpu: {"cpu": cpu})
+        monkeypatch.setattr(records.sys, "argv", ["x.py", cpu])
+        keep("a", {"cpu": cpu})
+    made = found.data["made"]["a"]
+    assert (found["a"], made["command"], made["environment"]) == ({"cpu": "three"}, "python x.py one", 0)
+    assert made["timed"] == {"command": "python x.py three", "environment": 2}
+    assert found.environment("a") == {"cpu": "three"}
+
+
 def test_the_examples_in_the_docstrings_run(zoo):
     tried = 0
     for info in pkgutil.walk_packages(zoo.__path__, "zoo."):
