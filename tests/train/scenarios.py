@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from lianzhi import train
 from lianzhi.errors import TrainingError
+from lianzhi.tasks import Batch
+from lianzhi.train import precision
 
 
 class AtenBatchNorm(nn.Module):
@@ -105,6 +107,21 @@ def poisoned() -> dict[str, Tensor]:
     return {}
 
 
+def chosen(rank: int) -> dict[str, Tensor]:
+    """The precision that `auto` becomes where only the processor of process 1 would be quicker in bf16."""
+    precision.has_bf16 = lambda device: rank == 1
+    precision.gains = lambda threads: True
+    kinds = []
+
+    def step(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        kinds.append(torch.is_autocast_enabled("cpu"))
+        return {"loss": nn.functional.cross_entropy(model(batch.inputs), batch.labels)}
+
+    options = train.TrainOptions(epochs=1, batch_size=8, precision="auto")
+    train.fit(network("module"), FakeTask(samples=16, shape=(2, 6, 6)), options, step=step, progress=False)
+    return {"bf16": torch.tensor(kinds)}
+
+
 GRADIENTS = {
     "even": {"kind": "module", "samples": 8, "batch": 8},
     "uneven": {"kind": "module", "samples": 19, "batch": 7},
@@ -123,6 +140,7 @@ def main(folder: Path) -> None:
     save_file(whole_run(folder / "run"), folder / f"run-{rank}.safetensors")
     save_file(whole_run(folder / "run", resume=True), folder / f"reopened-{rank}.safetensors")
     save_file(poisoned(), folder / f"poisoned-{rank}.safetensors")
+    save_file(chosen(rank), folder / f"chosen-{rank}.safetensors")
 
 
 if __name__ == "__main__":

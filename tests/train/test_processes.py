@@ -75,6 +75,12 @@ def test_a_nan_that_one_process_sees_stops_both(two: Path) -> None:
     assert b"the loss is nan at epoch 1, step" in messages[0]
 
 
+def test_the_precision_is_the_leaders(two: Path) -> None:
+    """Each would choose by its own clock, and the two might not agree."""
+    for rank in (0, 1):
+        assert not load_file(two / f"chosen-{rank}.safetensors")["bf16"].any()
+
+
 def test_one_process_needs_no_group() -> None:
     assert processes.start_processes() == (0, 1)
     assert processes.from_leader("value") == "value"

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from lianzhi import train
 from lianzhi.errors import ArtifactError, RecipeError
+from lianzhi.tasks import Batch
+from lianzhi.train import precision
 from lianzhi.train.checkpoint import read
 
 
@@ -193,6 +195,32 @@ def test_interrupt_saves_first(tmp_path: Path, moment: str) -> None:
     assert saved is not None
     assert saved.values["position"]["history"]["steps"] in {7, 8, 10}
     same(go(tmp_path / "broken", interrupted=False, resume=True), expected)
+
+
+@pytest.mark.parametrize("quicker", [False, True])
+def test_a_run_goes_on_in_the_precision_that_it_began_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quicker: bool
+) -> None:
+    """Whatever the processor's clock says the second time."""
+    options = train.TrainOptions(epochs=2, batch_size=10, precision="auto", save_every=1e-9)
+    task, kinds = FakeTask(), []
+
+    def step(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        if len(kinds) == 4:
+            raise Stop
+        kinds.append(torch.is_autocast_enabled("cpu"))
+        return {"loss": nn.functional.cross_entropy(model(batch.inputs), batch.labels)}
+
+    monkeypatch.setattr(precision, "has_bf16", lambda device: True)
+    monkeypatch.setattr(precision, "gains", lambda threads: quicker)
+    rest = {"step": step, "directory": tmp_path, "progress": False}
+    with pytest.raises(Stop):
+        train.fit(nn.Linear(6, 3), task, options, **rest)
+    monkeypatch.setattr(precision, "gains", lambda threads: not quicker)
+    kinds.append(quicker)
+    train.fit(nn.Linear(6, 3), task, options, resume=True, **rest)
+    assert len(kinds) > 6
+    assert set(kinds) == {quicker}
 
 
 def test_an_earlier_run_is_not_overwritten_and_options_must_agree(tmp_path: Path) -> None:

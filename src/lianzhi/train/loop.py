@@ -156,9 +156,9 @@ class Loop:
             self.history = History.from_dict(position["history"])
             self.epoch, self.done = position["epoch"], position["done"]
             self.totals, self.epoch_seconds = Totals(**position["totals"]), position["epoch_seconds"]
-        self.autocast = stack.enter_context(
-            mixed(model, precision(options.precision, self.device), self.device)
-        )
+        began = None if position is None else position.get("precision")
+        self.precision = began or from_leader(precision(options.precision, self.device))
+        self.autocast = stack.enter_context(mixed(model, self.precision, self.device))
         self.interrupt = stack.enter_context(Interrupt())
         metric = self.task.metric if self.task.has("validation") else "value"
         self.bar = stack.enter_context(Bar(title, self.total, self.epoch_steps, metric, shown=shown))
@@ -341,6 +341,7 @@ class Loop:
             "done": self.done,
             "totals": self.totals.to_dict(),
             "epoch_seconds": self.epoch_seconds,
+            "precision": self.precision,
             "history": self.history.to_dict(),
         }
         self.saved.save(self.model, self.optimizer, position)
