@@ -296,7 +296,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, default=WORK)
     trial_options(parser, f"{TRIAL} samples, one seed, one epoch of each phase")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.model == "bert6" and not (given.bert / "architecture.json").is_file():
+        parser.error(
+            f"{given.bert} is no finished artifact; make it: lianzhi train recipes/sst2-teacher.yaml -o {given.bert}"
+        )
+    return given
 
 
 def train_dense(

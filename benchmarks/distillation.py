@@ -262,9 +262,9 @@ def main() -> None:
     trial_options(parser, f"{TRIAL} texts, one seed and one epoch")
     given = parser.parse_args()
     teacher = given.teacher or Path("out") / f"{given.task}-teacher"
-    if not teacher.is_dir():
+    if not (teacher / "architecture.json").is_file():
         parser.error(
-            f"{teacher} is not there; make it: lianzhi train recipes/{given.task}-teacher.yaml -o {teacher}"
+            f"{teacher} is no finished artifact; make it: lianzhi train recipes/{given.task}-teacher.yaml -o {teacher}"
         )
     given.corpora = given.corpora or given.data / "corpora"
     if "mobilebert" in given.methods and not given.time:
