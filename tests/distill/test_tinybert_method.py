@@ -203,6 +203,7 @@ class TestErrors:
             ({"num_labels": 3}, {}, DataError, r"\[1, 3\] and the teacher's \[1, 2\]"),
             ({"vocab_size": 31}, {}, DataError, "31 tokens and the teacher's 30"),
             ({}, {"map": [7]}, RecipeError, "the teacher has no layer 7"),
+            ({}, {"map": [[0, 0]], "embedding": 0}, RecipeError, "nothing is compared of the pairs"),
             ({}, {"general": {"data": "nowhere"}}, DataError, "nowhere: no such file or folder"),
             (
                 {},
@@ -222,6 +223,12 @@ class TestErrors:
     def test_what_cannot_be_taught_is_told_before_the_first_step(self, change, options, error, message):
         with pytest.raises(error, match=message):
             taught(setting(**change), "tinybert", **options)
+
+    def test_the_prediction_alone_is_something_to_learn(self):
+        given = setting()
+        made = taught(given, "tinybert", map=[[0, 0]], embedding=0, joint=True)
+        (history,) = carried_out(given, made, epochs=1)
+        assert history.epochs[0]["terms"].keys() == {"prediction", "prediction_weighted"}
 
     def test_a_projection_is_needed_between_widths(self):
         with pytest.raises(DataError, match="give a projection from width 24 to 32"):

@@ -10,6 +10,7 @@ from lianzhi import distill, files, train
 from lianzhi.config import Config
 from lianzhi.distill.methods import Learner, Lessons, Setting, Stage
 from lianzhi.errors import ArtifactError, GraphError, RecipeError
+from lianzhi.pipeline.distilling import stage_options
 from lianzhi.train.default_step import call
 
 MEASURE = lz.Measure(batches=(1,), repeats=2, threads=1)
@@ -131,6 +132,23 @@ def test_stages_are_trained_one_after_another(task, tmp_path, two_stages):
     assert not any("projection" in name for name in lz.load(tmp_path / "out").state_dict())
     saved = files.parse_yaml((tmp_path / "out" / "recipe.yaml").read_text(), "recipe")["steps"][1]["distill"]
     assert saved["options"] == {"weight": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("step", "stage", "rate"),
+    [
+        ({}, {"optimizer": "adamw"}, 1e-3),
+        ({"lr": 0.3}, {"optimizer": "adamw"}, 0.3),
+        ({}, {"optimizer": "adamw", "lr": 2e-5}, 2e-5),
+        ({"optimizer": "adamw"}, {"optimizer": "adadelta"}, 1.0),
+        ({"optimizer": "adamw"}, {"epochs": 1}, 1e-3),
+    ],
+)
+def test_another_optimizer_of_a_stage_has_its_own_default_rate(step, stage, rate):
+    given = lz.Distill(method="kd", stages={"kd": stage}, **step)
+    assert stage_options(given, Stage("kd", None)).lr == rate
+    phase = lz.Distill(method="kd", stages={"kd": {"epochs": 2}}, **step)
+    assert stage_options(phase, Stage("kd", None, options=stage)).lr == rate
 
 
 def test_the_saved_recipe_has_the_method_s_defaults(task, tmp_path):

@@ -160,6 +160,16 @@ class TestAugment:
         assert augment(TEXTS, None, options, seed=1).texts == augment(TEXTS, None, options, seed=1).texts
         assert augment(TEXTS, None, options, seed=1).texts != augment(TEXTS, None, options, seed=2).texts
 
+    def test_stop_words_in_any_case(self, lm, vectors):
+        made = [
+            augment(TEXTS, None, options_of(lm, vectors, stop_words=words))
+            for words in (("film", "dull", "plot"), ("Film", "DULL", "plot"))
+        ]
+        assert made[0].texts == made[1].texts
+        assert all(
+            "film" in text for text, row in zip(made[1].texts, made[1].origins, strict=True) if row == 0
+        )
+
     def test_pairs_one_side_at_a_time(self, lm, vectors):
         made = augment(TEXTS[:2], TEXTS[1:3], options_of(lm, vectors, copies=6))
         both = set(zip(made.texts, made.pairs, strict=True))

@@ -60,6 +60,21 @@ def counts_of(preprocess: TextPreprocess, texts: list[str]) -> np.ndarray:
     return counts
 
 
+@pytest.mark.parametrize("pad", [0, 7])
+def test_the_padding_stays_though_it_is_no_added_token(pad):
+    """A RoBERTa's <pad>, or what config.json names."""
+    pieces = ["word", "<unk>", *LETTERS, *(f"##{letter}" for letter in LETTERS), "cab"]
+    made = Tokenizer(
+        models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="<unk>")
+    )
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    old = replace(preprocess_of(made), pad_id=pad)
+    new, rows = reduced(old, counts_of(old, ["ab dd"]))
+    assert rows[new.pad_id] == pad
+    assert new.tokenizer.id_to_token(new.pad_id) == pieces[pad]
+    assert ("cab" in new.tokenizer.get_vocab()) == (pieces[pad] == "cab")
+
+
 @pytest.mark.parametrize("kind", ["WordPiece", "BPE", "Unigram"])
 def test_what_was_counted_is_read_as_before(kind):
     old = preprocess_of(trained(kind))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from lianzhi.recipe import Distill
 from lianzhi.tasks import Task
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.train.loop import place
-from lianzhi.train.options import TrainOptions
+from lianzhi.train.options import LEARNING_RATES, TrainOptions
 
 Details = dict[str, Any]
 SHARED = ("temperature", "alpha")  # options of a method that a recipe may write beside the others
@@ -168,10 +169,22 @@ def _carry_out(
 def stage_options(step: Distill, stage: Stage) -> TrainOptions:
     """The recipe's options of training, changed by the stage's, changed by what the recipe says of the stage."""
     values = {key: getattr(step, key) for key in TrainOptions.model_fields}
-    values |= stage.options
-    if not stage.choose:
-        values["keep"] = "last"
-    return TrainOptions(**(values | step.stages.get(stage.name, {})))
+    for changes in (stage.options, {} if stage.choose else {"keep": "last"}, step.stages.get(stage.name, {})):
+        values = values | own_rate(values, changes) | changes
+    return TrainOptions(**values)
+
+
+def own_rate(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Where another optimizer comes in place of one with its default rate, no rate: its own default.
+
+    >>> own_rate({"optimizer": "sgd", "lr": 0.05}, {"optimizer": "adamw"})
+    {'lr': None}
+    >>> own_rate({"optimizer": "sgd", "lr": 0.1}, {"optimizer": "adamw"})
+    {}
+    """
+    default = values["lr"] == LEARNING_RATES.get(values["optimizer"])
+    other = changes.get("optimizer", values["optimizer"]) != values["optimizer"]
+    return {"lr": None} if default and other else {}
 
 
 def _take(state: State, setting: Setting, lessons: Lessons) -> None:

@@ -51,7 +51,7 @@ def reduced(
     """
     values = json.loads(preprocess.members[FILE])
     names = _names(values)
-    needed = _needed(values, names)
+    needed = _needed(values, names) | {preprocess.pad_id}
     frequent = [int(token) for token in np.argsort(-counts, kind="stable") if counts[token] >= least]
     kept = set(needed)
     for token in frequent:

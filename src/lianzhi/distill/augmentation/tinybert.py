@@ -132,7 +132,11 @@ def _candidates(
     texts: Sequence[str], options: TinyBertAugmentation, progress: bool, device: str
 ) -> dict[str, tuple[list[Word], list[list[str]]]]:
     """The words of each text that may be replaced, and what by."""
-    stop_words = STOP_WORDS if options.stop_words is None else frozenset(options.stop_words)
+    stop_words = (
+        STOP_WORDS
+        if options.stop_words is None
+        else frozenset(word.casefold() for word in options.stop_words)
+    )
     words = [words_of(text, stop_words)[:MOST_WORDS] for text in texts]
     found: list[list[list[str]]] = [[[] for _ in row] for row in words]
     whole = [[False] * len(row) for row in words]  # one piece for the masked LM

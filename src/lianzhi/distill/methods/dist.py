@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from lianzhi.distill import losses
@@ -18,12 +18,18 @@ from lianzhi.distill.losses.dist import DISTOptions, relations
 from lianzhi.distill.methods.by_logits import LogitStep
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
+from lianzhi.distill.methods.terms import require_some
 
 
 class DISTMethodOptions(DISTOptions):
     """Options of the method `dist`."""
 
     hard: float = Field(default=1.0, ge=0, description="of the task's loss")
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> DISTMethodOptions:
+        require_some({"beta": self.beta, "gamma": self.gamma, "hard": self.hard})
+        return self
 
 
 @registry.register(

@@ -25,6 +25,7 @@ from lianzhi.distill.losses.parts import as_classes
 from lianzhi.distill.methods.by_logits import LogitStep
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
+from lianzhi.distill.methods.terms import require_some
 
 
 class DKDMethodOptions(Config):
@@ -51,6 +52,12 @@ class DKDMethodOptions(Config):
         if isinstance(values, dict) and values.get("standardize"):
             return {"temperature": 2.0, "weight": 9.0, **values}
         return values
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> DKDMethodOptions:
+        parts = {"alpha": self.weight * self.alpha, "beta": self.weight * self.beta}
+        require_some({**(parts if self.weight else {"weight": 0.0}), "hard": self.hard})
+        return self
 
 
 @registry.register(

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from lianzhi.config import Config
@@ -21,6 +21,7 @@ from lianzhi.distill import losses
 from lianzhi.distill.methods.by_logits import LogitStep
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
+from lianzhi.distill.methods.terms import require_some
 from lianzhi.errors import RecipeError
 from lianzhi.registry import Entry
 
@@ -38,6 +39,11 @@ class LogitLossOptions(Config):
     loss_options: dict[str, Any] = Field(default_factory=dict, description="of that loss")
     weight: float = Field(default=1.0, ge=0, description="of that loss")
     hard: float = Field(default=1.0, ge=0, description="of the task's loss")
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> LogitLossOptions:
+        require_some({"weight": self.weight, "hard": self.hard})
+        return self
 
 
 @registry.register(

@@ -85,6 +85,8 @@ class MobileBertOptions(Config):
     @classmethod
     def _trains(cls, values: dict[str, Any]) -> dict[str, Any]:
         TrainOptions(**values)
+        if "label_smoothing" in values:
+            raise ValueError("a phase has no labels to smooth; leave 'label_smoothing' out")
         return values
 
     @model_validator(mode="after")

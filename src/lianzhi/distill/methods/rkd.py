@@ -6,13 +6,14 @@ with those of their own batch: with several processes, or with `accumulate`, of 
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from lianzhi.distill import losses
 from lianzhi.distill.methods.by_features import FeatureOptions, choose, embedding, lessons, summed
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting
+from lianzhi.distill.methods.terms import require_some
 
 
 class RKDMethodOptions(FeatureOptions):
@@ -20,6 +21,12 @@ class RKDMethodOptions(FeatureOptions):
 
     distance: float = Field(default=25.0, ge=0, description="weight of the distances")
     angle: float = Field(default=50.0, ge=0, description="weight of the angles")
+
+    @model_validator(mode="after")
+    def _relations_count(self) -> RKDMethodOptions:
+        if not (self.hard or self.soft):
+            require_some({"distance": self.distance, "angle": self.angle})
+        return self
 
 
 @registry.register(

@@ -40,6 +40,7 @@ from lianzhi.distill.methods.encoders import (
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.terms import require_some, weighted
+from lianzhi.errors import RecipeError
 from lianzhi.models import model as zoo_model
 from lianzhi.processes import leader_first
 from lianzhi.tasks import Batch, Task
@@ -124,7 +125,9 @@ def build(setting: Setting, options: TinyBertOptions) -> Lessons:
         require_sources(options.augmentation)
     looks, both = _compared(setting, options, same_outputs=True)
     learner = Learner(setting.student, _projections(looks, both, options))
-    _require_widths(learner, both, looks, options)
+    found = _require_widths(learner, both, looks, options)
+    if not (options.joint and options.prediction):
+        _require_some(found, options)
     stages = []
     if options.general is not None:
         stages.append(_general(setting, options, options.general, learner))
@@ -163,10 +166,21 @@ def _projections(looks: _Looks, both: Both, options: TinyBertOptions) -> dict[st
     return {_own_name(pair): nn.Linear(*widths, dtype=student.dtype) for pair in looks.hidden}
 
 
-def _require_widths(learner: Learner, both: Both, looks: _Looks, options: TinyBertOptions) -> None:
-    """Raise `DataError` where widths do not go together: the loss on the example says so."""
+def _require_widths(
+    learner: Learner, both: Both, looks: _Looks, options: TinyBertOptions
+) -> dict[str, tuple[float, Tensor]]:
+    """The losses on the example; `DataError` where widths do not go together."""
     with torch.no_grad():
-        _features(learner, both, looks, options)
+        return _features(learner, both, looks, options)
+
+
+def _require_some(found: dict[str, tuple[float, Tensor]], options: TinyBertOptions) -> None:
+    """Raise `RecipeError` where the map's pairs have only what weighs nothing: the embeddings' pair, say."""
+    if not any(weight for weight, _ in found.values()):
+        raise RecipeError(
+            f"tinybert: nothing is compared of the pairs of layers {options.map} with embedding: {options.embedding:g}, "
+            f"hidden: {options.hidden:g} and attention: {options.attention:g}; give other pairs, or a weight above 0"
+        )
 
 
 def _own_name(pair: tuple[str, str]) -> str:
@@ -247,7 +261,7 @@ def _general(setting: Setting, options: TinyBertOptions, general: GeneralOptions
         teacher = zoo_model("huggingface", path=general.teacher).eval()
         setting = replace(setting, teacher=teacher, source=None, _placed=None)
     looks, both = _compared(setting, options, same_outputs=False)
-    _require_widths(learner, both, looks, options)
+    _require_some(_require_widths(learner, both, looks, options), options)
     task = corpus_later("tinybert", general, setting.task)
     return Stage("general", _step(setting, options, looks), learner, task, choose=False)
 
