@@ -42,7 +42,9 @@ def attention_kl(
         DataError: the scores do not have the same shape, or the mask does not fit.
     """
     student, teacher, keep = scores(student_scores, teacher_scores, mask)
-    divergence = _Divergence.apply(student, teacher, keep)
+    kind = torch.promote_types(student.dtype, teacher.dtype)
+    function = _Divergence if torch.compiler.is_compiling() else _Forward  # the compiler takes no `jvp`
+    divergence = function.apply(student.to(kind), teacher.to(kind), keep)
     return mean_of(divergence, None if keep is None else keep[:, None, :], by_sample)
 
 
@@ -52,20 +54,39 @@ class _Divergence(torch.autograd.Function):
     Scores are the largest tensors of a step, heads · tokens² a sample: they are passed over as seldom as can be.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(context: Any, student: Tensor, teacher: Tensor, keep: Tensor | None) -> Tensor:
+    def forward(student: Tensor, teacher: Tensor, keep: Tensor | None) -> Tensor:
         """Where nothing counts, a padded query's row included, there is neither value nor gradient."""
         blank, other = (_blank(item, keep) for item in (student, teacher))
-        likely = softmax(other, dim=-1)
-        context.save_for_backward(student, likely, keep)
-        return _log_softmax(other).sub_(_log_softmax(blank)).mul_(likely).sum(-1)
+        difference = _log_softmax(other).sub_(_log_softmax(blank))
+        return difference.mul_(softmax(other, dim=-1)).sum(-1)
+
+    @staticmethod
+    def setup_context(context: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+        context.save_for_backward(*inputs)
+        context.save_for_forward(*inputs)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """Of the student's scores alone; it can be differentiated again."""
-        student, likely, keep = context.saved_tensors
-        q = softmax(_blank(student, keep), dim=-1)
-        return (q - likely) * gradient.unsqueeze(-1), None, None
+        return _difference(*context.saved_tensors) * gradient.unsqueeze(-1), None, None
+
+
+class _Forward(_Divergence):
+    """With derivatives forward as well."""
+
+    @staticmethod
+    def jvp(context: Any, tangent: Tensor, *_: Any) -> Tensor:
+        """Along a direction of the student's scores."""
+        return (_difference(*context.saved_tensors) * tangent).sum(-1)
+
+
+def _difference(student: Tensor, teacher: Tensor, keep: Tensor | None) -> Tensor:
+    """The student's probabilities less the teacher's."""
+    q, p = (softmax(_blank(item, keep), dim=-1) for item in (student, teacher))
+    return q - p
 
 
 def _blank(values: Tensor, keep: Tensor | None) -> Tensor:
