@@ -99,6 +99,13 @@ def test_bits_by_pattern_and_by_layer():
         bits_by_name(names, {"fc3*": 2})
 
 
+def test_bits_of_a_tied_weight_by_any_of_its_names():
+    also = {"embed.weight": ["embed.weight", "head.weight"]}
+    assert bits_by_name(also, {"head": 4, "embed": 3}, also=also) == {"embed.weight": 4}
+    with pytest.raises(RecipeError, match=r"'tail' fits no weight"):
+        bits_by_name(also, {"head": 4, "tail": 3}, also=also)
+
+
 def test_bits_are_searched_under_the_budget_and_weights_come_back():
     model = net()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -128,6 +128,16 @@ def test_tied_tensors_are_stored_once_and_stay_tied(tmp_path):
     assert all(same(found[name], state[name]) for name in state)
 
 
+def test_a_tied_tensor_takes_its_bits_by_any_of_its_names(tmp_path):
+    weight = torch.randn(100, 30)
+    state = {"embed.weight": weight, "norm": torch.ones(3), "head.weight": weight}
+    for pattern in ("embed*", "head*", "head", "*ead.weight"):
+        lz.codebook.pack(state, tmp_path / "a.lzc", bits={pattern: 3})
+        found = lz.codebook.unpack(tmp_path / "a.lzc")
+        assert found["head.weight"] is found["embed.weight"]
+        assert len(found["head.weight"].unique()) <= 7
+
+
 def test_views_transposes_and_parameters(tmp_path):
     base = torch.randn(20, 30)
     state = {"t": base.t(), "step": base[::3, ::2], "row": base[0].expand(5, 30), "p": nn.Parameter(base)}

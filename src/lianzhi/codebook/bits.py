@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -13,11 +13,18 @@ from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.measure.metric import one_number
 
 
-def bits_by_name(names: Iterable[str], bits: int | Mapping[str, int]) -> dict[str, int]:
+def bits_by_name(
+    names: Iterable[str], bits: int | Mapping[str, int], *, also: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, int]:
     """The bits of each weight: the number, or that of the first pattern that fits the weight's or its layer's name.
 
     >>> bits_by_name(["conv1.weight", "fc1.weight"], {"conv*": 8, "*": 5})
     {'conv1.weight': 8, 'fc1.weight': 5}
+
+    `also` gives all names of a tied weight by the one in `names`; a pattern that fits any of them fits the weight.
+
+    >>> bits_by_name(["embed.weight"], {"head": 4}, also={"embed.weight": ["embed.weight", "head.weight"]})
+    {'embed.weight': 4}
 
     A weight that no pattern fits has no bits, and stays as it is. Raises `RecipeError` for a pattern that fits none.
     """
@@ -27,14 +34,16 @@ def bits_by_name(names: Iterable[str], bits: int | Mapping[str, int]) -> dict[st
     found: dict[str, int] = {}
     used = set()
     for name in names:
-        layer = name.rpartition(".")[0]
+        own = (also or {}).get(name, [name])
+        known = [*own, *(one.rpartition(".")[0] for one in own)]
         for pattern, number in bits.items():
-            if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(layer, pattern):
+            if any(fnmatch.fnmatchcase(one, pattern) for one in known):
                 used.add(pattern)
                 found.setdefault(name, number)
     for pattern in bits:
         if pattern not in used:
-            raise RecipeError(f"bits: '{pattern}' fits no weight{did_you_mean(pattern, names)}")
+            every = [one for name in names for one in (also or {}).get(name, [name])]
+            raise RecipeError(f"bits: '{pattern}' fits no weight{did_you_mean(pattern, every)}")
     return found
 
 

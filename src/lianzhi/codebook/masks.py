@@ -97,6 +97,20 @@ def weights_of(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
+def names_of(model: nn.Module) -> dict[str, list[str]]:
+    """All names of each parameter, by its first one: a tied weight has several.
+
+    >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    >>> net[1].weight = net[0].weight
+    >>> names_of(net)
+    {'0.weight': ['0.weight', '1.weight']}
+    """
+    found: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        found.setdefault(id(parameter), []).append(name)
+    return {names[0]: names for names in found.values()}
+
+
 class Masks:
     """Masks on parameters of a model, by name, which hold until `release`.
 

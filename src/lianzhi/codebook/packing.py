@@ -51,9 +51,10 @@ def pack(
 
     With ``bits=None`` every tensor is stored bit for bit, of whatever type and shape; few distinct values make it
     small by themselves. With `bits`, floating tensors of two or more dimensions first have their weights shared: at
-    most 2^bits - 1 values and zero; a dict gives the bits by pattern of names, as ``{"conv*": 8, "*": 5}``. `sparsity` first
-    sets that share of each such tensor's smallest weights to zero. ``other="float16"`` rounds the remaining floating
-    tensors to float16; they are read as their own type again. The caller's tensors do not change.
+    most 2^bits - 1 values and zero; a dict gives the bits by pattern of names, as ``{"conv*": 8, "*": 5}``, of a tied tensor
+    by any of its names. `sparsity` first sets that share of each such tensor's smallest weights to zero.
+    ``other="float16"`` rounds the remaining floating tensors to float16; they are read as their own type again. The
+    caller's tensors do not change.
 
     A module is packed with its architecture where it is an image model of the zoo, or comes with `example_inputs`, as for
     `lianzhi.save`; that file, and one of an artifact folder, can be loaded with `lianzhi.load`. Of another module the tensors
@@ -65,8 +66,7 @@ def pack(
     _check(bits, sparsity, other)
     with _opened(model, example_inputs) as (state, architecture), _shown(progress) as report:
         owners = _owners(state)
-        weights = [name for name, tensor in state.items() if _is_weight(tensor)]
-        change = _Change({} if bits is None else bits_by_name(weights, bits), sparsity, other)
+        change = _Change(_bits(state, owners, bits), sparsity, other)
         total = sum(tensor.numel() for name, tensor in state.items() if owners[name] == name)
         done, entropy, coded = 0, 0.0, 0
         tensors: list[tuple[dict[str, Any], bytes]] = []
@@ -209,6 +209,15 @@ def _owners(state: Mapping[str, Tensor]) -> dict[str, str]:
             seen = (*place, tensor.dtype, tensor.is_conj(), tensor.is_neg())
         owners[name] = first.setdefault(seen, name)
     return owners
+
+
+def _bits(state: Mapping[str, Tensor], owners: Mapping[str, str], bits: Bits | None) -> dict[str, int]:
+    """The bits of each weight under its first name; a pattern may fit any of its names."""
+    names: dict[str, list[str]] = {}
+    for name, tensor in state.items():
+        if _is_weight(tensor):
+            names.setdefault(owners[name], []).append(name)
+    return {} if bits is None else bits_by_name(names, bits, also=names)
 
 
 def _bytes_float(tensor: Tensor) -> int:

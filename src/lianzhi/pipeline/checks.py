@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from lianzhi import artifact, deploy, graph, quantize, train
 from lianzhi.codebook.bits import bits_by_name
+from lianzhi.codebook.masks import names_of
 from lianzhi.codebook.sharing import homes_of, is_shared
 from lianzhi.config import Config
 from lianzhi.errors import (
@@ -263,7 +264,8 @@ def _check_share(run: Run, state: State, step: ShareWeights) -> None:
                 f"'{kind_of(later)}' after it would change the weights, and they would share no values any more; only "
                 f"'pack' and 'quantize' (ptq) go behind it"
             )
-    homes_of(state.model, bits_by_name(weights.compressible(state.model, step.ignore), step.bits))
+    found = weights.compressible(state.model, step.ignore)
+    homes_of(state.model, bits_by_name(found, step.bits, also=names_of(state.model)))
     if step.max_drop is not None:
         validation_metric(run.task)
     if step.distill and step.trainings:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lianzhi import distill, files, train
 from lianzhi.codebook.bits import bits_by_name, search_bits
-from lianzhi.codebook.masks import weights_of
+from lianzhi.codebook.masks import names_of, weights_of
 from lianzhi.codebook.moving import follow
 from lianzhi.codebook.sharing import bake, share
 from lianzhi.pipeline.batches import validation_metric
@@ -60,7 +60,7 @@ def _bits(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: b
     """The bits of each weight: as asked, or searched, once."""
     weights = compressible(state.model, step.ignore)
     if step.max_drop is None or not isinstance(step.bits, int):
-        return bits_by_name(weights, step.bits)
+        return bits_by_name(weights, step.bits, also=names_of(state.model))
     file, found = folder / "bits.json", None
     if run.leads and resume and file.is_file():
         found = files.read_json(file)

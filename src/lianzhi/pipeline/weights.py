@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lianzhi import files, prune, train
 from lianzhi.codebook.allocation import by_sensitivity, masks_for
 from lianzhi.codebook.gradual import Gradual
-from lianzhi.codebook.masks import Masks, threshold_mask, two_of_four_mask, weights_of
+from lianzhi.codebook.masks import Masks, names_of, threshold_mask, two_of_four_mask, weights_of
 from lianzhi.errors import RecipeError
 from lianzhi.pipeline.batches import evaluator, training_inputs
 from lianzhi.pipeline.distilling import run_distill
@@ -33,12 +33,12 @@ Scope = str | Mapping[str, float]
 
 
 def compressible(model: nn.Module, ignore: tuple[str, ...]) -> dict[str, nn.Parameter]:
-    """The weights that a step prunes or shares.
+    """The weights that a step prunes or shares. A tied one is left out by any of its names.
 
     Raises `RecipeError` for a pattern that fits nothing, and where nothing is left.
     """
-    ignored = Ignored(model, ignore)
-    found = {name: weight for name, weight in weights_of(model).items() if not ignored.touches([name])}
+    ignored, names = Ignored(model, ignore), names_of(model)
+    found = {name: weight for name, weight in weights_of(model).items() if not ignored.touches(names[name])}
     if not found:
         raise RecipeError(
             "the model has no weights of two or more dimensions to prune or to share, beside those of 'ignore'"

@@ -1,0 +1,49 @@
+"""Which weights a step of Deep Compression prunes and shares."""
+
+import pytest
+from torch import nn
+
+import lianzhi as lz
+from lianzhi.codebook.masks import weights_of
+from lianzhi.pipeline.weights import compressible
+
+QUICK = lz.Measure(batches=(1,), repeats=1, threads=1)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return lz.task("synthetic", samples=64, classes=3, shape=(3, 4, 4))
+
+
+class Tied(nn.Module):
+    """Two layers of one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.middle = nn.Linear(48, 48, bias=False), nn.ReLU()
+        self.second, self.last = nn.Linear(48, 48, bias=False), nn.Linear(48, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.last(self.second(self.middle(self.first(x.flatten(1)))))
+
+
+def compress(model, task, steps, out):
+    options = {"target": "pytorch", "output": out, "measure": QUICK, "progress": False}
+    return lz.compress(model.eval(), task, steps, **options)
+
+
+@pytest.mark.parametrize("ignore", ["first", "second", "sec*", "second.weight"])
+def test_a_tied_weight_is_left_out_by_any_of_its_names(ignore):
+    assert list(compressible(Tied(), (ignore,))) == ["last.weight"]
+
+
+def test_a_tied_weight_is_pruned_and_shared_by_any_of_its_names(task, tmp_path):
+    pruned = lz.Prune(granularity="weight", ratio=0.5, ignore=("second",))
+    weights = weights_of(compress(Tied(), task, [pruned], tmp_path / "pruned").model)
+    assert bool((weights["first.weight"] != 0).all())
+    assert int((weights["last.weight"] == 0).sum()) == 72
+    shared = lz.ShareWeights(bits={"second": 3}, epochs=0)
+    weights = weights_of(compress(Tied(), task, [shared], tmp_path / "shared").model)
+    assert len(weights["first.weight"].unique()) <= 7
+    assert len(weights["last.weight"].unique()) > 7
