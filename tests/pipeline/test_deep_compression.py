@@ -83,19 +83,6 @@ def test_all_of_deep_compression(task, tmp_path):
     assert last["nonzero"] == filled < last["parameters"] / 3
 
 
-def test_gradually_without_feedback(task, tmp_path):
-    found = []
-    for feedback in (True, False):
-        refine = lz.Train(**{**FAST, "epochs": 3}, optimizer="adam", lr=0.01)
-        step = lz.Prune(
-            granularity="weight", ratio=0.8, gradual=0.6, every=1, refine=refine, feedback=feedback
-        )
-        result = compress(task, [step], tmp_path / str(feedback))
-        assert share_of_zeros(result.model) == pytest.approx(0.8, abs=0.001)
-        found.append(weights_of(result.model)["5.weight"])
-    assert not torch.equal(*found)
-
-
 @pytest.mark.parametrize(
     "scope",
     ["global", "sensitivity", *(pytest.param(name, marks=pytest.mark.slow) for name in ("layer", "erk"))],

@@ -24,7 +24,7 @@ from lianzhi.pipeline.state import ORIGINAL, Run, State, reading
 from lianzhi.pipeline.students import make_student
 from lianzhi.pipeline.teachers import check_teacher, reads_otherwise, teacher_of
 from lianzhi.pipeline.texts import check_texts
-from lianzhi.pipeline.training import AfterStep, masks_of
+from lianzhi.pipeline.training import AfterStep, holding, masks_of
 from lianzhi.recipe import Distill
 from lianzhi.tasks import Task
 from lianzhi.tasks.text_preprocess import TextPreprocess
@@ -38,16 +38,17 @@ SHARED = ("temperature", "alpha")  # options of a method that a recipe may write
 def run_distill(
     run: Run, state: State, step: Distill, folder: Path, *, resume: bool, after_step: AfterStep | None = None
 ) -> Details:
-    """Train with a teacher. `after_step` sees to the zeros of weights, in place of what holds them."""
+    """Train with a teacher. `after_step` runs after each update, before the zeros of weights are restored."""
     lessons, setting = make_lessons(run, state, step, progress=True)
+    # made once: what a stage leaves at zero may be there for `after_step` to bring back
+    masks = masks_of(state, state.model) if setting.student is state.model else None
+    holds = holding(masks, after_step)
     histories = {}
     for stage in lessons.stages:
         place_of = folder / ("train" if len(lessons.stages) == 1 else f"train-{stage.name}")
-        masks = None if after_step or setting.student is not state.model else masks_of(state, state.model)
-        holds = after_step or (masks.apply_ if masks is not None else None)
         histories[stage.name] = _carry_out(run, step, setting, stage, place_of, resume=resume, holds=holds)
-        if masks is not None:
-            masks.release()
+    if masks is not None:
+        masks.release()
     for note in lessons.notes:
         state.note(note)
     _take(state, setting, lessons)

@@ -24,7 +24,7 @@ AfterStep = Callable[[torch.nn.Module], None]
 def run_train(
     run: Run, state: State, step: Train, folder: Path, *, resume: bool, after_step: AfterStep | None = None
 ) -> Details:
-    """Train on the task's own loss. `after_step` sees to the zeros of weights, in place of what holds them."""
+    """Train on the task's own loss. `after_step` runs after each update, before the zeros of weights are restored."""
     return fit(run, state, step, folder, resume=resume, title="train", after_step=after_step)
 
 
@@ -74,6 +74,19 @@ def masks_of(state: State, model: torch.nn.Module) -> Masks | None:
     return held(model, state.sparse) if state.sparse else None
 
 
+def holding(masks: Masks | None, after_step: AfterStep | None) -> AfterStep | None:
+    """What runs after each update: `after_step`, then the masks, if there are any."""
+    if masks is None:
+        return after_step
+
+    def both(model: torch.nn.Module) -> None:
+        if after_step is not None:
+            after_step(model)
+        masks.apply_(model)
+
+    return both
+
+
 def fit(
     run: Run,
     state: State,
@@ -85,8 +98,8 @@ def fit(
     step: Any = None,
     after_step: AfterStep | None = None,
 ) -> Details:
-    """Train the model of a state; where its weights were pruned, `after_step` or masks keep their zeros."""
-    masks = masks_of(state, state.model) if after_step is None else None
+    """Train the model of a state; where its weights were pruned before, masks keep their zeros."""
+    masks = masks_of(state, state.model)
     history = train.fit(
         state.model,
         run.task,
@@ -98,7 +111,7 @@ def fit(
         progress=run.progress and run.leads,
         title=title,
         device=run.recipe.device,
-        after_step=after_step if masks is None else masks.apply_,
+        after_step=holding(masks, after_step),
     )
     if masks is not None:
         masks.release()

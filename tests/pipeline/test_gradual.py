@@ -1,0 +1,65 @@
+"""Pruning of weights while the model trains, as a step of a recipe: what holds, and how many stay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import lianzhi as lz
+from lianzhi.codebook.masks import weights_of
+
+QUICK = lz.Measure(batches=(1,), repeats=1, threads=1)
+FAST = {"batch_size": 32, "epochs": 1, "save_every": None}
+HINTS = {"options": {"hint_first": True, "student_layers": ["2"], "teacher_layers": ["2"]}}
+
+
+@pytest.fixture(scope="module")
+def task() -> lz.Task:
+    return lz.task("synthetic", samples=256, classes=3, shape=(3, 8, 8))
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(192, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 3)
+    )
+
+
+def compress(task: lz.Task, steps: list, out: Path):
+    return lz.compress(
+        small().eval(), task, steps, target="pytorch", output=out, measure=QUICK, progress=False
+    )
+
+
+def prune(**options: object) -> lz.Prune:
+    return lz.Prune(granularity="weight", scope="layer", **options)
+
+
+def zeros(model: nn.Module) -> dict[str, float]:
+    return {name: float((weight == 0).float().mean()) for name, weight in weights_of(model).items()}
+
+
+def test_without_feedback(task, tmp_path):
+    found = []
+    for feedback in (True, False):
+        refine = lz.Train(**{**FAST, "epochs": 3}, optimizer="adam", lr=0.01)
+        step = prune(ratio=0.8, gradual=0.6, every=1, refine=refine, feedback=feedback)
+        model = compress(task, [step], tmp_path / str(feedback)).model
+        assert list(zeros(model).values()) == pytest.approx([0.8] * 3, abs=0.01)
+        found.append(weights_of(model)["3.weight"])
+    assert not torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    "refine", [lz.Train(**FAST), lz.Distill(**FAST), lz.Distill(method="fitnet", **HINTS, **FAST)]
+)
+def test_zeros_of_an_earlier_step_hold(task, tmp_path, refine):
+    steps = [
+        prune(ratio=0.7),
+        prune(ratio=0.5, gradual=0.7, every=2, ignore="1", refine=refine, feedback=True),
+    ]
+    result = compress(task, steps, tmp_path / "out")
+    assert list(zeros(result.model).values()) == pytest.approx([0.7] * 3, abs=0.01)
