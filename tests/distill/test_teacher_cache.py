@@ -39,12 +39,26 @@ def test_it_is_made_once(task, tmp_path):
     first = kept(model, task, tmp_path, batch_size=16, progress=False)
     made = len(calls)
     second = kept(model, task, tmp_path, batch_size=16, progress=False)
-    assert made == task.steps("train", 16) == len(calls)
+    assert made == task.steps("train", 16) == len(calls) - 1, "and a few samples are asked for again"
     assert torch.equal(first.values, second.values)
     batch = next(iter(task.batches("train", 8, epoch=0)))
     source = Logits(model, lambda: kept(model, task, tmp_path, batch_size=16, progress=False))
     assert torch.equal(source(batch, torch.device("cpu")), first.logits(batch.ids))
-    assert len(calls) == made
+    assert len(calls) == made + 2
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("top_k", [None, 3])
+def test_the_same_weights_may_be_another_teacher(task, tmp_path, named, top_k):
+    """Of which a digest of the tensors says nothing."""
+    torch.manual_seed(2)
+    layers = nn.Flatten(), nn.Linear(48, 16), nn.ReLU(), nn.Linear(16, 7)
+    one, other = nn.Sequential(*layers), nn.Sequential(*layers[:2], nn.Tanh(), layers[3])
+    how = {"named": named, "top_k": top_k, "progress": False}
+    first = kept(one, task, tmp_path, **how)
+    with pytest.raises(ArtifactError, match="of another teacher, of the same weights: sample"):
+        kept(other, task, tmp_path, **how)
+    assert torch.equal(kept(one, task, tmp_path, **how).values, first.values)
 
 
 def test_another_teacher_has_another_file(task, tmp_path):

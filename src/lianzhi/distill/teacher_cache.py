@@ -1,7 +1,8 @@
 """A teacher's logits of every sample, computed once: by sample id, in half precision, all of them or the largest k.
 
 The file is known by a fingerprint of the teacher's weights, of the data with its preprocessing, and of what is
-kept; one that was made by another teacher or for other data is refused. It goes only with inputs that are the
+kept; one that was made by another teacher or for other data is refused, and so is one whose logits of a few samples
+the teacher does not give: the same weights with another activation are another teacher. It goes only with inputs that are the
 same in every epoch: an augmented image is another one each time.
 """
 
@@ -30,6 +31,8 @@ from lianzhi.train.validation import move
 FORMAT = 2  # 2: with a digest of the numbers
 TEACHERS = "teachers"  # in the cache folder
 OWN = "teacher.safetensors"  # in a folder of one teacher
+CHECKED = 8  # samples of which the teacher is asked again when a file is read
+SAME = 0.01  # how far apart logits of half precision may be, of one more than the largest of the sample
 
 
 def folder() -> Path:
@@ -132,7 +135,26 @@ def kept(
         made = kept_of(logits, top_k=top_k)
         by_leader(lambda: _write(file, mark, made))
         return made
+    by_leader(lambda: _require_answers(file, found, teacher, task, split, device or torch.device("cpu")))
     return found
+
+
+def _require_answers(
+    file: Path, found: Kept, teacher: nn.Module, task: Task, split: str, device: torch.device
+) -> None:
+    """Ask the teacher for a few samples again: models of the same tensors may compute otherwise."""
+    batch = next(iter(task.batches(split, CHECKED, epoch=0)))
+    now = teacher_logits(placed(teacher, device), move(batch.inputs, device)).float().cpu()
+    then = found.values[batch.ids].float()
+    if found.indices is not None:
+        now = now.gather(1, found.indices[batch.ids].long())
+    apart = (now - then).abs().amax(1) / (1 + then.abs().amax(1))
+    if float(apart.max()) > SAME:
+        worst = int(apart.argmax())
+        raise ArtifactError(
+            f"{file}: of another teacher, of the same weights: sample {int(batch.ids[worst])} has logits that are "
+            f"{float((now - then)[worst].abs().max()):.2g} apart; remove it, and it is made again"
+        )
 
 
 def _computed(
