@@ -226,6 +226,22 @@ def test_after_the_schedule_removed_weights_have_no_gradient():
     assert layer.weight.grad.sum() == 4
 
 
+@pytest.mark.parametrize("counted", [1, 2])
+def test_removed_weights_are_zero_without_a_sign(counted: int):
+    """-0.0 is another number, which a packed file keeps."""
+    layer = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[2.0, -1.0]]))
+    gradual = Gradual(
+        layer, ["weight"], lambda weights, share: masks_for(weights, 0.5, "layer"), updates=2, every=1
+    )
+    for _ in range(counted):
+        gradual.after_step(layer)
+    gradual.finish(layer)
+    assert layer.weight.tolist() == [[2.0, 0.0]]
+    assert not layer.weight[0, 1].signbit()
+
+
 def test_schedules_and_bad_numbers():
     assert share_at(0.25) == pytest.approx(1 - 0.75**3)
     assert share_at(-1.0) == 0.0

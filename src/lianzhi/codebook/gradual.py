@@ -110,7 +110,7 @@ class Gradual:
             for name, mask in zip(self.names, masks, strict=True):
                 mask.copy_(found[name])
         for weight, hidden, mask in zip(weights, latent, masks, strict=True):
-            weight.copy_(hidden * mask)
+            weight.copy_(hidden.masked_fill(~mask, 0.0))  # a product would leave -0.0
             hidden.masked_fill_(mask, 0.0)
             if count == self.updates:
                 hidden.zero_()
