@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
+from torch import nn
 
 import lianzhi as lz
 from lianzhi.errors import DataError
@@ -63,3 +66,31 @@ def test_splits_that_are_reported_too_stand_among_the_metrics():
     assert task.description()["splits"] == {"validation": 4, "test": 4, "night": 4}
     with pytest.raises(DataError, match="'also' names the split 'test', which has its own argument"):
         lz.Task(test=loaders["test"], also={"test": loaders["night"]})
+
+
+def test_parameters_that_are_not_zero_are_counted_in_the_integers_that_ship(task, tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 32), nn.ReLU(), nn.Linear(32, 4))
+    with torch.no_grad():
+        model[1].weight[:16, 0] = 9.0  # beside these the others of their rows are rounded to zero
+    steps = [
+        lz.Prune(granularity="weight", ratio=0.8, scope="layer"),
+        lz.Quantize(calibration=32, techniques=["gptq"]),
+    ]
+    result = lz.compress(
+        model,
+        task,
+        steps,
+        output=tmp_path / "out",
+        target="onnxruntime",
+        precision="int8",
+        measure=lz.Measure(batches=(1,), repeats=1, max_drop=1.0),
+        progress=False,
+    )
+    stored = [
+        numpy_helper.to_array(item) for item in onnx.load(tmp_path / "out" / "model.onnx").graph.initializer
+    ]
+    integers = sum(int((item != 0).sum()) for item in stored if item.ndim > 1 and item.dtype == "int8")
+    biases = sum(int(layer.bias.count_nonzero()) for layer in (model[1], model[3]))
+    _, pruned, quantized = (row["nonzero"] for row in result.report.rows)
+    assert quantized == integers + biases < pruned

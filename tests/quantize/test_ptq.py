@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from lianzhi import deploy, measure
 from lianzhi.errors import RecipeError
 from lianzhi.graph import capture, get_tensor
-from lianzhi.quantize import quantize
+from lianzhi.quantize import quantize, rounded_nonzero
 from lianzhi.quantize.calibrate import watch
 from lianzhi.quantize.fold import fold_batch_norm
 from lianzhi.quantize.placement.ops import LINEAR, WEIGHTED
@@ -72,6 +72,21 @@ def test_gptq_of_an_input_that_is_always_zero():
     weight, _, _, scale = problem()
     rounded = gptq(weight, torch.zeros(1, 6, 6), scale, -7, 7)
     torch.testing.assert_close(rounded, nearest(weight, scale))
+
+
+@pytest.mark.parametrize("name", ROUNDING)
+@pytest.mark.parametrize("most", [7, 127])
+def test_weights_that_are_zero_stay_zero_and_the_others_make_up_for_it(name, most):
+    weight, inputs, moments, _ = problem(features=40)
+    weight = weight * (weight.abs() > 1)  # two thirds are pruned
+    scale = weight.abs().amax(2) / most
+    if name == "gptq":
+        rounded = gptq(weight, moments, scale, -most, most)
+    else:
+        rounded = adaround(weight, moments, moments, scale, -most, most)
+    assert not rounded[weight == 0].any()
+    plain = error(weight, nearest(weight, scale), inputs).sum()
+    assert error(weight, rounded, inputs).sum() < 0.8 * plain
 
 
 @pytest.mark.parametrize("net", [Inception, Inverted, Feed])
@@ -158,6 +173,29 @@ def test_rounding_in_context_beats_rounding_to_the_nearest(net, name):
     assert before.report["techniques"] == []
     for row in after.report["layers"]:
         assert 5 < row["weight_sqnr_db"] < 40  # of the float weights, not of the rounded ones
+
+
+@pytest.mark.parametrize("net", [Residual, Inverted, Feed])
+@pytest.mark.parametrize(
+    "techniques",
+    [
+        ["equalization", "gptq"],
+        ["smoothquant", "adaround"],
+        ["awq", "bias_absorption", "brecq"],
+        ["bias_correction"],
+    ],
+)
+def test_no_technique_gives_a_pruned_weight_a_value(net, techniques):
+    model, inputs = correlated(net)
+    weights = {name: weight for name, weight in model.named_parameters() if weight.dim() > 1}
+    with torch.no_grad():
+        for weight in weights.values():
+            weight.mul_(weight.abs() >= weight.abs().flatten().quantile(0.7))
+    quantized = quantize(model, inputs[:1], list(inputs.split(32)), techniques=techniques, reduce_range=False)
+    kept = rounded_nonzero(quantized.model)
+    assert kept
+    for name, count in kept.items():
+        assert 0 < count <= int(weights[name].count_nonzero())
 
 
 def test_bias_correction_centres_the_output():

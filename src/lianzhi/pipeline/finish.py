@@ -45,7 +45,7 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
         labels=run.task.labels,
         tokenizer=preprocess.members if isinstance(preprocess, TextPreprocess) else None,
     )
-    rows = [*rows[:-1], write_packed(run, _shipped(state, decision), folder, rows[-1])]
+    rows = [*rows[:-1], write_packed(run, shipped(state, decision), folder, rows[-1])]
     for note in _write_deployment(run, model, decision, folder, len(rows) - 2):
         state.note(note)
     _write_calibration(state, decision, folder)
@@ -91,11 +91,11 @@ def _layers(state: State, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def deployed_model(state: State, decision: dict[str, Any] | None) -> nn.Module:
     """The module that computes what ships: the quantized one if its file was chosen."""
-    quantized = _shipped(state, decision)
+    quantized = shipped(state, decision)
     return state.model if quantized is None else quantize.plain(quantized.model)
 
 
-def _shipped(state: State, decision: dict[str, Any] | None) -> QuantizedModel | None:
+def shipped(state: State, decision: dict[str, Any] | None) -> QuantizedModel | None:
     """The quantized model whose file was chosen."""
     if not decision or decision["source"] == FLOAT:
         return None
@@ -132,7 +132,7 @@ def _write_deployment(
 
 def _write_calibration(state: State, decision: dict[str, Any] | None, folder: Path) -> None:
     """Put the ranges that were found beside the file that was made with them, also as TensorRT reads them."""
-    quantized = _shipped(state, decision)
+    quantized = shipped(state, decision)
     if quantized is None or quantized.table is None:
         return
     quantized.save_table(folder / artifact.CALIBRATION)

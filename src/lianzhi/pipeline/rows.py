@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from lianzhi import deploy, files, graph, measure
+from lianzhi import deploy, files, graph, measure, quantize
 from lianzhi.errors import DataError, GraphError, TargetError
-from lianzhi.pipeline.state import Run
+from lianzhi.pipeline.state import Run, State
+from lianzhi.quantize import QuantizedModel
 from lianzhi.tasks import Task
 
 Latencies = list[dict[str, Any]]
@@ -262,6 +263,18 @@ def make_row(
         **deployed_keys(deployed),
         "details": details or {},
     }
+
+
+def nonzero(state: State, quantized: QuantizedModel | None = None) -> int | None:
+    """How many parameters are not zero, of a model whose weights were pruned one by one; of a quantized one its integers count."""
+    if not state.sparse:
+        return None
+    total = measure.nonzero(state.model)
+    if quantized is None:
+        return total
+    integers = quantize.rounded_nonzero(quantized.model)
+    rounded = {name: weight for name, weight in state.model.named_parameters() if name in integers}
+    return total + sum(integers[name] - int(weight.count_nonzero()) for name, weight in rounded.items())
 
 
 def deployed_keys(entry: dict[str, Any]) -> dict[str, Any]:

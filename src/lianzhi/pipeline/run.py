@@ -28,7 +28,7 @@ from lianzhi.pipeline.distilling import replay_distill
 from lianzhi.pipeline.pruning import replay
 from lianzhi.pipeline.quantizing import requantize
 from lianzhi.pipeline.result import Result
-from lianzhi.pipeline.rows import FLOAT, FloatMeter, accuracy, fastest, make_row, of_target, retimed
+from lianzhi.pipeline.rows import FLOAT, FloatMeter, accuracy, fastest, make_row, nonzero, of_target, retimed
 from lianzhi.pipeline.state import LAYERS, NOTES, ORIGINAL, Run, State, reading
 from lianzhi.pipeline.steps import RUNNERS
 from lianzhi.pipeline.store import DONE, Store
@@ -210,7 +210,7 @@ def _row(
             reported=reported,
             validation=validation,
             parameters=measure.parameters(state.model),
-            nonzero=measure.nonzero(state.model) if state.sparse else None,
+            nonzero=nonzero(state),
             size=measured.size,
             macs=measured.macs,
             seconds=seconds,
@@ -228,10 +228,11 @@ def _deployed_row(run: Run, state: State, row: dict[str, Any], folder: Path) -> 
     if not run.leads:
         return row
     if not deploy.takes_onnx(run.recipe.target):
-        written = without_file(run, row["validation"])
-        return row if written is None else {**row, "decision": written}
+        moved = without_file(run, row["validation"])
+        return row if moved is None else {**row, "decision": moved}
     decision = choose(run, candidates(run, state, folder), row["validation"])
     chosen = decision.chosen
+    written = {**decision.record, "source": chosen.path.name}
     threads = run.recipe.measure.threads
     here = deploy.stand_in(chosen.runtime)
     session = deploy.load(chosen.path, runtime=here, precision=chosen.precision, threads=threads)
@@ -241,7 +242,7 @@ def _deployed_row(run: Run, state: State, row: dict[str, Any], folder: Path) -> 
         reported=reported,
         validation=chosen.validation,
         parameters=row["parameters"],
-        nonzero=row["nonzero"],
+        nonzero=nonzero(state, finish.shipped(state, written)),
         size=chosen.size,
         macs=row["macs"],
         seconds=row["seconds"],
@@ -249,7 +250,7 @@ def _deployed_row(run: Run, state: State, row: dict[str, Any], folder: Path) -> 
         deployed=fastest(list(chosen.latencies), run.recipe.measure.choose_batch),
         details={**row["details"], "float_value": row["value"]},
     )
-    return {**made, LAYERS: row[LAYERS], "decision": {**decision.record, "source": chosen.path.name}}
+    return {**made, LAYERS: row[LAYERS], "decision": written}
 
 
 def _save(run: Run, name: str, row: dict[str, Any]) -> None:

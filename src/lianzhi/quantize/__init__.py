@@ -1,7 +1,7 @@
 """Quantization: observers, placement per target, post-training quantization, export, lint."""
 
 from lianzhi.quantize.from_cache import check_cache, is_tensorrt_cache, table_from_cache
-from lianzhi.quantize.integers import with_integers
+from lianzhi.quantize.integers import rounded_nonzero, with_integers
 from lianzhi.quantize.mixed import Sensitivity, allocate, sensitivity
 from lianzhi.quantize.model import QuantizedModel
 from lianzhi.quantize.observers import registry as observers_registry
@@ -49,6 +49,7 @@ __all__ = [
     "read_tensorrt_cache",
     "reads_data",
     "report_table",
+    "rounded_nonzero",
     "same_grid",
     "sensitivity",
     "table_from_cache",

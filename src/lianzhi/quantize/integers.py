@@ -11,10 +11,11 @@ import copy
 import torch
 
 from lianzhi.graph import TracedModule, get_tensor
-from lianzhi.quantize.affine import FAKE_CHANNEL, along
+from lianzhi.quantize.affine import FAKE_CHANNEL, FAKE_WEIGHT, along
 from lianzhi.quantize.fold import remove_unused
 from lianzhi.quantize.lower import INT8_MAX, stored_integers
-from lianzhi.quantize.tables import looked_up
+from lianzhi.quantize.ptq.walk import evaluate
+from lianzhi.quantize.tables import looked_up, rounded_table
 
 aten = torch.ops.aten
 
@@ -54,3 +55,23 @@ def with_integers(module: TracedModule) -> TracedModule:
     remove_unused(module)
     module.recompile()
     return module
+
+
+def rounded_nonzero(module: TracedModule) -> dict[str, int]:
+    """How many integers of each rounded weight or table are not zero, by the name of its float weight.
+
+    ```python
+    quantize.rounded_nonzero(quantized.model)   # {'conv.weight': 1830, 'head.weight': 64}
+    ```
+    """
+    found: dict[str, int] = {}
+    for node in module.graph.nodes:
+        rows = looked_up(node)
+        if rows is not None:
+            name = str(rows.args[0].target)  # type: ignore[union-attr]
+            found[name] = int(rounded_table(module, node).count_nonzero())
+        elif node.target in FAKE_WEIGHT and node.args[0].op == "get_attr":
+            name, value = str(node.args[0].target), evaluate(module, node)
+            if value.dim() >= 2:
+                found[name] = int(value.count_nonzero())
+    return found

@@ -5,7 +5,7 @@
 The authors draw mini-batches and put the error through the activation function. Without that the error is a
 quadratic form of the inputs' second moments, so they are computed once, and each step sees all data.
 At the end single weights are turned over, in each row the one that gains most, while that lowers the error:
-learning alone stops at a point where it would.
+learning alone stops at a point where it would. A weight that is zero was pruned, and is not rounded up.
 The error is divided by that of rounding to the nearest, so that `regularization` means the same in each layer.
 """
 
@@ -96,11 +96,12 @@ def adaround(
 
     `weight` is ``(groups, out, features)``; `own`, the sum of ``x^ x^T``, and `cross`, the sum of ``x x^T`` with
     the exact x on its left, are ``(groups, features, features)``; `scale` is ``(groups, out)``, or
-    ``(groups, out, features)`` where the features have scales of their own.
+    ``(groups, out, features)`` where the features have scales of their own. Zeros of `weight` stay zeros.
     """
     step = (scale[:, :, None] if scale.dim() == 2 else scale).float().expand_as(weight)
     ratio = weight.float() / step
     floor = ratio.floor()
+    free = weight != 0
     nearest = ratio.round().clamp(qmin, qmax) * step
     own, wanted = own.float(), weight.float() @ cross.float()
 
@@ -113,15 +114,14 @@ def adaround(
     optimizer = torch.optim.Adam([choice], lr=lr)
     for index in range(steps):
         with torch.enable_grad():
-            up = raised(choice)
+            up = raised(choice) * free
             loss = (error((floor + up).clamp(qmin, qmax) * step) - exact) / unit
             loss = loss + regularization * penalty(up, index / steps)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    result = _polish(
-        (floor + (choice.detach() >= 0)).clamp(qmin, qmax), floor, step, own, wanted, (qmin, qmax)
-    )
+    up = (choice.detach() >= 0) & free
+    result = _polish((floor + up).clamp(qmin, qmax), (floor, floor + free), step, own, wanted, (qmin, qmax))
     better = error(result) <= error(nearest)
     return (result if better else nearest).to(weight.dtype)
 
@@ -149,16 +149,21 @@ def penalty(up: Tensor, progress: float) -> Tensor:
 
 
 def _polish(
-    integers: Tensor, floor: Tensor, step: Tensor, own: Tensor, wanted: Tensor, bounds: tuple[int, int]
+    integers: Tensor,
+    ends: tuple[Tensor, Tensor],
+    step: Tensor,
+    own: Tensor,
+    wanted: Tensor,
+    bounds: tuple[int, int],
 ) -> Tensor:
-    """Turn single weights over between their floor and the integer above while that lowers the error.
+    """Turn single weights over between their two `ends` while that lowers the error.
 
     Turning weight j of a row by d adds ``2 d (W~ S - C)_j + d^2 S_jj`` to the row's error.
     """
     diagonal = own.diagonal(dim1=1, dim2=2)[:, None]
     slope = (integers * step) @ own - wanted
     for _ in range(2 * integers.shape[2]):
-        turned = (2 * floor + 1 - integers).clamp(*bounds)
+        turned = (ends[0] + ends[1] - integers).clamp(*bounds)
         change = (turned - integers) * step
         gain = 2 * change * slope + change.square() * diagonal
         value, place = gain.min(2, keepdim=True)

@@ -5,7 +5,7 @@ As in AdaRound ``W~ = s (floor(W / s) + h(V))``, for all weights of a block at o
 all errors made so far. Blocks are residual blocks, found in the graph; layers outside of them are rounded by AdaRound.
 The authors weigh the error by the squared gradients of the loss, and learn the steps of activations too; here all
 outputs weigh the same, and activations keep their calibrated ranges. Each step sees one calibration batch. A block
-whose learned rounding is no better than rounding to the nearest keeps that.
+whose learned rounding is no better than rounding to the nearest keeps that. Weights that are zero stay zero.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ def brecq(
     ``output(weights, index)`` is the output on batch `index`; a scale broadcasts against its weight.
     """
     floors = [(weight / scale).floor() for weight, scale in zip(weights, scales, strict=True)]
+    kept = [(weight != 0).to(weight.dtype) for weight in weights]  # a pruned weight is not rounded up
     choices = [
         undecided(weight / scale - floor).requires_grad_()
         for weight, scale, floor in zip(weights, scales, floors, strict=True)
@@ -118,14 +119,14 @@ def brecq(
     optimizer = torch.optim.Adam(choices, lr=lr)
     for step in range(steps):
         with torch.enable_grad():
-            ups = [raised(choice) for choice in choices]
+            ups = [raised(choice) * free for choice, free in zip(choices, kept, strict=True)]
             flat = torch.cat([up.flatten() for up in ups])
             loss = error(on_grid(ups), step % len(targets)) / unit
             loss = loss + regularization * penalty(flat, step / steps)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    learned = on_grid([(choice.detach() >= 0).to(choice.dtype) for choice in choices])
+    learned = on_grid([(choice.detach() >= 0) * free for choice, free in zip(choices, kept, strict=True)])
     return learned if total(learned) <= unit else nearest
 
 

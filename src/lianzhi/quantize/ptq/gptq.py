@@ -3,6 +3,7 @@
 With the Hessian ``H = X X^T`` of a layer's input and the upper Cholesky factor ``U`` of its inverse, column j is
 rounded, and the columns after it take ``-(w_j - q_j) / U_jj * U_j,:``. Columns go by falling diagonal of ``H``
 (`order`), which the authors added to their code later. Convolutions are products of patches, once a group.
+A weight that is zero was pruned and stays zero: what it would take goes on to the columns after it (SparseGPT, 2301.00774).
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ def gptq(
 
     `weight` is ``(groups, out, features)``, `hessian` ``(groups, features, features)``, the sum of ``x x^T``,
     and `scale` ``(groups, out)``, or ``(groups, out, features)`` where the features have scales of their own.
+    Zeros of `weight` stay zeros.
     """
     hessian = hessian.double().clone()
     diagonal = hessian.diagonal(dim1=1, dim2=2)
@@ -88,6 +90,7 @@ def gptq(
     if order:
         ranks = diagonal.argsort(dim=1, descending=True, stable=True)
     left = weight.double().gather(2, ranks[:, None].expand_as(weight)).clone()
+    kept = left != 0
     hessian = hessian.gather(1, ranks[:, :, None].expand_as(hessian))
     hessian = hessian.gather(2, ranks[:, None, :].expand_as(hessian))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
@@ -104,7 +107,8 @@ def gptq(
         errors = torch.zeros(*left.shape[:2], end - start, dtype=torch.float64)
         for column in range(start, end):
             value = left[:, :, column]
-            done[:, :, column] = (value / step[:, :, column]).round().clamp(qmin, qmax) * step[:, :, column]
+            rounded = (value / step[:, :, column]).round().clamp(qmin, qmax) * step[:, :, column]
+            done[:, :, column] = rounded * kept[:, :, column]
             error = (value - done[:, :, column]) / factor[:, column, column, None]
             left[:, :, column:end] -= error[:, :, None] * factor[:, None, column, column:end]
             errors[:, :, column - start] = error
