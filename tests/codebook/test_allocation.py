@@ -13,6 +13,7 @@ from torch import nn
 from lianzhi.codebook.allocation import by_sensitivity, erk, masks_for, spend
 from lianzhi.codebook.bits import bits_by_name, search_bits
 from lianzhi.codebook.masks import weights_of
+from lianzhi.codebook.sharing import bake, share
 from lianzhi.errors import DataError, RecipeError
 
 
@@ -122,6 +123,20 @@ def test_bits_are_searched_under_the_budget_and_weights_come_back():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert sum(tight.values()) > sum(loose.values())
     assert all(1 <= bits <= 8 for bits in (*tight.values(), *loose.values()))
+
+
+def test_bits_are_searched_with_the_values_that_are_shared_then():
+    model = nn.Sequential(nn.Linear(32, 32, bias=False))
+    weights = weights_of(model)
+    seen = []
+
+    def evaluate(candidate: nn.Module) -> float:
+        seen.append(candidate[0].weight.detach().clone())
+        return 0.0
+
+    found = search_bits(model, weights, evaluate, 0.0, most=3, least=2, init="random", groups=2, seed=5)
+    share(model, found, init="random", groups=2, seed=5)
+    assert torch.equal(seen[-1], bake(model)[0].weight)
 
 
 def test_bad_calls_are_refused():

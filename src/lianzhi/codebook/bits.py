@@ -12,6 +12,8 @@ from lianzhi.codebook.sharing import share_values
 from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.measure.metric import one_number
 
+Shared = Callable[[torch.Tensor, int], torch.Tensor]  # a weight with so many bits
+
 
 def bits_by_name(
     names: Iterable[str], bits: int | Mapping[str, int], *, also: Mapping[str, Sequence[str]] | None = None
@@ -57,6 +59,7 @@ def search_bits(
     least: int = 1,
     init: str = "linear",
     groups: int = 1,
+    seed: int = 0,
 ) -> dict[str, int]:
     """The fewest bits for each weight such that the metric falls by `max_drop` at most, without training.
 
@@ -73,22 +76,24 @@ def search_bits(
     (1, True)
 
     ``evaluate(model)`` gives one number, more is better, of data that is not reported; `model` has its weights back
-    afterwards. Raises `RecipeError` for a budget that `most` bits miss, or bits outside of 1 to 16.
+    afterwards. `init`, `groups` and `seed` are those with which `share` is called then. Raises `RecipeError` for a budget that `most` bits miss, or bits outside of 1 to 16.
     """
     if not 1 <= least <= most <= 16 or not max_drop >= 0:
         raise RecipeError(
             f"bits from {least} to {most}, max_drop={max_drop}: give 1 to 16 bits, and a drop of 0 or more"
         )
     before = {name: weight.detach().clone() for name, weight in weights.items()}
+
+    def shared(value: torch.Tensor, bits: int) -> torch.Tensor:
+        return share_values(value, bits, init=init, groups=min(groups, len(value)), seed=seed)
+
     try:
         base = one_number(evaluate(model))
-        costs = {
-            name: _costs(model, weights[name], evaluate, base, most, least, init, groups) for name in weights
-        }
+        costs = {name: _costs(model, weights[name], evaluate, base, most, least, shared) for name in weights}
         order = _order(costs, {name: weight.numel() for name, weight in weights.items()}, most)
 
         def drop(steps: int) -> float:
-            _put(weights, before, _after(order[:steps], weights, most), init, groups)
+            _put(weights, before, _after(order[:steps], weights, most), shared)
             return base - one_number(evaluate(model))
 
         if drop(0) > max_drop:
@@ -113,14 +118,13 @@ def _costs(
     base: float,
     most: int,
     least: int,
-    init: str,
-    groups: int,
+    shared: Shared,
 ) -> dict[int, float]:
     """What sharing one weight costs, for each number of bits; fewer never cost less."""
     before = weight.detach().clone()
     found, worst = {}, 0.0
     for bits in range(most, least - 1, -1):
-        _put({"": weight}, {"": before}, {"": bits}, init, groups)
+        _put({"": weight}, {"": before}, {"": bits}, shared)
         worst = max(worst, base - one_number(evaluate(model)))
         found[bits] = worst
     with torch.no_grad():
@@ -155,8 +159,7 @@ def _put(
     weights: Mapping[str, nn.Parameter],
     values: Mapping[str, torch.Tensor],
     bits: Mapping[str, int],
-    init: str,
-    groups: int,
+    shared: Shared,
 ) -> None:
     for name, weight in weights.items():
-        weight.copy_(share_values(values[name], bits[name], init=init, groups=min(groups, len(weight))))
+        weight.copy_(shared(values[name], bits[name]))

@@ -73,6 +73,7 @@ def _bits(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: b
             most=step.bits,
             init=step.init,
             groups=step.groups,
+            seed=run.recipe.seed,
         )
         files.write_json(file, found)
     bits: dict[str, int] = train.from_leader(found)
