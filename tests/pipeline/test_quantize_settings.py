@@ -47,6 +47,17 @@ def types_of_weights(path):
 ALONE = {"activations": "float"}
 
 
+def test_the_ratio_of_packed_integers_is_that_to_the_float_model(task, tmp_path):
+    steps = [lz.Quantize(calibration=16), lz.Pack()]
+    result = lz.compress(
+        Net(), task, steps, output=tmp_path / "out", target="onnxruntime", precision="int8", **OPTIONS
+    )
+    packed = result.report.rows[-1]["details"]["packed"]
+    assert packed["bytes_float"] == lz.codebook.pack(Net().state_dict(), tmp_path / "float.lzc").bytes_float
+    assert packed["ratio"] == packed["bytes_float"] / (tmp_path / "out" / "model.lzc").stat().st_size > 2
+    assert "whole file | – (76.3 kB)" in result.report.to_markdown()
+
+
 @pytest.mark.parametrize(
     ("target", "step", "precision", "kinds"),
     [

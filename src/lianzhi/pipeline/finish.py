@@ -45,7 +45,7 @@ def finish(run: Run, state: State, rows: list[dict[str, Any]]) -> Result:
         labels=run.task.labels,
         tokenizer=preprocess.members if isinstance(preprocess, TextPreprocess) else None,
     )
-    rows = [*rows[:-1], write_packed(run, shipped(state, decision), folder, rows[-1])]
+    rows = [*rows[:-1], write_packed(run, state, shipped(state, decision), folder, rows[-1])]
     for note in _write_deployment(run, model, decision, folder, len(rows) - 2):
         state.note(note)
     _write_calibration(state, decision, folder)

@@ -5,6 +5,7 @@ What ships is known when the run ends; the file is written then, into the same f
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,12 @@ def run_pack(run: Run, state: State, step: Pack, folder: Path, *, resume: bool) 
 
 
 def write_packed(
-    run: Run, quantized: QuantizedModel | None, folder: Path, row: dict[str, Any]
+    run: Run, state: State, quantized: QuantizedModel | None, folder: Path, row: dict[str, Any]
 ) -> dict[str, Any]:
     """Pack the artifact in `folder`, if the recipe says so; return the last row with the file's size and layers.
 
-    Of a quantized model the integers are packed; biases, tables and groups of weights are as in the artifact.
+    Of a quantized model the integers are packed; biases, tables and groups of weights are as in the artifact. Its ratio is
+    that to the float model which was quantized.
     """
     step = run.recipe.steps[-1]
     if not isinstance(step, Pack):
@@ -47,6 +49,7 @@ def write_packed(
     else:
         module = quantize.plain(quantize.with_integers(quantized.model))
         report = codebook.pack(module, file, example_inputs=run.task.example_inputs, progress=shown)
+        report = replace(report, bytes_float=codebook.float_bytes(state.model.state_dict()))
     details = {**row["details"], "stage": stage_rows(report), "packed": report.to_dict()}
     details["packed"]["path"] = artifact.PACKED
     return {**row, "bytes": report.bytes, "size_file": artifact.PACKED, "details": details}
