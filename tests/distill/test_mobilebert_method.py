@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lessons import carried_out, setting, taught
-from tiny_corpus import VOCABULARY, write_texts, write_tokenizer
+from tiny_corpus import VOCABULARY, exchange_tokens, write_texts, write_tokenizer
 from tiny_texts import tiny_task
 from torch.nn import functional
 
@@ -301,6 +301,13 @@ def test_a_masked_lm_of_another_kind(given, corpus, tmp_path):
     headless = masked_lm(tmp_path / "headless", "MobileBertModel")
     with pytest.raises(ArtifactError, match="was saved with its masked-LM head"):
         taught(given, "mobilebert", corpus=corpus, masked_lm=headless)
+
+
+def test_a_masked_lm_of_other_tokens(given, corpus, tmp_path):
+    other = masked_lm(tmp_path / "other", "MobileBertForMaskedLM")
+    exchange_tokens(tmp_path / "other", "film", "plot")
+    with pytest.raises(RecipeError, match=r"masked_lm .* reads other tokens .*'(film|plot)' is"):
+        taught(given, "mobilebert", corpus=corpus, masked_lm=other)
 
 
 def test_a_phase_that_is_stopped_ends_with_the_same_weights(given, tmp_path):

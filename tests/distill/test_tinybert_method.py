@@ -7,7 +7,7 @@ import pytest
 import torch
 from lessons import STILL, carried_out, first_batch, setting, taught
 from small_transformers import bert
-from tiny_corpus import VOCABULARY, write_masked_lm, write_texts
+from tiny_corpus import VOCABULARY, exchange_tokens, write_masked_lm, write_texts
 from tiny_texts import tiny_task
 
 import lianzhi as lz
@@ -180,6 +180,13 @@ class TestStages:
         narrow = write_masked_lm(tmp_path / "narrow", hidden_size=16, num_attention_heads=4)
         with pytest.raises(DataError, match="the teacher's have"):
             taught(given, "tinybert", general={**general, "teacher": str(narrow)})
+
+    def test_general_distillation_refuses_a_teacher_of_other_tokens(self, tmp_path, texts):
+        other = write_masked_lm(tmp_path / "lm", hidden_size=32, num_attention_heads=4)
+        general = {"data": str(write_texts(tmp_path / "corpus", documents=3)), "teacher": str(other)}
+        exchange_tokens(other, "film", "plot")
+        with pytest.raises(RecipeError, match=r"general\.teacher .* reads other tokens .*'(film|plot)' is"):
+            taught(of_texts(texts), "tinybert", general=general)
 
     def test_augmented_texts_serve_both_stages(self, texts, vectors):
         given = of_texts(texts)

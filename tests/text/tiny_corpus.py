@@ -97,6 +97,14 @@ def write_masked_lm(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+def exchange_tokens(folder: Path, one: str, other: str) -> None:
+    """Two tokens of a folder's tokenizer have each other's numbers."""
+    values = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = values["model"]["vocab"]
+    vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+    (folder / "tokenizer.json").write_text(json.dumps(values))
+
+
 def write_inverted_bert(folder: Path, **sizes: Any) -> Path:
     """The same of a MobileBERT."""
     from transformers import MobileBertConfig, MobileBertForMaskedLM

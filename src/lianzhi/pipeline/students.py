@@ -7,7 +7,6 @@ import copy
 import torch
 from torch import nn
 
-from lianzhi import files
 from lianzhi.distill.layer_map import LayerMap
 from lianzhi.distill.transformer import layers_of
 from lianzhi.errors import RecipeError
@@ -17,8 +16,8 @@ from lianzhi.pipeline.opening import open_model, tokenizer_of
 from lianzhi.pipeline.state import Run
 from lianzhi.pipeline.teachers import check_labels
 from lianzhi.recipe import StudentSpec
-from lianzhi.tasks import Task, TextPreprocess
-from lianzhi.tasks.tokenizer import FILE, FOLDER, PATTERNS, parse, read
+from lianzhi.tasks import Task
+from lianzhi.tasks.same_tokens import tokenizers_of
 
 
 def make_student(run: Run, model: nn.Module, spec: StudentSpec) -> nn.Module:
@@ -51,13 +50,8 @@ def _check_reading(task: Task, spec: StudentSpec) -> None:
     if spec.artifact is not None:
         check_labels(task, spec.artifact, f"the student {spec.artifact}")
     place = tokenizer_of(spec)
-    if place is None or not isinstance(task.preprocess, TextPreprocess):
-        return
-    root = files.find_folder(place, PATTERNS)
-    if not any(next(root.glob(kind), None) for kind in (FILE, f"{FOLDER}/{FILE}", "vocab*", "*.model")):
-        return  # weights alone: they may be of any tokenizer
-    theirs, ours = parse(read(place).text, place), parse(task.preprocess.members[FILE], FILE)
-    if theirs.to_str() != ours.to_str():
+    both = None if place is None else tokenizers_of(task, place)
+    if both is not None and both[0].to_str() != both[1].to_str():
         raise RecipeError(
             f"the student {place} reads other tokens than task '{task.name}' gives it; set the task's tokenizer to "
             f"{place} (a teacher reads with its own), or give a student of the task's tokenizer"

@@ -40,6 +40,7 @@ from lianzhi.errors import DataError, RecipeError
 from lianzhi.graph import device_of
 from lianzhi.models.text.masked_lm import find_masked_lm, read_masked_lm
 from lianzhi.tasks import Batch, Task
+from lianzhi.tasks.same_tokens import require_same_vocabulary
 from lianzhi.train import Step
 from lianzhi.train.default_step import default_step
 from lianzhi.train.options import TrainOptions
@@ -125,6 +126,7 @@ def build(setting: Setting, options: MobileBertOptions) -> Lessons:
     learned, task = setting, None
     if options.masked_lm is not None:
         teacher = read_masked_lm(find_masked_lm(options.masked_lm))
+        require_same_vocabulary(setting.task, options.masked_lm, "masked_lm")
         learned = replace(setting, teacher=teacher, source=None, _placed=None)
     if options.corpus is not None:
         task = corpus_later("mobilebert", options.corpus, setting.task)

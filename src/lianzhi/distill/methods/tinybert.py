@@ -44,6 +44,7 @@ from lianzhi.errors import RecipeError
 from lianzhi.models import model as zoo_model
 from lianzhi.processes import leader_first
 from lianzhi.tasks import Batch, Task
+from lianzhi.tasks.same_tokens import require_same_vocabulary
 from lianzhi.tasks.texts import texts_of, with_train
 from lianzhi.train import Step
 
@@ -258,6 +259,7 @@ def _prediction_step(setting: Setting, options: TinyBertOptions) -> Step:
 def _general(setting: Setting, options: TinyBertOptions, general: GeneralOptions, learner: Learner) -> Stage:
     """The first stage: its own teacher, and a corpus that is read when the stage begins."""
     if general.teacher is not None:
+        require_same_vocabulary(setting.task, general.teacher, "general.teacher")
         teacher = zoo_model("huggingface", path=general.teacher).eval()
         setting = replace(setting, teacher=teacher, source=None, _placed=None)
     looks, both = _compared(setting, options, same_outputs=False)
