@@ -80,9 +80,10 @@ class Gradual:
             weight = model.get_parameter(name).detach()
             self._add(f"mask_{index}", torch.ones_like(weight, dtype=torch.bool))
             self._add(f"latent_{index}", torch.zeros_like(weight))
+        self._gone: list[Tensor] = []  # the masks the other way round
         self.handles = [
-            model.get_parameter(name).register_hook(
-                lambda gradient, index=index: self._gradient(gradient, index)
+            model.get_parameter(name).register_post_accumulate_grad_hook(
+                lambda weight, index=index: self._stay(weight, index)
             )
             for index, name in enumerate(names)
             if model.get_parameter(name).requires_grad
@@ -95,22 +96,28 @@ class Gradual:
         self.count = count
         self._get("count").fill_(count)
         weights = [model.get_parameter(name) for name in self.names]
+        if (count < self.updates and count % self.every == 0) or count == self.updates:
+            self._renew(weights, count)
+            return
+        moving = self.feedback and count < self.updates
+        for index, (weight, gone) in enumerate(zip(weights, self._removed(), strict=True)):
+            if moving:
+                self._get(f"latent_{index}").add_(weight.masked_fill(~gone, 0.0))
+            weight.masked_fill_(gone, 0.0)  # a product would leave -0.0
+
+    def _renew(self, weights: list[nn.Parameter], count: int) -> None:
+        """New masks, of what stays and what is underneath. The last ones have nothing underneath."""
         masks = [self._get(f"mask_{index}") for index in range(len(weights))]
         latent = [self._get(f"latent_{index}") for index in range(len(weights))]
-        if count > self.updates:
-            for weight, mask in zip(weights, masks, strict=True):
-                weight.masked_fill_(~mask, 0.0)
-            return
-        for weight, hidden, mask in zip(weights, latent, masks, strict=True):
+        for weight, hidden, gone in zip(weights, latent, self._removed(), strict=True):
             # of a weight that stays nothing is hidden; one that is removed has what its last step left in its place
-            hidden.add_(weight if self.feedback else weight.masked_fill(~mask, 0.0))
-        if count % self.every == 0 or count == self.updates:
-            share = share_at(count / self.updates, self.schedule)
-            found = self.make_masks(dict(zip(self.names, latent, strict=True)), share)
-            for name, mask in zip(self.names, masks, strict=True):
-                mask.copy_(found[name])
-        for weight, hidden, mask in zip(weights, latent, masks, strict=True):
-            weight.copy_(hidden.masked_fill(~mask, 0.0))  # a product would leave -0.0
+            hidden.add_(weight if self.feedback else weight.masked_fill(gone, 0.0))
+        share = share_at(count / self.updates, self.schedule)
+        found = self.make_masks(dict(zip(self.names, latent, strict=True)), share)
+        self._gone = []
+        for name, weight, hidden, mask in zip(self.names, weights, latent, masks, strict=True):
+            mask.copy_(found[name])
+            weight.copy_(hidden.masked_fill(~mask, 0.0))
             hidden.masked_fill_(mask, 0.0)
             if count == self.updates:
                 hidden.zero_()
@@ -124,10 +131,16 @@ class Gradual:
             del model._buffers[name]
         return masks
 
-    def _gradient(self, gradient: Tensor, index: int) -> Tensor:
-        if self.feedback and self._counted() < self.updates:
-            return gradient
-        return gradient.masked_fill(~self._get(f"mask_{index}"), 0.0)
+    def _stay(self, weight: Tensor, index: int) -> None:
+        """No gradient where a weight is removed, unless it moves underneath."""
+        if weight.grad is not None and not (self.feedback and self._counted() < self.updates):
+            weight.grad.masked_fill_(self._removed()[index], 0.0)
+
+    def _removed(self) -> list[Tensor]:
+        """Made of the masks once for as long as they are the same; after a checkpoint was loaded, of its masks."""
+        if not self._gone:
+            self._gone = [~self._get(f"mask_{index}") for index in range(len(self.names))]
+        return self._gone
 
     def _counted(self) -> int:
         if self.count is None:  # after a checkpoint was loaded
