@@ -1,10 +1,13 @@
 """Which weights a step of Deep Compression prunes and shares."""
 
+import warnings
+
 import pytest
 from torch import nn
 
 import lianzhi as lz
 from lianzhi.codebook.masks import weights_of
+from lianzhi.errors import GraphError
 from lianzhi.pipeline.weights import compressible
 
 QUICK = lz.Measure(batches=(1,), repeats=1, threads=1)
@@ -47,3 +50,34 @@ def test_a_tied_weight_is_pruned_and_shared_by_any_of_its_names(task, tmp_path):
     weights = weights_of(compress(Tied(), task, [shared], tmp_path / "shared").model)
     assert len(weights["first.weight"].unique()) <= 7
     assert len(weights["last.weight"].unique()) > 7
+
+
+def flat(layer):
+    return nn.Sequential(nn.Flatten(), layer, nn.ReLU(), nn.Linear(48, 3))
+
+
+@pytest.mark.parametrize(
+    ("norm", "message"),
+    [
+        (nn.utils.parametrizations.weight_norm, r"prune: '1\.parametrizations\.weight' has parametrizations"),
+        (nn.utils.weight_norm, "prune: the weight of '1' is computed by WeightNorm"),
+        (nn.utils.spectral_norm, "prune: the weight of '1' is computed by SpectralNorm"),
+    ],
+)
+@pytest.mark.parametrize("granularity", ["weight", "2:4"])
+def test_weights_that_are_computed_are_not_pruned(task, tmp_path, norm, message, granularity):
+    """A removed scale of weight_norm would take a whole neuron."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = flat(norm(nn.Linear(48, 48)))
+    options = {"ratio": 0.8} if granularity == "weight" else {}
+    with pytest.raises(GraphError, match=message):
+        compress(model, task, [lz.Prune(granularity=granularity, **options)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_computed_may_be_left_out(task, tmp_path):
+    model = flat(nn.utils.parametrizations.weight_norm(nn.Linear(48, 48)))
+    step = lz.Prune(granularity="weight", ratio=0.5, ignore=("1",))
+    pruned = compress(model, task, [step], tmp_path / "out").model.get_parameter("3.weight")
+    assert int((pruned == 0).sum()) == 72

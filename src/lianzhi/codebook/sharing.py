@@ -14,13 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from lianzhi.codebook.kmeans import assign, cluster
 from lianzhi.codebook.lookup import lookup, rows_by_code
 from lianzhi.codebook.masks import weights_of
 from lianzhi.codebook.moving import Moving, runs
+from lianzhi.codebook.plain import require_plain
 from lianzhi.errors import DataError, GraphError, RecipeError
 
 MOST_BITS = 16
@@ -210,27 +209,17 @@ def homes_of(model: nn.Module, names: Collection[str]) -> dict[str, list[tuple[n
     for module_name, module in model.named_modules():
         for own, parameter in module.named_parameters(recurse=False):
             if id(parameter) in places:
-                _require_plain(module_name, module)
+                _require_sharable(module_name, module)
                 homes[places[id(parameter)]].append((module, own))
     return homes
 
 
-def _require_plain(name: str, module: nn.Module) -> None:
-    where, leave = (
-        f"'{name}'" if name else "the model",
-        "leave it out (by 'ignore' of share_weights, or 'bits' by name)",
-    )
+def _require_sharable(name: str, module: nn.Module) -> None:
+    leave = "leave it out (by 'ignore' of share_weights, or 'bits' by name)"
     if isinstance(module, nn.RNNBase):
+        where = f"'{name}'" if name else "the model"
         raise GraphError(f"share: {where} is a recurrent layer, whose weights are kept in a block; {leave}")
-    if isinstance(module, parametrize.ParametrizationList) or parametrize.is_parametrized(module):
-        raise GraphError(f"share: {where} has parametrizations; remove them first, or {leave}")
-    computed = [
-        hook for hook in module._forward_pre_hooks.values() if isinstance(hook, (WeightNorm, SpectralNorm))
-    ]
-    if computed:
-        raise GraphError(
-            f"share: the weight of {where} is computed by {type(computed[0]).__name__}; remove it first, or {leave}"
-        )
+    require_plain(name, module, step="share", leave=leave)
 
 
 def _attach(homes: list[tuple[nn.Module, str]], book: Codebook | Moving) -> None:

@@ -155,7 +155,7 @@ def _check_prune(run: Run, state: State, step: Prune) -> None:
     depend on the scores. So does an even ratio for sensitivities, and any ratio for a latency.
     """
     if step.removes_weights:
-        weights.compressible(state.model, step.ignore)
+        weights.require_prunable(state.model, step)
         weights.require_fours(state.model, step)
         if step.scope == "sensitivity" and step.ratio is not None:
             evaluator(run.task)

@@ -17,6 +17,7 @@ from lianzhi import files, prune, train
 from lianzhi.codebook.allocation import by_sensitivity, masks_for
 from lianzhi.codebook.gradual import Gradual
 from lianzhi.codebook.masks import Masks, names_of, threshold_mask, two_of_four_mask, weights_of
+from lianzhi.codebook.plain import require_plain
 from lianzhi.errors import RecipeError
 from lianzhi.pipeline.batches import evaluator, training_inputs
 from lianzhi.pipeline.distilling import run_distill
@@ -44,6 +45,14 @@ def compressible(model: nn.Module, ignore: tuple[str, ...]) -> dict[str, nn.Para
             "the model has no weights of two or more dimensions to prune or to share, beside those of 'ignore'"
         )
     return found
+
+
+def require_prunable(model: nn.Module, step: Prune) -> None:
+    """Raises `GraphError` for weights that are computed of other parameters, and what `compressible` raises."""
+    found = {id(weight) for weight in compressible(model, step.ignore).values()}
+    for name, module in model.named_modules():
+        if any(id(parameter) in found for parameter in module.parameters(recurse=False)):
+            require_plain(name, module, step="prune", leave="leave it out (by 'ignore')")
 
 
 def require_fours(model: nn.Module, step: Prune) -> list[str]:
