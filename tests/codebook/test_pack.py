@@ -115,6 +115,17 @@ def test_half_for_the_rest_is_asked_for(tmp_path):
     assert torch.equal(lz.codebook.unpack(tmp_path / "a.lzc")["x"], state["x"].half().float())
 
 
+def test_of_a_module_only_parameters_are_pruned_and_shared(tmp_path):
+    model = nn.Linear(30, 20)
+    model.register_buffer("mask", torch.full((20, 20), -torch.inf).triu(1))
+    lz.codebook.pack(model, tmp_path / "a.lzc", bits=3, sparsity=0.5, other="float16")
+    found = lz.codebook.unpack(tmp_path / "a.lzc")
+    assert same(found["mask"], model.mask)
+    assert len(found["weight"].unique()) <= 8
+    with pytest.raises(DataError, match="'mask'"):
+        lz.codebook.pack(model.state_dict(), tmp_path / "b.lzc", bits=3)
+
+
 def test_tied_tensors_are_stored_once_and_stay_tied(tmp_path):
     weight = torch.randn(100, 30)
     state = {"a": weight, "b": torch.zeros(3), "c": weight, "d": weight[:50]}

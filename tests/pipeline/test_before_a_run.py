@@ -4,11 +4,16 @@ import os
 
 import pytest
 import torch
+from small_net import run_of
 from torch import nn
 
 import lianzhi as lz
 from lianzhi import deploy
 from lianzhi.errors import DataError, GraphError, LianzhiError, RecipeError, TargetError
+from lianzhi.graph import check_values
+from lianzhi.pipeline import checks
+from lianzhi.pipeline.packing import run_pack
+from lianzhi.pipeline.state import State
 
 PRUNE = [lz.Prune(ratio=0.5)]
 
@@ -39,21 +44,33 @@ def test_weights_that_are_no_numbers(task, tmp_path, name, value):
     refused(model, task, tmp_path, GraphError, f"'{name}' has NaN or infinite values")
 
 
-def test_a_buffer_may_be_infinite(task):
-    """Masks of attention are."""
+class Masked(nn.Module):
+    """With a buffer that is infinite, as masks of attention are."""
 
-    class Masked(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body = small()
-            self.register_buffer("mask", torch.tensor([0.0, 0.0, -torch.inf]))
+    def __init__(self):
+        super().__init__()
+        self.body = small()
+        self.register_buffer("mask", torch.tensor([0.0, 0.0, -torch.inf]))
 
-        def forward(self, x):
-            return self.body(x) + self.mask
+    def forward(self, x):
+        return self.body(x) + self.mask
 
-    from lianzhi.graph import check_values
 
+def test_a_buffer_may_be_infinite():
     check_values(Masked())
+
+
+def test_what_float16_has_not_is_said_before_a_run(task, tmp_path):
+    step, model = lz.Pack(other="float16"), Masked()
+    expected = {name: tensor.half().float() for name, tensor in model.named_parameters()}
+    checks.check(run_of(task, tmp_path / "run", step)[0], model)
+    run_pack(None, State(model, model), step, tmp_path, resume=False)
+    assert torch.equal(model.mask, Masked().mask)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.named_parameters())
+    with torch.no_grad():
+        model.body[4].bias[0] = 1e6
+    message = "other: 'body.4.bias' has values that float16 has not"
+    refused(model, task, tmp_path, RecipeError, message, steps=[step], target="pytorch")
 
 
 def test_a_model_without_values(task, tmp_path):

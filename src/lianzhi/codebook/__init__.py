@@ -2,7 +2,7 @@
 
 from lianzhi.codebook.loading import example_inputs, load
 from lianzhi.codebook.onnx import export_onnx, write_codes
-from lianzhi.codebook.packing import float_bytes, pack, read, unpack
+from lianzhi.codebook.packing import fits_float16, float_bytes, pack, read, unpack
 from lianzhi.codebook.report import Layer, PackReport
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "PackReport",
     "example_inputs",
     "export_onnx",
+    "fits_float16",
     "float_bytes",
     "load",
     "pack",

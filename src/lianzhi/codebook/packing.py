@@ -6,7 +6,7 @@ import contextlib
 import copy
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -50,8 +50,8 @@ def pack(
     (True, 'gaps')
 
     With ``bits=None`` every tensor is stored bit for bit, of whatever type and shape; few distinct values make it
-    small by themselves. With `bits`, floating tensors of two or more dimensions first have their weights shared: at
-    most 2^bits - 1 values and zero; a dict gives the bits by pattern of names, as ``{"conv*": 8, "*": 5}``, of a tied tensor
+    small by themselves. With `bits`, floating tensors of two or more dimensions, of a module its parameters alone, first have
+    their weights shared: at most 2^bits - 1 values and zero; a dict gives the bits by pattern of names, as ``{"conv*": 8, "*": 5}``, of a tied tensor
     by any of its names. `sparsity` first sets that share of each such tensor's smallest weights to zero.
     ``other="float16"`` rounds the remaining floating tensors to float16; they are read as their own type again. The
     caller's tensors do not change.
@@ -66,7 +66,9 @@ def pack(
     _check(bits, sparsity, other)
     with _opened(model, example_inputs) as (state, architecture), _shown(progress) as report:
         owners = _owners(state)
-        change = _Change(_bits(state, owners, bits), sparsity, other)
+        weights = _weights(state, owners, model)
+        given = {} if bits is None else bits_by_name(weights, bits, also=weights)
+        change = _Change(weights, given, sparsity, other)
         total = sum(tensor.numel() for name, tensor in state.items() if owners[name] == name)
         done, entropy, coded = 0, 0.0, 0
         tensors: list[tuple[dict[str, Any], bytes]] = []
@@ -116,6 +118,15 @@ def read(path: PathLike) -> Iterator[tuple[str, Tensor]]:
         yield from reader.tensors()
 
 
+def fits_float16(tensor: Tensor) -> bool:
+    """Whether all values that are finite stay so as float16.
+
+    >>> fits_float16(torch.tensor([1.0, -torch.inf])), fits_float16(torch.tensor([1e6]))
+    (True, False)
+    """
+    return torch.equal(tensor.detach().half().isfinite(), tensor.isfinite())
+
+
 def float_bytes(state: Mapping[str, Tensor]) -> int:
     """The bytes of a state dict whose floating tensors are float32, a tensor of two names once: what ratios begin with.
 
@@ -132,13 +143,15 @@ def float_bytes(state: Mapping[str, Tensor]) -> int:
 class _Change:
     """What is done to a tensor before it is stored."""
 
-    def __init__(self, bits: Mapping[str, int], sparsity: float | None, other: str) -> None:
-        self.bits, self.sparsity, self.other = bits, sparsity, other
+    def __init__(
+        self, weights: Collection[str], bits: Mapping[str, int], sparsity: float | None, other: str
+    ) -> None:
+        self.weights, self.bits, self.sparsity, self.other = set(weights), bits, sparsity, other
 
     def __call__(self, name: str, tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
             return tensor
-        if _is_weight(tensor) and (name in self.bits or self.sparsity is not None):
+        if name in self.weights and (name in self.bits or self.sparsity is not None):
             try:
                 return self._shared(tensor, self.bits.get(name))
             except DataError as error:
@@ -157,10 +170,9 @@ class _Change:
         return value.to(tensor.dtype)
 
     def _rounded(self, name: str, tensor: Tensor) -> Tensor:
-        rounded = tensor.detach().half().to(tensor.dtype)
-        if not torch.equal(rounded.isfinite(), tensor.isfinite()):
+        if not fits_float16(tensor):
             raise ArtifactError(f"'{name}' has values that float16 has not; give other='float32'")
-        return rounded
+        return tensor.detach().half().to(tensor.dtype)
 
 
 def _check(bits: Bits | None, sparsity: float | None, other: str) -> None:
@@ -224,13 +236,18 @@ def _owners(state: Mapping[str, Tensor]) -> dict[str, str]:
     return owners
 
 
-def _bits(state: Mapping[str, Tensor], owners: Mapping[str, str], bits: Bits | None) -> dict[str, int]:
-    """The bits of each weight under its first name; a pattern may fit any of its names."""
+def _weights(state: Mapping[str, Tensor], owners: Mapping[str, str], model: Source) -> dict[str, list[str]]:
+    """All names of each tensor that is pruned and shared, by its first one; a module's buffers are not."""
+    buffers = (
+        {name for name, _ in model.named_buffers(remove_duplicate=False)}
+        if isinstance(model, nn.Module)
+        else set()
+    )
     names: dict[str, list[str]] = {}
     for name, tensor in state.items():
-        if _is_weight(tensor):
+        if _is_weight(tensor) and name not in buffers:
             names.setdefault(owners[name], []).append(name)
-    return {} if bits is None else bits_by_name(names, bits, also=names)
+    return names
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from lianzhi.pipeline import weights
 from lianzhi.pipeline.batches import evaluator, require_calibration, validation_metric
 from lianzhi.pipeline.choose import runtimes
 from lianzhi.pipeline.distilling import check_distill, check_refine
+from lianzhi.pipeline.packing import to_round
 from lianzhi.pipeline.pruning import latency_target, make_plan
 from lianzhi.pipeline.quantizing import quantization_targets, reads_samples, settings
 from lianzhi.pipeline.rows import batch_of
@@ -277,6 +278,7 @@ def _check_pack(run: Run, state: State, step: Pack) -> None:
         raise RecipeError("the packed file is of the model that ships; make 'pack' the last step")
     if step.other != "float32" and any(isinstance(one, Quantize) for one in run.recipe.steps):
         raise RecipeError(f"other: {step.other} would round the scales of int8 as well; leave it out")
+    to_round(state.model, step)
 
 
 CHECKS: dict[type[Config], Callable[[Run, State, Any], None]] = {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from lianzhi import artifact, codebook, quantize
 from lianzhi.errors import RecipeError
@@ -21,15 +22,21 @@ from lianzhi.recipe import Pack
 
 def run_pack(run: Run, state: State, step: Pack, folder: Path, *, resume: bool) -> dict[str, Any]:
     """Round what the file holds to float16 if asked, so that what is measured is what is in the file."""
-    if step.other == "float16":
-        with torch.no_grad():
-            for name, tensor in state.model.state_dict().items():
-                if tensor.is_floating_point():
-                    rounded = tensor.half()
-                    if not bool(rounded.isfinite().all()):
-                        raise RecipeError(f"other: '{name}' has values that float16 has not; leave it out")
-                    tensor.copy_(rounded)
+    with torch.no_grad():
+        for tensor in to_round(state.model, step):
+            tensor.copy_(tensor.half())
     return {}
+
+
+def to_round(model: nn.Module, step: Pack) -> list[Tensor]:
+    """The tensors that the step rounds to float16. Raises `RecipeError` for one that has values beyond it."""
+    found = []
+    for name, tensor in model.state_dict().items() if step.other == "float16" else ():
+        if tensor.is_floating_point() and tensor.itemsize > 2 and not tensor.is_meta:
+            if not codebook.fits_float16(tensor):
+                raise RecipeError(f"other: '{name}' has values that float16 has not; leave it out")
+            found.append(tensor)
+    return found
 
 
 def write_packed(
