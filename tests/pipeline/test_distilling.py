@@ -1,5 +1,7 @@
 """The step `distill`: students, stages one after another, the cache, and a run that is stopped in between."""
 
+import shutil
+
 import pytest
 import torch
 from pydantic import Field
@@ -191,6 +193,31 @@ def test_a_run_stopped_in_a_stage_ends_with_the_same_weights(task, tmp_path, two
     resumed = compress(model, task, steps, tmp_path / "stopped", resume=True)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_a_run_goes_on_with_the_teacher_that_it_began_with(task, tmp_path, monkeypatch):
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        lz.save(Deep(), tmp_path / f"teacher-{seed}", example_inputs=task.example_inputs)
+    place, model = tmp_path / "teacher", Deep()
+    step = lz.Distill(teacher=str(place), **FAST)
+
+    def fail(*_, **__):
+        raise KeyboardInterrupt
+
+    shutil.copytree(tmp_path / "teacher-1", place)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "fit", fail)
+        with pytest.raises(KeyboardInterrupt):
+            compress(model, task, [step], tmp_path / "out")
+    shutil.rmtree(place)
+    shutil.copytree(tmp_path / "teacher-2", place)
+    with pytest.raises(RecipeError, match=r"this differs: teachers\..*teacher \("):
+        compress(model, task, [step], tmp_path / "out", resume=True)
+    shutil.rmtree(place)
+    shutil.copytree(tmp_path / "teacher-1", place)
+    (place / "report.json").write_text("{}")  # a measurement of the teacher changes nothing
+    assert len(compress(model, task, [step], tmp_path / "out", resume=True).report.rows) == 2
 
 
 def test_a_finished_step_is_replayed(task, tmp_path, two_stages, monkeypatch):

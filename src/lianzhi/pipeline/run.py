@@ -29,6 +29,7 @@ from lianzhi.pipeline.pruning import replay
 from lianzhi.pipeline.quantizing import requantize
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.rows import FLOAT, FloatMeter, accuracy, fastest, make_row, nonzero, of_target, retimed
+from lianzhi.pipeline.sources import teachers_of
 from lianzhi.pipeline.state import LAYERS, NOTES, ORIGINAL, Run, State, reading
 from lianzhi.pipeline.steps import RUNNERS
 from lianzhi.pipeline.store import DONE, Store
@@ -109,6 +110,7 @@ def run(
         "model": fingerprint(model),
         "task": task.fingerprint(),
         "processes": world,
+        "teachers": teachers_of(recipe),
     }
     try:
         resumed = train.from_leader(store.begin(record, resume=resume) if this.leads else None)
