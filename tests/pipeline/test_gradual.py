@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 import lianzhi as lz
+from lianzhi.codebook.gradual import Gradual
 from lianzhi.codebook.masks import weights_of
+from lianzhi.errors import RecipeError
 
 QUICK = lz.Measure(batches=(1,), repeats=1, threads=1)
 FAST = {"batch_size": 32, "epochs": 1, "save_every": None}
@@ -63,3 +65,37 @@ def test_zeros_of_an_earlier_step_hold(task, tmp_path, refine):
     ]
     result = compress(task, steps, tmp_path / "out")
     assert list(zeros(result.model).values()) == pytest.approx([0.7] * 3, abs=0.01)
+
+
+def test_the_ratio_is_reached_in_the_epochs_of_the_stage(task, tmp_path):
+    refine = lz.Distill(**{**FAST, "epochs": 5}, stages={"kd": {"epochs": 1}})
+    result = compress(task, [prune(ratio=0.8, gradual=0.9, every=1, refine=refine)], tmp_path / "out")
+    assert list(zeros(result.model).values()) == pytest.approx([0.8] * 3, abs=0.01)
+
+
+def test_the_ratio_rises_over_all_stages(task, tmp_path, monkeypatch):
+    asked = []
+
+    class Watched(Gradual):
+        def __init__(self, *args, updates, **options):
+            asked.append(updates)
+            super().__init__(*args, updates=updates, **options)
+
+    monkeypatch.setattr("lianzhi.pipeline.weights.Gradual", Watched)
+    refine = lz.Distill(method="fitnet", **HINTS, **FAST, stages={"hint": {"epochs": 2, "batch_size": 64}})
+    steps = [prune(ratio=0.3), prune(ratio=0.8, gradual=0.9, every=1, refine=refine)]
+    result = compress(task, steps, tmp_path / "out")
+    batches = {size: task.steps("train", size) for size in (32, 64)}
+    assert asked == [round(0.9 * (2 * batches[64] + batches[32]))]
+    assert list(zeros(result.model).values()) == pytest.approx([0.8] * 3, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"keep": "best"}, "stage 'kd' keeps the best one"), ({"epochs": 0}, "the 'epochs' of all are 0")],
+)
+def test_stages_that_would_miss_the_ratio_are_refused(task, tmp_path, options, message):
+    step = prune(ratio=0.8, gradual=0.6, refine=lz.Distill(**FAST, stages={"kd": options}))
+    with pytest.raises(RecipeError, match=message):
+        compress(task, [step], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

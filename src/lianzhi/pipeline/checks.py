@@ -156,12 +156,7 @@ def _check_prune(run: Run, state: State, step: Prune) -> None:
     depend on the scores. So does an even ratio for sensitivities, and any ratio for a latency.
     """
     if step.removes_weights:
-        weights.require_prunable(state.model, step)
-        weights.require_fours(state.model, step)
-        if step.scope == "sensitivity" and step.ratio is not None:
-            evaluator(run.task)
-        if isinstance(step.refine, Distill):
-            check_refine(run, state, step.refine)
+        weights.check_prune(run, state, step)
         return
     changes: dict[str, Any] = {}
     if step.removes_layers:

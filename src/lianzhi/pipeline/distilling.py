@@ -28,7 +28,7 @@ from lianzhi.pipeline.training import AfterStep, holding, masks_of
 from lianzhi.recipe import Distill
 from lianzhi.tasks import Task
 from lianzhi.tasks.text_preprocess import TextPreprocess
-from lianzhi.train.loop import place
+from lianzhi.train.loop import place, updates
 from lianzhi.train.options import LEARNING_RATES, TrainOptions
 
 Details = dict[str, Any]
@@ -36,10 +36,20 @@ SHARED = ("temperature", "alpha")  # options of a method that a recipe may write
 
 
 def run_distill(
-    run: Run, state: State, step: Distill, folder: Path, *, resume: bool, after_step: AfterStep | None = None
+    run: Run,
+    state: State,
+    step: Distill,
+    folder: Path,
+    *,
+    resume: bool,
+    after_step: AfterStep | None = None,
+    made: tuple[Lessons, Setting] | None = None,
 ) -> Details:
-    """Train with a teacher. `after_step` runs after each update, before the zeros of weights are restored."""
-    lessons, setting = make_lessons(run, state, step, progress=True)
+    """Train with a teacher, by lessons that were `made` before, if any.
+
+    `after_step` runs after each update, before the zeros of weights are restored.
+    """
+    lessons, setting = made or make_lessons(run, state, step, progress=True)
     # made once: what a stage leaves at zero may be there for `after_step` to bring back
     masks = masks_of(state, state.model) if setting.student is state.model else None
     holds = holding(masks, after_step)
@@ -139,7 +149,7 @@ def _carry_out(
     resume: bool,
     holds: AfterStep | None,
 ) -> Details:
-    task = stage.task() if callable(stage.task) and not isinstance(stage.task, Task) else stage.task
+    task = _task_of(setting, stage)
     assert setting.source is not None
     setting.source.prepare()
     if stage.prepare is not None:
@@ -153,7 +163,7 @@ def _carry_out(
 
     history = train.fit(
         stage.model or setting.student,
-        task or setting.task,
+        task,
         stage_options(step, stage),
         step=stage.step,
         seed=run.recipe.seed,
@@ -173,6 +183,16 @@ def stage_options(step: Distill, stage: Stage) -> TrainOptions:
     for changes in (stage.options, {} if stage.choose else {"keep": "last"}, step.stages.get(stage.name, {})):
         values = values | own_rate(values, changes) | changes
     return TrainOptions(**values)
+
+
+def _task_of(setting: Setting, stage: Stage) -> Task:
+    task = stage.task() if callable(stage.task) and not isinstance(stage.task, Task) else stage.task
+    return task or setting.task
+
+
+def all_updates(step: Distill, lessons: Lessons, setting: Setting) -> int:
+    """How many updates all stages have together. Their tasks are made now."""
+    return sum(updates(_task_of(setting, stage), stage_options(step, stage))[1] for stage in lessons.stages)
 
 
 def own_rate(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,8 +221,11 @@ def _take(state: State, setting: Setting, lessons: Lessons) -> None:
         state.task = lessons.task
 
 
-def check_distill(run: Run, state: State, step: Distill) -> None:
-    """Refuse what cannot work; the state is as after the step, with a model of its own. Nothing is trained or written."""
+def check_distill(run: Run, state: State, step: Distill) -> dict[str, TrainOptions]:
+    """Refuse what cannot work, and return how each stage trains.
+
+    The state is as after the step, with a model of its own. Nothing is trained or written.
+    """
     state.model = given = copy.deepcopy(state.model)
     lessons, setting = make_lessons(run, state, step, progress=False)
     names = [stage.name for stage in lessons.stages]
@@ -211,8 +234,9 @@ def check_distill(run: Run, state: State, step: Distill) -> None:
         raise RecipeError(
             f"stages: method '{step.method}' has no stage '{unknown[0]}'; it has {', '.join(names)}"
         )
-    for stage in lessons.stages:
-        _check_cached(run, step, stage_options(step, stage))
+    trainings = {stage.name: stage_options(step, stage) for stage in lessons.stages}
+    for options in trainings.values():
+        _check_cached(run, step, options)
     if step.cache:
         mark: dict[str, object] = {"top_k": step.top_k}
         if step.teacher != ORIGINAL:  # the original one may be trained before it teaches
@@ -224,15 +248,16 @@ def check_distill(run: Run, state: State, step: Distill) -> None:
     check_texts(after.task, state.model, "the student")
     if state.model is not given:
         artifact.check_savable(state.model, after.task.example_inputs)
+    return trainings
 
 
-def check_refine(run: Run, state: State, step: Distill) -> None:
-    """Refuse what cannot train a model while it is pruned."""
+def check_refine(run: Run, state: State, step: Distill) -> dict[str, TrainOptions]:
+    """Refuse what cannot train a model while it is pruned, and return how each stage trains."""
     if step.student is not None:
         raise RecipeError("refine: the student is the model that is pruned; leave 'student' out")
     trial = replace(state)
     check_teacher(run, trial, step.teacher)
-    check_distill(run, trial, step)
+    trainings = check_distill(run, trial, step)
     before, after = (
         {name: tensor.shape for name, tensor in one.model.state_dict().items()} for one in (state, trial)
     )
@@ -241,6 +266,7 @@ def check_refine(run: Run, state: State, step: Distill) -> None:
             f"refine: method '{step.method}' leaves another model than the one that is pruned; make it a step of its "
             f"own, before or after"
         )
+    return trainings
 
 
 def _check_cached(run: Run, step: Distill, options: TrainOptions) -> None:

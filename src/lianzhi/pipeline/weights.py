@@ -7,7 +7,8 @@ sensitivity, is a file in the step's folder; all else follows from the weights a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,18 @@ from lianzhi.codebook.masks import Masks, names_of, threshold_mask, two_of_four_
 from lianzhi.codebook.plain import require_plain
 from lianzhi.errors import RecipeError
 from lianzhi.pipeline.batches import evaluator, training_inputs
-from lianzhi.pipeline.distilling import run_distill
+from lianzhi.pipeline.distilling import all_updates, check_refine, make_lessons, run_distill
 from lianzhi.pipeline.stages import stage
 from lianzhi.pipeline.state import Run, State
 from lianzhi.pipeline.training import run_train
 from lianzhi.pipeline.working import working
 from lianzhi.prune.ignoring import Ignored
-from lianzhi.recipe import Distill, Prune
+from lianzhi.recipe import Distill, Prune, Train
 from lianzhi.train.loop import updates
 
 Details = dict[str, Any]
 Scope = str | Mapping[str, float]
+LAST = {"keep": "last"}  # of a gradual step's refine: no epoch but the last has all its zeros
 
 
 def compressible(model: nn.Module, ignore: tuple[str, ...]) -> dict[str, nn.Parameter]:
@@ -64,6 +66,27 @@ def require_fours(model: nn.Module, step: Prune) -> list[str]:
     if len(whole) == len(found):
         raise RecipeError("granularity '2:4': no weights have inputs that are a multiple of four")
     return whole
+
+
+def check_prune(run: Run, state: State, step: Prune) -> None:
+    """Refuse what cannot work. Nothing is trained or written."""
+    require_prunable(state.model, step)
+    require_fours(state.model, step)
+    if step.scope == "sensitivity" and step.ratio is not None:
+        evaluator(run.task)
+    if not isinstance(step.refine, Distill):
+        return
+    if step.gradual is None:
+        check_refine(run, state, step.refine)
+        return
+    trainings = check_refine(run, state, step.refine.model_copy(update=LAST))
+    for name, options in trainings.items():
+        if options.keep == "best":
+            raise RecipeError(
+                f"refine: with 'gradual' the last epoch counts, and stage '{name}' keeps the best one; leave its 'keep' out"
+            )
+    if not any(options.epochs for options in trainings.values()):
+        raise RecipeError("refine: 'gradual' needs a stage that trains, and the 'epochs' of all are 0")
 
 
 def run_prune(run: Run, state: State, step: Prune, folder: Path, *, resume: bool) -> Details:
@@ -128,19 +151,23 @@ def _scope(
     return shares
 
 
-def _refine(
-    run: Run, state: State, step: Prune, folder: Path, *, resume: bool, after_step: Any = None
-) -> Details:
+def _refine(run: Run, state: State, step: Prune, folder: Path, *, resume: bool) -> Details:
     refine = run_distill if isinstance(step.refine, Distill) else run_train
-    return refine(run, state, step.refine, folder, resume=resume, after_step=after_step)  # type: ignore[arg-type]
+    return refine(run, state, step.refine, folder, resume=resume)  # type: ignore[arg-type]
 
 
 def _gradually(run: Run, state: State, step: Prune, scope: Scope, folder: Path, *, resume: bool) -> Details:
-    """Let the share rise while `refine` trains. Its last epoch counts: no earlier one has all its zeros."""
+    """Let the share rise while `refine` trains."""
     assert step.gradual is not None
-    assert isinstance(step.refine, train.TrainOptions)
-    last = step.model_copy(update={"refine": step.refine.model_copy(update={"keep": "last"})})
-    _, total = updates(run.task, step.refine)
+    train_: Callable[..., Details]
+    if isinstance(step.refine, Distill):
+        taught = step.refine.model_copy(update=LAST)
+        made = make_lessons(run, state, taught, progress=True)
+        total, train_ = all_updates(taught, *made), partial(run_distill, run, state, taught, made=made)
+    else:
+        assert isinstance(step.refine, Train)
+        alone = step.refine.model_copy(update=LAST)
+        total, train_ = updates(run.task, alone)[1], partial(run_train, run, state, alone)
     names = list(compressible(state.model, step.ignore))
     gradual = Gradual(
         state.model,
@@ -151,7 +178,7 @@ def _gradually(run: Run, state: State, step: Prune, scope: Scope, folder: Path, 
         schedule=step.schedule,
         feedback=step.feedback,
     )
-    details = _refine(run, state, last, folder, resume=resume, after_step=gradual.after_step)
+    details = train_(folder, resume=resume, after_step=gradual.after_step)
     gradual.finish(state.model)
     state.sparse |= set(names)
     return details
