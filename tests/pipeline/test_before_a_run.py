@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from small_net import run_of
+from small_net import FAST, run_of
 from torch import nn
 
 import lianzhi as lz
@@ -13,6 +13,7 @@ from lianzhi.errors import DataError, GraphError, LianzhiError, RecipeError, Tar
 from lianzhi.graph import check_values
 from lianzhi.pipeline import checks
 from lianzhi.pipeline.packing import run_pack
+from lianzhi.pipeline.sharing import run_share
 from lianzhi.pipeline.state import State
 
 PRUNE = [lz.Prune(ratio=0.5)]
@@ -247,3 +248,22 @@ class One(nn.Module):
 def test_a_model_of_one_sample_a_call(task, tmp_path):
     refused(One(False), task, tmp_path, GraphError, "takes one sample at a time .shape")
     refused(One(True), task, tmp_path, GraphError, r"two samples give an output of shape \(1, 3\)")
+
+
+@pytest.mark.parametrize("step", [lz.ShareWeights(bits=4, max_drop=0.1, epochs=0), lz.Quantize(max_drop=0.1)])
+def test_no_budget_is_decided_on_the_split_that_is_reported(tmp_path, step):
+    loader = [(torch.randn(8, 3, 8, 8), torch.arange(8) % 3)]
+    own = lz.Task(train=loader, validation=loader, calibration=loader)
+    target = "pytorch" if isinstance(step, lz.ShareWeights) else "onnxruntime"
+    message = "no validation cut to measure a drop on beside the split that it reports.*test="
+    refused(small(), own, tmp_path, DataError, message, steps=[step], target=target)
+
+
+def test_sharing_keeps_the_better_values_without_a_cut(tmp_path):
+    loader = [(torch.randn(8, 3, 8, 8), torch.arange(8) % 3)]
+    run, folder = run_of(
+        lz.Task(train=loader, validation=loader), tmp_path, lz.ShareWeights(bits=3, distill=False, **FAST)
+    )
+    model = small()
+    details = run_share(run, State(model, model), run.recipe.steps[0], folder, resume=False)
+    assert 0 <= details["history"]["before"] <= 1

@@ -38,13 +38,22 @@ def calibration_batches(task: Task, samples: int, batch_size: int) -> Iterator[t
             return
 
 
-def validation_metric(task: Task) -> Callable[[Any], float]:
-    """The metric of a module on the validation cut, by which decisions are made; never the reported split."""
-    if not task.has("validation"):
-        raise DataError(
-            f"task '{task.name}' has no validation cut to measure a drop on; give validation=…, or leave max_drop out"
-        )
+def on_validation(task: Task) -> Callable[[Any], float]:
+    """The metric of a module on the validation part."""
     return lambda module: measure.evaluate(module, task, split="validation", progress=False).value
+
+
+def validation_metric(task: Task) -> Callable[[Any], float]:
+    """The metric of a module on the validation cut, by which budgets are decided.
+
+    Raises `DataError` for a task whose validation part is the one that is reported, or that has none.
+    """
+    if not _has_cut(task):
+        raise DataError(
+            f"task '{task.name}' has no validation cut to measure a drop on beside the split that it reports; "
+            "give validation=… cut from the training data, and test=…, or leave max_drop out"
+        )
+    return on_validation(task)
 
 
 def evaluator(task: Task) -> Callable[[nn.Module], float]:
@@ -52,12 +61,16 @@ def evaluator(task: Task) -> Callable[[nn.Module], float]:
 
     Raises `DataError` for a task whose validation part is the one that is reported, or that has none.
     """
-    if not task.has("validation") or task.reported == "validation":
+    if not _has_cut(task):
         raise DataError(
             f"task '{task.name}' has no validation cut beside the split that it reports, and what is measured "
             "decides what is pruned; give validation=… cut from the training data, and test=…"
         )
     return lambda model: measure.evaluate(model, task, split="validation", alone=True).value
+
+
+def _has_cut(task: Task) -> bool:
+    return task.has("validation") and task.reported != "validation"
 
 
 def training_inputs(run: Run, batches: int) -> Iterator[Any]:

@@ -19,7 +19,7 @@ from lianzhi.codebook.bits import bits_by_name, search_bits
 from lianzhi.codebook.masks import names_of, weights_of
 from lianzhi.codebook.moving import follow
 from lianzhi.codebook.sharing import bake, share
-from lianzhi.pipeline.batches import validation_metric
+from lianzhi.pipeline.batches import on_validation, validation_metric
 from lianzhi.pipeline.stages import distributions, stage
 from lianzhi.pipeline.state import Run, State
 from lianzhi.pipeline.teachers import logits_of_teacher
@@ -87,7 +87,7 @@ def _train(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: 
     record = history.to_dict()
     if step.keep != "best" or history.best_value is None:
         return {"history": record}
-    record["before"] = train.from_leader(validation_metric(run.task)(before) if run.leads else None)
+    record["before"] = train.from_leader(on_validation(run.task)(before) if run.leads else None)
     if history.best_value < record["before"]:
         state.note(
             f"training of shared weights did not help: {record['before']:.4f} on validation before, "
