@@ -150,6 +150,11 @@ def test_values_that_are_no_numbers_are_refused(bad):
         cluster(torch.tensor([1.0, bad, 2.0]), 2)
 
 
+def test_values_beyond_float32_are_refused_as_such():
+    with pytest.raises(DataError, match="1 of 3 values are beyond float32"):
+        cluster(torch.tensor([1.0, 1e300, 2.0], dtype=torch.float64), 2)
+
+
 def test_bad_calls_are_refused():
     with pytest.raises(RecipeError, match="did you mean 'linear'"):
         cluster(torch.ones(3), 2, init="linaer")

@@ -199,6 +199,46 @@ def test_what_cannot_be_packed_is_said(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("x", lambda: torch.ones([1] * 17 + [4]), "'x' of 18 dimensions cannot be packed; reshape it to 16"),
+        ("x", lambda: torch.empty(0, 2**60), "'x' of shape .* cannot be packed; give fewer than"),
+        ("x", lambda: torch.ones(1, 1).expand(2**30, 2**30), "'x' of shape .* cannot be packed"),
+        ("\ud800", lambda: torch.ones(2, 2), "half a character; rename it"),
+        ("x", lambda: torch.eye(4).to_sparse(), "sparse_coo, cpu. cannot be packed"),
+        ("x", lambda: torch.empty(3, 3, device="meta"), "strided, meta. cannot be packed"),
+        (
+            "x",
+            lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+            "nested, cpu. cannot be packed",
+        ),
+        ("x", lambda: torch.ones(3, 3, dtype=torch.complex128), "complex128 .* cannot be packed"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"bits": 2}, {"sparsity": 0.5}, {"other": "float16"}])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_tensors_that_no_file_can_hold_are_refused_before_anything_is_computed(
+    tmp_path, name, make, message, options
+):
+    seen = []
+    with pytest.raises(ArtifactError, match=message):
+        lz.codebook.pack(
+            {"first": torch.ones(2, 2), name: make()},
+            tmp_path / "a.lzc",
+            progress=lambda *now: seen.append(now),
+            **options,
+        )
+    assert not seen
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [{"bits": 2}, {"sparsity": 0.5}])
+def test_weights_beyond_float32_are_refused_as_such(tmp_path, options):
+    with pytest.raises(DataError, match=r"'x': .*beyond float32"):
+        lz.codebook.pack({"x": torch.full((3, 3), 1e300, dtype=torch.float64)}, tmp_path / "a.lzc", **options)
+
+
 @pytest.mark.parametrize("dtype", [dtype for dtype in NAMES if dtype.is_floating_point])
 def test_every_floating_type_is_pruned_and_shared(tmp_path, dtype):
     state = {"weight": torch.randn(40, 30).to(dtype), "bias": torch.randn(40).to(dtype)}

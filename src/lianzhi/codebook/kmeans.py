@@ -198,6 +198,11 @@ class Sorted:
 
 def _not_numbers(values: Tensor) -> DataError:
     bad = int((~values.isfinite()).sum())
+    if not bad:
+        bad = int((~values.float().isfinite()).sum())
+        return DataError(
+            f"cluster: {bad} of {len(values)} values are beyond float32, in which clusters are computed; scale them down"
+        )
     return DataError(
         f"cluster: {bad} of {len(values)} values are NaN or infinite; give weights that are numbers"
     )

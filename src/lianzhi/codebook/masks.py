@@ -77,7 +77,9 @@ def two_of_four_mask(tensor: Tensor) -> Tensor:
         return torch.ones_like(tensor, dtype=torch.bool)
     rows = tensor.detach().abs().float().movedim(1, -1)
     if not bool(rows.isfinite().all()):
-        raise DataError("two_of_four_mask: weights are NaN or infinite; give weights that are numbers")
+        raise DataError(
+            "two_of_four_mask: weights are NaN, infinite or beyond float32; give weights that are numbers"
+        )
     fours = rows.unflatten(-1, (-1, 4))
     largest = fours.argsort(dim=-1, descending=True, stable=True)[..., :2]
     kept = torch.zeros_like(fours, dtype=torch.bool).scatter(-1, largest, True)
@@ -193,7 +195,9 @@ def _kept(tensor: Tensor, gone: int) -> Tensor:
         return torch.ones_like(tensor, dtype=torch.bool)
     size = tensor.abs().float().contiguous()
     if not bool(size.isfinite().all()):
-        raise DataError("magnitude_mask: weights are NaN or infinite; give weights that are numbers")
+        raise DataError(
+            "magnitude_mask: weights are NaN, infinite or beyond float32; give weights that are numbers"
+        )
     limit = _smallest(size.flatten(), gone)
     kept = size > limit
     equal = (size == limit).flatten().nonzero().flatten()

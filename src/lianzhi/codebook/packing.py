@@ -19,7 +19,7 @@ from lianzhi.codebook.bits import bits_by_name
 from lianzhi.codebook.masks import magnitude_mask
 from lianzhi.codebook.report import Layer, PackReport
 from lianzhi.codebook.sharing import bake, is_shared, share_values
-from lianzhi.codebook.tensors import NAMES, to_bits
+from lianzhi.codebook.tensors import NAMES, require_storable, to_bits
 from lianzhi.errors import ArtifactError, DataError, RecipeError
 
 PathLike = str | os.PathLike[str]
@@ -65,6 +65,8 @@ def pack(
     """
     _check(bits, sparsity, other)
     with _opened(model, example_inputs) as (state, architecture), _shown(progress) as report:
+        for name, tensor in state.items():
+            require_storable(tensor, name)
         owners = _owners(state)
         weights = _weights(state, owners, model)
         given = {} if bits is None else bits_by_name(weights, bits, also=weights)
@@ -229,7 +231,7 @@ def _owners(state: Mapping[str, Tensor]) -> dict[str, str]:
     owners = {}
     for name, tensor in state.items():
         seen: Any = id(tensor)
-        if tensor.layout == torch.strided and not tensor.is_meta and tensor.numel():
+        if tensor.numel():
             place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
             seen = (*place, tensor.dtype, tensor.is_conj(), tensor.is_neg())
         owners[name] = first.setdefault(seen, name)
