@@ -284,6 +284,12 @@ def test_a_model_that_is_shared_already_is_refused(task, tmp_path):
         ({"ratio": 0.5, "gradual": 0.5, "refine": lz.Train(epochs=0)}, "'epochs' are 0"),
         ({"ratio": 0.5, "scope": "isomorphic"}, "is of channels"),
         ({"quality": 1.0, "scope": "erk"}, "'quality' prunes each layer once"),
+        ({"quality": 1.0, "scope": "sensitivity"}, "'quality' prunes each layer once"),
+        ({"ratio": 0.5, "every": 7}, "'every' goes with 'gradual'"),
+        ({"ratio": 0.5, "schedule": "linear"}, "'schedule' goes with 'gradual' or 'iterations'"),
+        ({"ratio": 0.5, "ratios": (0.9,)}, "'ratios' goes with scope 'sensitivity'"),
+        ({"ratio": 0.5, "calibration": 9}, "'calibration' is of channels"),
+        ({"ratio": 0.5, "batch_size": 3}, "'batch_size' is of channels"),
     ],
 )
 def test_options_that_do_not_go_together(options, message):
@@ -297,6 +303,7 @@ def test_options_that_do_not_go_together(options, message):
         ({"ratio": 0.5, "quality": 1.0}, "'quality' goes with granularity 'weight'"),
         ({"ratio": 0.5, "gradual": 0.5}, "'gradual' goes with"),
         ({"ratio": 0.5, "feedback": True}, "'feedback' goes with 'gradual'"),
+        ({"ratio": 0.5, "every": 7}, "'every' goes with 'gradual'"),
         ({"ratio": 0.5, "scope": "erk"}, "scope 'erk' goes with"),
         ({"ratio": 0.5, "granularity": ("weight", "channel")}, "stands alone"),
         ({"ratio": 0.5, "granularity": ("channel", "2:4")}, "'2:4' stands alone"),
@@ -307,6 +314,12 @@ def test_options_that_do_not_go_together(options, message):
 def test_options_of_weights_are_refused_for_channels(options, message):
     with pytest.raises(RecipeError, match=message):
         lz.Prune(**options)
+
+
+@pytest.mark.parametrize("option", [{"teacher": "nowhere"}, {"temperature": 9}, {"alpha": 0.1}])
+def test_options_of_the_distillation_without_it(option):
+    with pytest.raises(RecipeError, match=f"'{next(iter(option))}' is of the distillation"):
+        lz.ShareWeights(distill=False, **option)
 
 
 def test_bits_and_a_budget_do_not_mix():

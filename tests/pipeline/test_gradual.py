@@ -30,10 +30,9 @@ def small() -> nn.Module:
     )
 
 
-def compress(task: lz.Task, steps: list, out: Path):
-    return lz.compress(
-        small().eval(), task, steps, target="pytorch", output=out, measure=QUICK, progress=False
-    )
+def compress(task: lz.Task, steps: list, out: Path, *, model: nn.Module | None = None):
+    model = small().eval() if model is None else model
+    return lz.compress(model, task, steps, target="pytorch", output=out, measure=QUICK, progress=False)
 
 
 def prune(**options: object) -> lz.Prune:
@@ -99,3 +98,15 @@ def test_stages_that_would_miss_the_ratio_are_refused(task, tmp_path, options, m
     with pytest.raises(RecipeError, match=message):
         compress(task, [step], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_batch_norm_is_estimated_anew_after_the_training(task, tmp_path):
+    found = []
+    for reestimate in (0, 2):
+        step = prune(ratio=0.8, gradual=1.0, every=1, refine=lz.Train(**FAST, lr=0.05), reestimate=reestimate)
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)).eval()
+        found.append(compress(task, [step], tmp_path / str(reestimate), model=model).model.state_dict())
+    one, other = found
+    assert torch.equal(one["1.weight"], other["1.weight"])
+    assert not torch.equal(one["2.running_mean"], other["2.running_mean"])

@@ -181,4 +181,6 @@ def _gradually(run: Run, state: State, step: Prune, scope: Scope, folder: Path, 
     details = train_(folder, resume=resume, after_step=gradual.after_step)
     gradual.finish(state.model)
     state.sparse |= set(names)
+    if step.reestimate:
+        prune.reestimate(state.model, training_inputs(run, step.reestimate))
     return details

@@ -112,6 +112,11 @@ class ShareWeights(TrainOptions):
     def _goes_together(self) -> ShareWeights:
         if self.max_drop is not None and isinstance(self.bits, dict):
             raise ValueError("with 'max_drop' the bits are searched, from one number 'bits' down")
+        for name in ("teacher", "temperature", "alpha"):
+            if not self.distill and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"'{name}' is of the distillation, and 'distill' is false; leave one of them out"
+                )
         return self
 
     @property

@@ -139,8 +139,8 @@ class Prune(Config):
         if self.removes_weights:
             self._fits_weights(given)
             return self
-        if self.feedback:
-            raise ValueError("'feedback' goes with 'gradual'")
+        for name in self._changed("every", "feedback"):
+            raise ValueError(f"'{name}' goes with 'gradual'")
         for name in ("quality", "gradual"):
             if getattr(self, name) is not None:
                 raise ValueError(f"'{name}' goes with granularity 'weight'")
@@ -178,45 +178,54 @@ class Prune(Config):
         """What goes with granularity 'weight' and '2:4'."""
         if self.two_of_four:
             free = ("granularity", "ignore", "reestimate")
-            fields = [name for name in type(self).model_fields if name not in free]
-            for name in fields:
-                if getattr(self, name) != type(self).model_fields[name].get_default(
-                    call_default_factory=True
-                ):
-                    raise ValueError(
-                        f"'{name}' does not go with granularity '2:4', which takes two of every four weights, at once"
-                    )
+            for name in self._changed(*(name for name in type(self).model_fields if name not in free)):
+                raise ValueError(
+                    f"'{name}' does not go with granularity '2:4', which takes two of every four weights, at once"
+                )
             return
         if given != ([] if self.quality is not None else ["ratio"]):
             raise ValueError(
                 "granularity 'weight' takes a 'ratio' of the weights or a 'quality', and no other budget"
             )
         structured = ("criterion", "criterion_options", "aggregate", "normalize", "round_to", "min_channels")
-        for name in (*structured, "max_layer_ratio", "target", "batch"):
-            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
-                raise ValueError(
-                    f"'{name}' is of channels; granularity 'weight' removes the smallest weights"
-                )
+        for name in self._changed(
+            *structured, "max_layer_ratio", "target", "batch", "calibration", "batch_size"
+        ):
+            raise ValueError(f"'{name}' is of channels; granularity 'weight' removes the smallest weights")
         if self.scope == "isomorphic":
             raise ValueError(
                 "scope 'isomorphic' is of channels; for weights: global, layer, erk or sensitivity"
             )
         if self.quality is not None and (
-            self.iterations > 1 or self.gradual is not None or self.scope == "erk"
+            self.iterations > 1 or self.gradual is not None or self.scope != "global"
         ):
             raise ValueError(
-                "'quality' prunes each layer once: it goes without 'iterations', 'gradual' and 'erk'"
+                "'quality' prunes each layer once: it goes without 'iterations', 'gradual' and 'scope'"
             )
+        if self.scope != "sensitivity" and self._changed("ratios"):
+            raise ValueError("'ratios' goes with scope 'sensitivity'")
+        if self.gradual is None and self.iterations == 1 and self._changed("schedule"):
+            raise ValueError("'schedule' goes with 'gradual' or 'iterations', over which the ratio rises")
         if self.gradual is not None and (self.refine is None or self.iterations > 1):
             raise ValueError("'gradual' needs 'refine', during which the ratio rises, and no 'iterations'")
         if self.gradual is not None and isinstance(self.refine, TrainOptions) and not self.refine.epochs:
             raise ValueError("'gradual' needs a 'refine' that trains: its 'epochs' are 0")
-        if self.gradual is None and self.feedback:
-            raise ValueError("'feedback' goes with 'gradual'")
+        if self.gradual is None:
+            for name in self._changed("every", "feedback"):
+                raise ValueError(f"'{name}' goes with 'gradual'")
         if self.gradual is None and self.refine is not None and self.iterations == 1:
             raise ValueError(
                 "'refine' runs with 'gradual' or between iterations: give one of them, or add a step"
             )
+
+    def _changed(self, *names: str) -> list[str]:
+        """Those of some options that have not their default value."""
+        fields = type(self).model_fields
+        return [
+            name
+            for name in names
+            if getattr(self, name) != fields[name].get_default(call_default_factory=True)
+        ]
 
     @property
     def removes_weights(self) -> bool:
