@@ -6,5 +6,6 @@
 from lianzhi.distill import losses, methods
 from lianzhi.distill.capture import capture
 from lianzhi.distill.layer_map import LayerMap
+from lianzhi.distill.plain_scores import require_plain_scores
 
-__all__ = ["LayerMap", "capture", "losses", "methods"]
+__all__ = ["LayerMap", "capture", "losses", "methods", "require_plain_scores"]

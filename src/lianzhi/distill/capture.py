@@ -59,7 +59,10 @@ class Captured:
         return self._by_heads(layer, "value")
 
     def scores(self, layer: str) -> Tensor:
-        """Scores of a layer before mask and softmax, q·kᵀ times the layer's factor: (batch, heads, tokens, tokens)."""
+        """Scores of a layer before mask and softmax, q·kᵀ times the layer's factor: (batch, heads, tokens, tokens).
+
+        What a model adds to that outside of the layer is not in them; `lz.distill.require_plain_scores` says whether it does.
+        """
         queries, keys = self.queries(layer), self.keys(layer)
         return torch.matmul(queries, keys.transpose(-2, -1)) * self.attention[layer].scale
 

@@ -15,6 +15,7 @@ from lianzhi.distill.layer_map import LayerMap
 from lianzhi.distill.losses.parts import require_same_shape
 from lianzhi.distill.methods.lesson import Setting
 from lianzhi.distill.methods.teacher import logits_of
+from lianzhi.distill.plain_scores import require_plain_scores
 from lianzhi.distill.transformer import attention_of, embeddings_of, layers_of
 from lianzhi.errors import DataError, GraphError, RecipeError
 from lianzhi.graph import device_of, in_eval, moved
@@ -53,14 +54,23 @@ def run_both(setting: Setting, inputs: Any, *, hidden: Pairs = (), attention: Pa
 
 
 def check_both(
-    setting: Setting, method: str, *, hidden: Pairs = (), attention: Pairs = (), same_outputs: bool = True
+    setting: Setting,
+    method: str,
+    *,
+    hidden: Pairs = (),
+    attention: Pairs = (),
+    same_outputs: bool = True,
+    scores: bool = True,
 ) -> Both:
     """Run both once on the task's example, and refuse what cannot be taught. Nothing is changed.
+
+    Without `scores` queries, keys and values are compared, and how they are put together does not matter.
 
     Raises:
         RecipeError: teacher and student are one model, or the teacher is not run (its logits are kept).
         DataError: the outputs have other classes, or the vocabularies differ in size.
-        GraphError: a layer that is looked at did not run, or has no attention that can be read.
+        GraphError: a layer that is looked at did not run, has no attention that can be read, or attends otherwise than by
+            the plain product of its queries and keys.
     """
     if setting.teacher is setting.student:
         raise RecipeError(
@@ -80,6 +90,10 @@ def check_both(
     inputs = moved(setting.task.example_inputs, device_of(setting.student))
     with in_eval(setting.student), torch.no_grad():
         both = run_both(setting, inputs, hidden=hidden, attention=attention)
+        if attention and scores:
+            require_plain_scores(setting.student, [pair[0] for pair in attention], inputs, both.mask)
+            with setting.running(device_of(setting.student)) as teacher:
+                require_plain_scores(teacher, [pair[1] for pair in attention], inputs, both.mask)
     if same_outputs:
         require_same_shape(*both.logits)
     return both

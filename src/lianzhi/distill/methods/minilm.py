@@ -82,7 +82,8 @@ def build(setting: Setting, options: MiniLMOptions) -> Lessons:
         _layer(setting.student, options.student_layer, "student"),
         _layer(setting.teacher, options.teacher_layer, "teacher"),
     )
-    _relations(check_both(setting, "minilm", attention=[pair]), pair, options)
+    both = check_both(setting, "minilm", attention=[pair], scores=options.version == 1)
+    _relations(both, pair, options)
 
     def step(model: nn.Module, batch: Batch) -> dict[str, Any]:
         return weighted(_relations(run_both(setting, batch.inputs, attention=[pair]), pair, options))
