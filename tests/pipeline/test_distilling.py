@@ -13,6 +13,8 @@ from lianzhi.config import Config
 from lianzhi.distill.methods import Learner, Lessons, Setting, Stage
 from lianzhi.errors import ArtifactError, GraphError, RecipeError
 from lianzhi.pipeline.distilling import stage_options
+from lianzhi.pipeline.sources import teachers_of
+from lianzhi.recipe import Recipe
 from lianzhi.train.default_step import call
 
 MEASURE = lz.Measure(batches=(1,), repeats=2, threads=1)
@@ -218,6 +220,14 @@ def test_a_run_goes_on_with_the_teacher_that_it_began_with(task, tmp_path, monke
     shutil.copytree(tmp_path / "teacher-1", place)
     (place / "report.json").write_text("{}")  # a measurement of the teacher changes nothing
     assert len(compress(model, task, [step], tmp_path / "out", resume=True).report.rows) == 2
+
+
+def test_a_folder_called_original_is_no_teacher(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("original", "other"):
+        (tmp_path / name).mkdir()
+    steps = lz.Distill(**FAST), lz.Distill(teacher="other", **FAST)
+    assert list(teachers_of(Recipe(steps=steps))) == ["other"]
 
 
 def test_a_finished_step_is_replayed(task, tmp_path, two_stages, monkeypatch):

@@ -76,7 +76,8 @@ def search_bits(
     (1, True)
 
     ``evaluate(model)`` gives one number, more is better, of data that is not reported; `model` has its weights back
-    afterwards. `init`, `groups` and `seed` are those with which `share` is called then. Raises `RecipeError` for a budget that `most` bits miss, or bits outside of 1 to 16.
+    afterwards. `init`, `groups` and `seed` are those with which `share` is called then. Raises `RecipeError` for a budget that
+    `most` bits miss, or bits outside of 1 to 16.
     """
     if not 1 <= least <= most <= 16 or not max_drop >= 0:
         raise RecipeError(

@@ -50,9 +50,10 @@ def pack(
     (True, 'gaps')
 
     With ``bits=None`` every tensor is stored bit for bit, of whatever type and shape; few distinct values make it
-    small by themselves. With `bits`, floating tensors of two or more dimensions, of a module its parameters alone, first have
-    their weights shared: at most 2^bits - 1 values and zero; a dict gives the bits by pattern of names, as ``{"conv*": 8, "*": 5}``, of a tied tensor
-    by any of its names. `sparsity` first sets that share of each such tensor's smallest weights to zero.
+    small by themselves. With `bits`, floating tensors of two or more dimensions, of a module its parameters alone, first
+    have their weights shared: at most 2^bits - 1 values and zero; a dict gives the bits by pattern of names, as
+    ``{"conv*": 8, "*": 5}``, of a tied tensor by any of its names. `sparsity` first sets that share of each such tensor's
+    smallest weights to zero.
     ``other="float16"`` rounds the remaining floating tensors to float16; they are read as their own type again. The
     caller's tensors do not change.
 

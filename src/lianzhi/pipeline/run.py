@@ -110,8 +110,9 @@ def run(
         "model": fingerprint(model),
         "task": task.fingerprint(),
         "processes": world,
-        "teachers": teachers_of(recipe),
     }
+    if taught := teachers_of(recipe):
+        record["teachers"] = taught
     try:
         resumed = train.from_leader(store.begin(record, resume=resume) if this.leads else None)
         return _carry_out(this, model, student, resumed=resumed)

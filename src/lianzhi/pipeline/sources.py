@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lianzhi import files
+from lianzhi.pipeline.state import ORIGINAL
 from lianzhi.recipe import Recipe
 from lianzhi.tasks.cache import digest_files
 
@@ -30,7 +31,7 @@ def _names(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for key, inner in value.items():
             if key in KEYS and isinstance(inner, str):
-                if files.expanded(inner).exists():
+                if inner != ORIGINAL and files.expanded(inner).exists():
                     yield inner
             else:
                 yield from _names(inner)

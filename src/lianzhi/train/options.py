@@ -60,7 +60,7 @@ class TrainOptions(Config):
     accumulate: int = Field(default=1, ge=1, le=2**24, description="batches an optimizer step")
     augment: bool = True
     precision: Literal["f32", "bf16", "auto"] = Field(
-        default="f32", description="auto: bf16 where the processor computes in it"
+        default="f32", description="auto: bf16 where the processor is quicker in it"
     )
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
 

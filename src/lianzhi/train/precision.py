@@ -42,9 +42,9 @@ def product_seconds(dtype: torch.dtype) -> float:
 
 @functools.cache
 def gains(threads: int) -> bool:
-    """Whether this processor multiplies bf16 quicker than float32. Not every one that has the instructions does.
+    """Whether this processor multiplies bf16 quicker than float32, with so many threads of PyTorch's. Timed once.
 
-    Seen on an Intel Xeon with AVX-512 BF16 and no AMX: training in bf16 is a fifth slower than in float32.
+    Not every one that has the instructions does: a Xeon with AVX-512 BF16 and no AMX was seen to be slower in them.
     """
     return product_seconds(torch.float32) >= GAIN * product_seconds(torch.bfloat16)
 
