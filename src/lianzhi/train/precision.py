@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lianzhi.train.default_step import call
+from lianzhi.train.small_maps import SmallMaps, works_on_small_maps
 
 SIDE = 512  # of the matrices whose product is timed: 3 ms on one core
 GAIN = 1.2  # bf16 has to be so much quicker: a step does more than products, and chance is not to decide
@@ -25,6 +26,11 @@ def has_bf16(device: torch.device) -> bool:
         has = torch.cpu.get_capabilities()
         return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
     return False
+
+
+def has_amx() -> bool:
+    """Whether this processor multiplies bf16 in tiles."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def product_seconds(dtype: torch.dtype) -> float:
@@ -68,8 +74,17 @@ def mixed(model: nn.Module, kind: str, device: torch.device) -> Iterator[Any]:
         yield lambda: torch.autocast(device.type, enabled=False)
         return
     hook = model.register_forward_hook(lambda module, inputs, outputs: to_float(outputs))
+    small = device.type == "cpu" and has_amx() and works_on_small_maps(model)
+
+    def within() -> ExitStack:
+        stack = ExitStack()
+        stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
+        if small:
+            stack.enter_context(SmallMaps())
+        return stack
+
     try:
-        yield lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+        yield within
     finally:
         hook.remove()
 
