@@ -81,3 +81,15 @@ def test_scores_are_cut_by_size():
     assert np.array_equal(strata(np.asarray([3, 1, 1])), [3, 1, 1])
     chosen = scores[stratified(kinds, 20, 0, "validation")]
     assert np.bincount((chosen / 0.5001).astype(int)).tolist() == [2] * 10
+
+
+@pytest.mark.parametrize("seed", [2, 6])
+def test_rows_that_are_very_often_the_same_leave_room_for_others(seed):
+    """ "Good." two thousand times is one group, which fits in no small part, and is to keep nothing else out."""
+    groups = np.concatenate([np.zeros(200, np.int64), np.arange(1, 401)])
+    labels = np.where(groups < 201, 1, 0)
+    parts = partition_groups(labels, groups, {"test": 60, "validation": 60}, seed, what="it")
+    for name in ("test", "validation"):
+        assert 50 <= len(parts[name]) <= 60
+        assert np.bincount(labels[parts[name]], minlength=2).min() >= 15
+        assert not set(groups[parts[name]]) & set(groups[parts["train"]])

@@ -11,6 +11,9 @@ from lianzhi.errors import DataError
 from lianzhi.tasks import hashing
 
 Rows = NDArray[np.int64]
+MISSING = (
+    0.1  # of a part's rows of a class: so many may be missing before groups behind a large one are looked at
+)
 
 
 def strata(labels: NDArray[Any]) -> NDArray[np.int64]:
@@ -98,10 +101,26 @@ def partition_groups(
         rooms = _shares(np.asarray([int(sizes[free & (kinds == kind)].sum()) for kind in there]), number)
         for kind, room in zip(there, rooms, strict=True):
             candidates = shuffled[free[shuffled] & (kinds[shuffled] == kind)]
-            chosen[candidates[np.cumsum(sizes[candidates]) <= room]] = True
+            chosen[candidates[_fitting(sizes[candidates], room)]] = True
         free &= ~chosen
         parts[name] = np.flatnonzero(chosen[members])
     return {"train": np.flatnonzero(free[members]), **parts}
+
+
+def _fitting(sizes: NDArray[np.int64], room: int) -> NDArray[np.bool_]:
+    """Which groups are taken: one after another to the first that is too large, and beyond it where much is missing.
+
+    >>> _fitting(np.array([1, 90] + [1] * 30), 20).nonzero()[0].tolist() == [0, *range(2, 21)]
+    True
+    """
+    taken = np.cumsum(sizes) <= room
+    left = room - int(sizes[taken].sum())
+    if left > MISSING * room:
+        for place in np.flatnonzero(~taken).tolist():
+            if sizes[place] <= left:
+                taken[place] = True
+                left -= int(sizes[place])
+    return taken
 
 
 def limited(rows: Rows, labels: NDArray[np.int64], limit: int | None, seed: int) -> Rows:
