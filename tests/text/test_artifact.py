@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from tiny_text import SIZES, tokens
 import lianzhi as lz
 from lianzhi import artifact, cli, deploy, files, jobs
 from lianzhi.artifact.layout import own_digest
-from lianzhi.errors import ArtifactError
+from lianzhi.errors import ArtifactError, DataError
 from lianzhi.pipeline.texts import fitted
 from lianzhi.tasks import TextPreprocess
 
@@ -320,3 +321,19 @@ def test_a_shortened_model_is_saved_by_its_config(bert, tmp_path):
     assert found.config.num_hidden_layers == len(found.bert.encoder.layer) == 1
     other = tokens(3, 9)
     assert torch.equal(found(**other).logits, model(**other).logits)
+
+
+def test_evaluate_cuts_texts_where_predict_does(whole, tmp_path):
+    """The model was saved with 16 tokens and has 64 positions; a text task's own default is 128."""
+    texts = [f"{word} " + "film " * 100 for word in ("good", "bad", "never", "warm", "the", "stale")]
+    said = [item["classes"][0]["name"] for item in jobs.predict(whole, texts)]
+    rows = "".join(f"{text}\t{label}\n" for text, label in zip(texts, said, strict=True))
+    (tmp_path / "test.tsv").write_text("text\tlabel\n" + rows)
+    options = {"labels": ["negative", "positive"]}
+    found = jobs.evaluate(whole, task="text", data=str(tmp_path), options=options, progress=False)
+    assert (found["value"], found["samples"]) == (1.0, 6)
+
+
+def test_a_sentence_in_another_encoding_is_refused(whole):
+    with pytest.raises(DataError, match=r"'caf\\udce9' is not UTF-8 text"):
+        jobs.predict(whole, ["good", os.fsdecode("caf\u00e9".encode("latin-1"))])

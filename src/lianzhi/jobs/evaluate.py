@@ -10,7 +10,7 @@ from lianzhi.errors import DataError, RecipeError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.jobs.prepare import open_task
 from lianzhi.recipe import TaskSpec
-from lianzhi.tasks import Task
+from lianzhi.tasks import Task, TextPreprocess
 
 
 def evaluate(
@@ -72,6 +72,7 @@ def task_for(
         own, known = {}, None
     if (saved.folder / "tokenizer").is_dir():
         own["tokenizer"] = str(saved.folder)
+        own["max_length"] = TextPreprocess.load(saved.folder).max_length  # as `predict` cuts
     spec = TaskSpec(
         name=task or known["name"],  # type: ignore[index]
         data=data or (known or {}).get("data"),

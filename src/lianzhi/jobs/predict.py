@@ -121,6 +121,10 @@ def _maker(tokens: TextPreprocess | None, preprocess: Any) -> tuple[Callable[...
 def _sentence(text: str) -> str:
     if not text.strip():
         raise DataError("a sentence is empty; give words, in quotes")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # what a shell gives of bytes in another encoding
+        raise DataError(f"the sentence {text!r:.80} is not UTF-8 text; give it in UTF-8") from None
     return text
 
 
