@@ -194,6 +194,7 @@ def test_a_folder_as_the_library_saves_it(tmp_path, place):
             ):
                 stream.write_table(table.replace_schema_metadata(told))
         (tmp_path / part / "state.json").write_text("{}")
+        (tmp_path / part / "cache-0123456789abcdef.arrow").write_text("what Dataset.map leaves here")
     (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     task = lz.task("text", data=tmp_path, tokenizer=place)
     assert task.labels == ["no", "yes"]

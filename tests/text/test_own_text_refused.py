@@ -121,3 +121,17 @@ def test_files_that_are_not_there_or_too_many(tmp_path, place):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"holds no file of a part"):
         lz.task("text", data=tmp_path / "empty", tokenizer=place)
+
+
+def test_names_of_columns_that_a_file_has_itself_are_not_given_again(tmp_path, place):
+    """Read as a row, the line of names was a text of a class of its own."""
+    header = ["text", "label"]
+    for name in ("train.csv", "train.tsv"):
+        file = write(tmp_path / name, [{"text": row["text"], "label": row["label"]} for row in rows(0, 40)])
+        with pytest.raises(
+            DataError, match=rf"{name}: its first line names the columns .*leave 'header' out"
+        ):
+            lz.task("text", data=file, tokenizer=place, header=header)
+    file = write(tmp_path / "train.jsonl", rows(0, 40))
+    with pytest.raises(DataError, match=r"train.jsonl: 'header' names the columns of a TSV or CSV file"):
+        lz.task("text", data=file, tokenizer=place, header=header)

@@ -11,6 +11,7 @@ import lianzhi as lz
 from lianzhi.errors import DataError
 from lianzhi.tasks import TextPreprocess
 from lianzhi.tasks.texts import extremes, retokenized, texts_of, with_train
+from lianzhi.tasks.tokens import tokenize
 
 
 @pytest.fixture
@@ -147,3 +148,12 @@ def test_the_texts_that_ask_most_of_a_model(task):
     assert token == f"a text with token {max(map(max, rows))}"
     assert last["input_ids"].max() == max(map(max, rows))
     assert extremes(lz.task("synthetic", samples=20)) == []
+
+
+def test_texts_that_hold_the_sign_between_texts_have_tokens_of_their_own(bert):
+    """The cache knew all texts by one joined text, in which these are the same."""
+    preprocess = TextPreprocess.open(str(bert), max_length=16)
+    first = tokenize(["a film\0good", "plot"], None, preprocess)
+    second = tokenize(["a film", "good\0plot"], None, preprocess)
+    assert first.digest != second.digest
+    assert first.row(0).tolist() != second.row(0).tolist()

@@ -100,6 +100,11 @@ class TextPreprocess:
         return made
 
     @property
+    def ids(self) -> int:
+        """How many ids there are: one more than the largest, whether each has a token or not."""
+        return max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    @property
     def vocabulary(self) -> tuple[str, ...]:
         """The tokenizer's tokens in the order of their ids; an id that has none is an empty text."""
         places = self.tokenizer.get_vocab(with_added_tokens=True)

@@ -54,7 +54,7 @@ class Tokens:
 
 def tokenize(texts: Sequence[str], pairs: Sequence[str] | None, preprocess: TextPreprocess) -> Tokens:
     """Tokenize the texts of one part, or read what an earlier run made of the same texts and tokenizer."""
-    hashed = hashing.digest("\0".join(texts), "" if pairs is None else "\0".join(pairs), str(len(texts)))
+    hashed = hashing.digest(_whole(texts), "" if pairs is None else _whole(pairs), str(len(texts)))
     key = hashing.digest(str(VERSION), preprocess.digest(), hashed)
 
     @remembered
@@ -70,12 +70,24 @@ def tokenize(texts: Sequence[str], pairs: Sequence[str] | None, preprocess: Text
     return Tokens(texts, pairs, ids, starts, facts[:, 1].astype(np.int32), facts[:, 2].astype(bool), key)
 
 
+def _whole(texts: Sequence[str]) -> str:
+    """All texts as one, which no other texts give.
+
+    >>> _whole(["a\\0", "b"]) == _whole(["a", "\\0b"])
+    False
+    """
+    joined = "\0".join(texts)
+    if joined.count("\0") < len(texts):
+        return joined
+    return "\0".join([*texts, *(str(len(text)) for text in texts)])  # a text holds the sign itself
+
+
 def _encode(
     texts: Sequence[str], pairs: Sequence[str] | None, preprocess: TextPreprocess
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """All ids in a row, and (tokens, beginning of the second text, whether it was cut) of each text."""
     tokenizer = preprocess.tokenizer
-    kind = np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.int32
+    kind = np.uint16 if preprocess.ids <= 1 << 16 else np.int32
     parts: list[NDArray[Any]] = []
     facts = np.zeros((len(texts), 3), np.int64)
     for start in range(0, len(texts), AT_ONCE):

@@ -13,6 +13,7 @@ from lianzhi.tasks.readers.table import TextTable, joined
 ENDINGS = (".tsv", ".csv", ".jsonl", ".json", arrow.PARQUET, arrow.ARROW)
 PARTS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 KINDS = ", ".join(ENDINGS)
+KEPT = "cache-"  # what `Dataset.map` leaves beside the data
 
 
 def find(data: Path) -> dict[str, list[Path]]:
@@ -59,6 +60,10 @@ def checked(file: Path) -> Path:
 def names(file: Path, header: Sequence[str] | None) -> list[str]:
     """The columns of a file; `header` are those of one without a line of names."""
     kind = file.suffix.lower()
+    if header is not None and kind not in (".tsv", ".csv"):
+        raise DataError(
+            f"{file}: 'header' names the columns of a TSV or CSV file, and this one has names of its own; leave it out"
+        )
     if kind in (arrow.PARQUET, arrow.ARROW):
         return arrow.names(file)
     if kind in (".jsonl", ".json"):
@@ -86,6 +91,8 @@ def _read(file: Path, columns: Sequence[str], header: Sequence[str] | None) -> T
         return arrow.read(file, columns)
     if kind in (".jsonl", ".json"):
         return jsonl.read(file, columns)
+    if header is not None and names(file, None) == list(header):
+        raise DataError(f"{file}: its first line names the columns as 'header' does; leave 'header' out")
     return (csv_table if kind == ".csv" else tsv).read(file, columns, header=header)
 
 
@@ -98,4 +105,4 @@ def _of(folder: Path, name: str) -> list[Path]:
         file for file in folder.iterdir() if file.suffix.lower() in ENDINGS and pattern.fullmatch(file.stem)
     ]
     shards = [*(folder / name).glob(f"*{arrow.ARROW}"), *(folder / name).glob(f"*{arrow.PARQUET}")]
-    return here + shards
+    return here + [file for file in shards if not file.name.startswith(KEPT)]
