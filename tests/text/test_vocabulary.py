@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,30 +19,32 @@ import lianzhi as lz
 from lianzhi import prune
 from lianzhi.errors import DataError, GraphError, RecipeError
 from lianzhi.tasks import TextPreprocess
-from lianzhi.tasks.texts import texts_of
+from lianzhi.tasks.texts import retokenized, texts_of
 from lianzhi.tasks.vocabulary import count_tokens, reduced
 
 LETTERS = "abcd"
 TEXTS = ["abc dab", "ab ab abcd", "dd cab bad", "abcd dabc"]
 
 
-def trained(kind: str) -> Tokenizer:
+def trained(kind: str, texts: Sequence[str] = TEXTS, size: int | None = None) -> Tokenizer:
     """A tokenizer of each kind, trained on a few words of four letters."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    lines = [*TEXTS, *LETTERS, "abcabd cdcd bcbc dada", " ".join(LETTERS * 2)] * 3
+    lines = [*texts, *LETTERS, "abcabd cdcd bcbc dada", " ".join(LETTERS * 2)] * 3
     if kind == "WordPiece":
         made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         made.pre_tokenizer = pre_tokenizers.Whitespace()
-        trainer = trainers.WordPieceTrainer(vocab_size=60, special_tokens=special, show_progress=False)
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=size or 60, special_tokens=special, show_progress=False
+        )
     elif kind == "BPE":
         made = Tokenizer(models.BPE(unk_token="[UNK]"))
         made.pre_tokenizer = pre_tokenizers.Whitespace()
-        trainer = trainers.BpeTrainer(vocab_size=40, special_tokens=special, show_progress=False)
+        trainer = trainers.BpeTrainer(vocab_size=size or 40, special_tokens=special, show_progress=False)
     else:
         made = Tokenizer(models.Unigram())
         made.pre_tokenizer = pre_tokenizers.Metaspace()
         trainer = trainers.UnigramTrainer(
-            vocab_size=30, special_tokens=special, unk_token="[UNK]", show_progress=False
+            vocab_size=size or 30, special_tokens=special, unk_token="[UNK]", show_progress=False
         )
     made.train_from_iterator(lines, trainer)
     made.post_processor = processors.TemplateProcessing(
@@ -243,3 +247,69 @@ def test_post_processors_of_every_kind_are_renumbered():
         assert [int(rows[number]) for number in after.ids] == before.ids
         assert after.tokens[0] == "[CLS]"
         assert int(rows[new.pad_id]) == old.pad_id
+
+
+@pytest.mark.parametrize("kind", ["WordPiece", "BPE", "Unigram"])
+def test_pairs_that_are_cut_are_read_as_before(kind, tmp_path):
+    """Of a pair the longer text is cut, so that it depends on the ends, which the model does not see."""
+    draw = random.Random(0)
+    words = ["".join(draw.choices(LETTERS, k=draw.randint(2, 9))) for _ in range(400)]
+    texts = [" ".join(draw.choices(words, k=draw.randint(2, 8))) for _ in range(400)]
+    trained(kind, texts, 300).save(str(tmp_path / "tokenizer.json"))
+    lines = [f"{texts[at]}\t{texts[at + 60]}\t{at % 2}" for at in range(60)]
+    (tmp_path / "train.tsv").write_text("\n".join(["one\ttwo\tlabel", *lines]))
+    options = {"text": "one", "second": "two", "validation": 1, "calibration": 1, "test": 1, "max_length": 9}
+    own = lz.task("text", data=tmp_path / "train.tsv", tokenizer=str(tmp_path), **options)
+    train = own.splits["train"]
+    new, rows = reduced(own.preprocess, count_tokens(own))
+    assert train.tokens.cut[train.rows].sum() > 40
+    assert len(rows) < own.preprocess.ids
+    again = retokenized(own, new).splits["train"]
+    for row in train.rows:
+        assert [int(rows[number]) for number in again.tokens.row(row)] == train.tokens.row(row).tolist()
+
+
+def test_ids_may_have_gaps_between_them(glue, tmp_path):
+    place = write_tokenizer(tmp_path / "t")
+    values = json.loads((place / "tokenizer.json").read_text())
+    values["model"]["vocab"]["film"] = 70_000
+    (place / "tokenizer.json").write_text(json.dumps(values))
+    task = lz.task("sst2", data=str(glue / "SST-2"), tokenizer=str(place), max_length=32)
+    counts = count_tokens(task)
+    assert len(counts) == 70_001
+    assert counts[70_000] == sum(text.split().count("film") for text in texts_of(task, "train").texts) > 0
+    new, rows = reduced(task.preprocess, counts)
+    assert rows[-1] == 70_000
+    assert new.tokenizer.token_to_id("film") == len(rows) - 1 == new.ids - 1
+
+
+def test_positions_that_are_counted_from_the_padding_stay(tmp_path):
+    """A RoBERTa's first position is the one behind its padding's id."""
+    pieces = ["word", "other", "<pad>", "<unk>", *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    made = Tokenizer(
+        models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="<unk>")
+    )
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    old = replace(preprocess_of(made), pad_id=2)
+    new, rows = reduced(old, counts_of(old, ["ab"]))
+    config = {
+        **SIZES,
+        "model_type": "roberta",
+        "vocab_size": len(pieces),
+        "pad_token_id": 2,
+        "type_vocab_size": 1,
+    }
+    model = lz.model("huggingface", config=config, num_classes=2).eval()
+
+    def said(preprocess):
+        with torch.no_grad():
+            return model(
+                **{key: torch.from_numpy(value) for key, value in preprocess("ab dcb").items()}
+            ).logits
+
+    before = said(old)
+    prune.keep_tokens(model, rows, prune.token_tables(model, len(pieces)))
+    assert torch.equal(said(new), before)
+    lz.save(model, tmp_path / "m", example_inputs={key: torch.from_numpy(v) for key, v in new("ab").items()})
+    model = lz.load(tmp_path / "m")
+    assert torch.allclose(said(new), before, atol=1e-6)

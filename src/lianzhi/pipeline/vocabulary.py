@@ -34,7 +34,7 @@ def replay_vocabulary(run: Run, state: State, step: ReduceVocabulary) -> None:
 
 def _reduce(run: Run, state: State, step: ReduceVocabulary) -> NDArray[np.int64]:
     own = preprocess_of(run)
-    tables = prune.token_tables(state.model, own.tokenizer.get_vocab_size())
+    tables = prune.token_tables(state.model, own.ids)
     made, rows = reduced(own, count_tokens(run.task), size=step.size, least=step.least)
     prune.keep_tokens(state.model, rows, tables)
     state.reads = state.reads or own

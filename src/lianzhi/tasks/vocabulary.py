@@ -18,11 +18,15 @@ from lianzhi.errors import DataError
 from lianzhi.tasks._task import Task
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.tasks.token_split import TokenSplit
-from lianzhi.tasks.tokenizer import FILE
+from lianzhi.tasks.tokenizer import FILE, parse
+
+FIRST = 16  # a padding below it keeps its id, and what stands before it: a RoBERTa counts positions from the padding
 
 
 def count_tokens(task: Task, split: str = "train") -> NDArray[np.int64]:
-    """How often each token stands in a split, by id, (largest id + 1,).
+    """How often each token stands in the texts of a split, by id, (largest id + 1,).
+
+    A text that is cut counts whole: how its end is read decides what is cut off a pair, or within a word.
 
     Raises:
         DataError: the task is not of texts.
@@ -32,10 +36,14 @@ def count_tokens(task: Task, split: str = "train") -> NDArray[np.int64]:
         raise DataError(
             f"task '{task.name}' is not of texts, or has no {split} split; its tokens cannot be counted"
         )
-    size = part.preprocess.tokenizer.get_vocab_size()
+    size, tokens = part.preprocess.ids, part.tokens
     counts = np.zeros(size, np.int64)
-    for row in part.rows:
-        counts += np.bincount(part.tokens.row(row), minlength=size)
+    for row in part.rows[~tokens.cut[part.rows]]:
+        np.add.at(counts, tokens.row(row), 1)
+    whole = parse(part.preprocess.members[FILE], FILE)  # which cuts nothing
+    for row in part.rows[tokens.cut[part.rows]]:
+        pair = () if tokens.pairs is None else (tokens.pairs[row],)
+        np.add.at(counts, whole.encode(tokens.texts[row], *pair).ids, 1)
     return counts
 
 
@@ -52,6 +60,8 @@ def reduced(
     values = json.loads(preprocess.members[FILE])
     names = _names(values)
     needed = _needed(values, names) | {preprocess.pad_id}
+    if preprocess.pad_id < FIRST:
+        needed |= names.keys() & range(preprocess.pad_id)
     frequent = [int(token) for token in np.argsort(-counts, kind="stable") if counts[token] >= least]
     kept = set(needed)
     for token in frequent:
@@ -103,8 +113,7 @@ def _needed(values: dict[str, Any], names: dict[int, str]) -> set[int]:
     named = [model.get("unk_token"), (values.get("padding") or {}).get("pad_token"), "[PAD]", "[UNK]"]
     special |= {ids[name] for name in named if isinstance(name, str) and name in ids}
     special |= {number for number in _processor_ids(values.get("post_processor")) if number in names}
-    if isinstance(model.get("unk_id"), int):
-        special.add(model["unk_id"])
+    special |= {number for number in (model.get("unk_id"), _padding_id(values)) if number in names}
     prefix = model.get("continuing_subword_prefix") or ""
     suffix = model.get("end_of_word_suffix") or ""
     single = set()
@@ -183,9 +192,14 @@ def _rewrite(values: dict[str, Any], names: dict[int, str], new: dict[int, int])
         ]
     for token in values.get("added_tokens", []):
         token["id"] = new[int(token["id"])]
-    if values.get("padding"):
-        values["padding"]["pad_id"] = new[int(values["padding"]["pad_id"])]
+    if _padding_id(values) in new:
+        values["padding"]["pad_id"] = new[_padding_id(values)]
     _renumber(values.get("post_processor"), new)
+
+
+def _padding_id(values: dict[str, Any]) -> int:
+    """The id that the file itself pads with; -1: it does not pad."""
+    return int((values.get("padding") or {}).get("pad_id", -1))
 
 
 def _processor_ids(processor: Any) -> list[int]:
