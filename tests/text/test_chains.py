@@ -12,7 +12,7 @@ from tiny_text import SIZES, WORDS, write_sst2, write_tokenizer
 import lianzhi as lz
 from lianzhi import artifact, train
 from lianzhi.distill.methods import kd
-from lianzhi.errors import RecipeError
+from lianzhi.errors import ArtifactError, DataError, RecipeError
 from lianzhi.tasks import TextPreprocess
 from lianzhi.tasks.texts import texts_of
 
@@ -43,8 +43,8 @@ def task(folder):
     return text_task(folder)
 
 
-def text_task(folder, tokenizer="tokenizer"):
-    options = {"max_length": 32, "validation": 16, "calibration": 16}
+def text_task(folder, tokenizer="tokenizer", **changes):
+    options = {"max_length": 32, "validation": 16, "calibration": 16, **changes}
     return lz.task("sst2", data=str(folder / "SST-2"), tokenizer=str(folder / tokenizer), **options)
 
 
@@ -189,3 +189,39 @@ def test_words_and_what_comes_behind_them(task, tmp_path):
     compress(bert(), task, steps, tmp_path / "out", target="onnxruntime")
     words = TextPreprocess.load(tmp_path / "out")
     assert words.tokenizer.encode("a very good film").tokens == ["a", "very", "good", "film"]
+
+
+def test_the_same_tokenizer_of_another_length_is_called_so(folder, task, tmp_path):
+    teacher = saved(tmp_path / "teacher", text_task(folder, max_length=24), bert())
+    step = lz.Distill(method="minilm", teacher=teacher, student={"layers": 1}, **FAST)
+    with pytest.raises(
+        RecipeError, match=r"reads up to 24 tokens .* student 32; set the task's max_length: 24"
+    ):
+        compress(bert(), task, [step], tmp_path / "out")
+    teacher = saved(tmp_path / "other", text_task(folder, segments=True), bert())
+    step = lz.Distill(method="minilm", teacher=teacher, student={"layers": 1}, **FAST)
+    with pytest.raises(RecipeError, match=r"the teacher reads .*token_type_ids and the student .*'segments'"):
+        compress(bert(), task, [step], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_logits_that_cannot_be_kept_are_refused_before_anything_is_trained(
+    folder, task, tmp_path, monkeypatch
+):
+    """They are kept without being asked for where the teacher reads other tokens."""
+    teacher = saved(tmp_path / "teacher", text_task(folder, "other"), bert())
+    (tmp_path / "cache").write_text("no folder")
+    monkeypatch.setenv("LIANZHI_CACHE", str(tmp_path / "cache"))
+    steps = [lz.Train(**FAST), lz.Distill(teacher=teacher, student={"layers": 1}, **FAST)]
+    with pytest.raises(ArtifactError, match=r"steps\.1 .*cache is a file"):
+        compress(bert(), task, steps, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_corpus_of_masked_words_without_a_mask_is_refused_before_anything_is_trained(task, tmp_path):
+    (tmp_path / "corpus.txt").write_text("a good film\nthe plot is dull\n")
+    options = {"corpus": {"data": str(tmp_path / "corpus.txt")}}
+    steps = [lz.Train(**FAST), lz.Distill(method="minilm", student={"layers": 1}, options=options, **FAST)]
+    with pytest.raises(DataError, match=r"steps\.1 .*no mask token; give another, or masked: 0"):
+        compress(bert(), task, steps, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

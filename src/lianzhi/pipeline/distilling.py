@@ -237,11 +237,11 @@ def check_distill(run: Run, state: State, step: Distill) -> dict[str, TrainOptio
     trainings = {stage.name: stage_options(step, stage) for stage in lessons.stages}
     for options in trainings.values():
         _check_cached(run, step, options)
-    if step.cache:
+    if setting.source is not None and setting.source.keep is not None:
         mark: dict[str, object] = {"top_k": step.top_k}
         if step.teacher != ORIGINAL:  # the original one may be trained before it teaches
             mark["teacher"] = fingerprint(setting.teacher)
-        teacher_cache.require_usable(_folder(step), named=step.cache is True, mark=mark)
+        teacher_cache.require_usable(_folder(step), named=not isinstance(step.cache, str), mark=mark)
     _take(state, setting, lessons)
     after = reading(run, state)
     _check_outputs(after.task, state.model)

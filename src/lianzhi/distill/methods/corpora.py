@@ -11,7 +11,7 @@ from pydantic import Field
 from lianzhi import files
 from lianzhi.errors import RecipeError
 from lianzhi.tasks import Task, TextPreprocess
-from lianzhi.tasks.corpus.assemble import CorpusReading, corpus_task
+from lianzhi.tasks.corpus.assemble import CorpusReading, checked_frame, corpus_task
 from lianzhi.tasks.options import Count
 from lianzhi.tasks.readers import sentences
 
@@ -37,10 +37,10 @@ def corpus_later(method: str, corpus: CorpusData, task: Task) -> Callable[[], Ta
 
     Raises:
         RecipeError: the task is not of texts.
-        DataError: there is no corpus.
+        DataError: there is no corpus, or the tokenizer has no mask.
     """
     sentences.find(files.expanded(corpus.data))
-    _preprocess(method, task)
+    checked_frame(_preprocess(method, task), corpus)
     return cache(lambda: read_corpus(method, corpus, task))
 
 

@@ -19,6 +19,8 @@ from lianzhi.distill.plain_scores import require_plain_scores
 from lianzhi.distill.transformer import attention_of, embeddings_of, layers_of
 from lianzhi.errors import DataError, GraphError, RecipeError
 from lianzhi.graph import device_of, in_eval, moved
+from lianzhi.tasks import TextPreprocess
+from lianzhi.tasks.tokenizer import FILE
 from lianzhi.train.default_step import call
 
 Pairs = Sequence[tuple[str, str]]  # names of modules: the student's, the teacher's
@@ -78,8 +80,7 @@ def check_both(
         )
     if setting.source is not None and setting.source.keep is not None:
         raise RecipeError(
-            f"{method} looks inside the teacher, which runs on every batch with the student's tokens: "
-            f"give a teacher of the same tokenizer, and cache: false"
+            f"{method} looks inside the teacher, which runs on every batch with the student's tokens: {_fix(setting)}"
         )
     words = [_vocabulary(model) for model in (setting.student, setting.teacher)]
     if None not in words and words[0] != words[1]:
@@ -97,6 +98,25 @@ def check_both(
     if same_outputs:
         require_same_shape(*both.logits)
     return both
+
+
+def _fix(setting: Setting) -> str:
+    """What makes teacher and student read the same tokens, where their tokenizers are one and its settings two."""
+    theirs = setting.reads.preprocess if setting.reads is not None else None
+    ours = setting.task.preprocess
+    if isinstance(theirs, TextPreprocess) and isinstance(ours, TextPreprocess):
+        if theirs.members[FILE] == ours.members[FILE] and theirs.max_length != ours.max_length:
+            return (
+                f"the tokenizer is the same, but the teacher reads up to {theirs.max_length} tokens of a text and the "
+                f"student {ours.max_length}; set the task's max_length: {theirs.max_length}, or give a teacher of "
+                f"max_length: {ours.max_length}"
+            )
+        if theirs.members[FILE] == ours.members[FILE] and theirs.inputs != ours.inputs:
+            return (
+                f"the tokenizer is the same, but the teacher reads {', '.join(theirs.inputs)} and the student "
+                f"{', '.join(ours.inputs)}; give both the same 'segments'"
+            )
+    return "give a teacher of the same tokenizer, and cache: false"
 
 
 def check_heads(setting: Setting, method: str, attention: Pairs) -> None:

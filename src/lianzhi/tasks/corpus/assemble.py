@@ -50,9 +50,7 @@ def corpus_task(place: Path, preprocess: TextPreprocess, options: CorpusReading)
         DataError: there is no corpus, it is damaged, or the tokenizer has no mask.
     """
     files = sentences.find(place)
-    frame = frame_of(preprocess)
-    if options.masked and frame.mask is None:
-        raise DataError("task 'corpus': the tokenizer has no mask token; give another, or masked: 0")
+    frame = checked_frame(preprocess, options)
     splits, count = _splits(files, preprocess, frame, options)
     metrics: dict[str, Metric] = {"masked_accuracy": asking.masked_accuracy}
     if options.next_sentence:
@@ -67,6 +65,14 @@ def corpus_task(place: Path, preprocess: TextPreprocess, options: CorpusReading)
         source=str(place),
         notes=(f"{count:,} sentences of {len(files):,} files",),
     )
+
+
+def checked_frame(preprocess: TextPreprocess, options: CorpusReading) -> Frame:
+    """What the tokenizer puts around texts; raises `DataError` where words are masked and it has no mask."""
+    frame = frame_of(preprocess)
+    if options.masked and frame.mask is None:
+        raise DataError("task 'corpus': the tokenizer has no mask token; give another, or masked: 0")
+    return frame
 
 
 def _splits(
