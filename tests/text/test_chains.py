@@ -205,14 +205,19 @@ def test_the_same_tokenizer_of_another_length_is_called_so(folder, task, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "second",
+    [lz.Distill(student={"layers": 1}, **FAST), lz.ShareWeights(bits=4, epochs=1)],
+    ids=["distill", "share_weights"],
+)
 def test_logits_that_cannot_be_kept_are_refused_before_anything_is_trained(
-    folder, task, tmp_path, monkeypatch
+    second, folder, task, tmp_path, monkeypatch
 ):
     """They are kept without being asked for where the teacher reads other tokens."""
     teacher = saved(tmp_path / "teacher", text_task(folder, "other"), bert())
     (tmp_path / "cache").write_text("no folder")
     monkeypatch.setenv("LIANZHI_CACHE", str(tmp_path / "cache"))
-    steps = [lz.Train(**FAST), lz.Distill(teacher=teacher, student={"layers": 1}, **FAST)]
+    steps = [lz.Train(**FAST), second.model_copy(update={"teacher": teacher})]
     with pytest.raises(ArtifactError, match=r"steps\.1 .*cache is a file"):
         compress(bert(), task, steps, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -31,7 +31,7 @@ from lianzhi.pipeline.pruning import latency_target, make_plan
 from lianzhi.pipeline.quantizing import quantization_targets, reads_samples, settings
 from lianzhi.pipeline.rows import batch_of
 from lianzhi.pipeline.state import Run, State, reading
-from lianzhi.pipeline.teachers import check_teacher
+from lianzhi.pipeline.teachers import check_keeping, check_teacher
 from lianzhi.pipeline.texts import check_texts
 from lianzhi.pipeline.training import penalty_of
 from lianzhi.pipeline.vocabulary import check_vocabulary
@@ -266,6 +266,7 @@ def _check_share(run: Run, state: State, step: ShareWeights) -> None:
         validation_metric(run.task)
     if step.distill and step.trainings:
         check_teacher(run, state, step.teacher)
+        check_keeping(run, state, step.teacher)
 
 
 def _check_pack(run: Run, state: State, step: Pack) -> None:

@@ -82,6 +82,16 @@ def check_teacher(run: Run, state: State, name: str) -> None:
     check_labels(run.task, name, f"the teacher {name}")
 
 
+def check_keeping(run: Run, state: State, name: str) -> None:
+    """Refuse, where the teacher's logits have to be kept by sample, a cache folder that cannot hold them.
+
+    Raises:
+        ArtifactError: it is a file, or cannot be written to.
+    """
+    if reads_otherwise(run.task, state, name) is not None:
+        teacher_cache.require_usable(teacher_cache.folder(), named=True, mark={})
+
+
 def check_labels(task: Task, folder: str, who: str) -> None:
     """Raise `RecipeError` where an artifact names the task's classes otherwise, or in another order."""
     labels = artifact.labels_of(folder)
