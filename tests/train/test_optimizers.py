@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from fake import FakeTask
 from torch import nn
 
+from lianzhi import train
 from lianzhi.errors import TrainingError
 from lianzhi.train import TrainOptions, optimizers
 from lianzhi.train.lamb import Lamb
@@ -138,3 +143,40 @@ def test_a_gradient_laid_out_otherwise_is_refused() -> None:
 def test_nothing_to_train_is_an_error() -> None:
     with pytest.raises(TrainingError, match="no parameter that requires a gradient"):
         optimizers.optimizer(nn.Linear(2, 2).requires_grad_(False), TrainOptions())
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "rmsprop", "lamb"])
+def test_averages_whose_gradients_are_gone_do_not_become_denormal(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of removed weights: 0.9 to the power of 1,000 is a denormal number, and the weights are the same without it."""
+
+    def trained() -> tuple[nn.Module, dict[str, torch.Tensor]]:
+        model, made, seen = nn.Linear(6, 3), [], itertools.count()
+        nn.init.constant_(model.weight, 0.5)
+
+        def step(model: nn.Module, batch: Any) -> dict[str, Any]:
+            rows = model.weight if next(seen) == 0 else model.weight[:1]  # type: ignore[index]
+            return {"loss": rows.square().sum()}
+
+        def kept(model: nn.Module, options: train.TrainOptions) -> torch.optim.Optimizer:
+            made.append(real(model, options))
+            return made[0]
+
+        monkeypatch.setattr(optimizers, "optimizer", kept)
+        options = train.TrainOptions(
+            epochs=1, batch_size=10, optimizer=name, lr=1e-3, weight_decay=0.0, keep="last"
+        )
+        train.fit(model, FakeTask(samples=11_000), options, step=step, progress=False)
+        return model, made[0].state[model.weight]
+
+    real = optimizers.optimizer
+    model, state = trained()
+    for value in state.values():
+        if isinstance(value, torch.Tensor):
+            assert not ((value != 0) & (value.abs() < torch.finfo(torch.float32).tiny)).any()
+    monkeypatch.setattr(optimizers, "forget_small", lambda optimizer: None)
+    other, state = trained()
+    assert torch.equal(model.weight, other.weight)
+    average = state["momentum_buffer" if name in ("sgd", "rmsprop") else "exp_avg"]
+    assert ((average != 0) & (average.abs() < torch.finfo(torch.float32).tiny)).any()

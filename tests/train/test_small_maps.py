@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from fake import FakeTask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lianzhi import train
 from lianzhi.train import precision, small_maps
-from tests.train.fake import FakeTask
 
 
 def gradients(convolution: nn.Conv2d, maps: Tensor, within: Any) -> list[Tensor]:

@@ -231,6 +231,8 @@ class Loop:
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = lr
         self.optimizer.step()
+        if (number + 1) % optimizers.EVERY == 0:
+            optimizers.forget_small(self.optimizer)
         if self.after_step is not None:
             self.after_step(self.model)
         self.bar.step(number + 1, samples, self.totals, lr)

@@ -11,6 +11,9 @@ from lianzhi.errors import TrainingError
 from lianzhi.train.lamb import Lamb
 from lianzhi.train.options import TrainOptions
 
+SMALL = 1e-30  # of averages of gradients and of their squares
+EVERY = 100  # updates between two looks: 0.9 to the power of so many is 3e-5
+
 
 def groups(model: nn.Module, weight_decay: float, *, decay_all: bool = True) -> list[dict[str, Any]]:
     """The trainable parameters as one group, or as two: those of one dimension (biases, norms) undecayed.
@@ -55,6 +58,20 @@ def optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
     if options.optimizer == "adadelta":  # Zeiler 2012 (1212.5701); its own learning rate is 1
         return torch.optim.Adadelta(parameters, lr=options.lr, rho=options.rho, foreach=True)
     return Lamb(parameters, lr=options.lr, betas=options.betas)
+
+
+@torch.no_grad()
+def forget_small(optimizer: torch.optim.Optimizer) -> None:
+    """Zero what is left of averages whose gradients are gone, of removed weights or of words that do not come.
+
+    Without gradients an average falls by a tenth at each update, until it is a denormal number that rounds to itself; processors
+    compute with those a hundred times as slowly: updates of a VGG of which 95 % were removed were seen to take a quarter of a step.
+    Numbers below 1e-30 are far below what moves a weight.
+    """
+    for state in optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim:
+                value.masked_fill_(value.abs() < SMALL, 0.0)
 
 
 def require_same_layout(model: nn.Module) -> None:
