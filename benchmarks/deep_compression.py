@@ -19,7 +19,9 @@ import copy
 import os
 import shutil
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,8 +51,8 @@ class Plan:
     prune: float
     move: float  # epochs in which shared weights still change values
     share: float  # epochs of the values
-    kept: float
-    bits: int | dict[str, int]  # or patterns of layers' names
+    kept: float | dict[str, float]  # or patterns of layers' names; the first that matches counts
+    bits: int | dict[str, int]  # or patterns, as for kept
     bar: float  # the ratio that is to be reached
     most: float  # points that may be lost
     paper: str
@@ -62,7 +64,6 @@ class Plan:
     other: Literal["float32", "float16"] = "float32"  # of biases and shared values in the file
     move_rate: float = 1e-3  # of the plan's optimizer, where weights move
     alpha: float = 0.9
-    scope: str = "global"  # one threshold for all; or layer, erk
     feedback: bool = False  # removed weights move underneath and may come back; at SGD's rates they run away
 
 
@@ -105,19 +106,18 @@ PLANS = {
         other="float16",
     ),
     "resnet20": Plan(0, 12, 0, 3, 0.25, 4, 15, 0.5, "-", {**SGD, "lr": 0.02}),
-    "vgg16": Plan(20, 12, 0, 3, 0.045, 4, 60, 0.5, "49x, error 31.50 -> 31.17 % (ImageNet)", SGD),
+    "vgg16": Plan(6, 8, 0, 1, 0.045, 4, 60, 0.5, "49x, error 31.50 -> 31.17 % (ImageNet)", SGD),
     "bert6": Plan(
         0,
         2,
         0,
         1,
-        0.4,
-        4,
+        {"*word_embeddings*": 0.5, "*": 0.75},  # the table is half of all weights, and bears more
+        {"*word_embeddings*": 2, "*": 4},
         12,
         0.5,
         "-",
-        {"optimizer": "adamw", "lr": 5e-5, "batch_size": 32, "clip": 1.0},
-        scope="layer",
+        {"optimizer": "adamw", "lr": 5e-5, "batch_size": 32, "clip": 1.0, "precision": "auto"},
     ),
 }
 ZOO = {"lenet_300_100_flips": "lenet_300_100", "lenet_5": "lenet5", "vgg16": "vgg16_bn_cifar"}
@@ -201,6 +201,15 @@ def taught(teacher: nn.Module, task: lz.Task, alpha: float) -> train.Step:
     return distill.methods.kd.make_step(teacher, temperature=4.0, alpha=alpha, loss=task.loss)
 
 
+def removed_of(kept: float | dict[str, float], names: Iterable[str]) -> tuple[float, str | dict[str, float]]:
+    """What goes: a share of all weights by one threshold, or a share of each layer's."""
+    if isinstance(kept, float):
+        return 1 - kept, "global"
+    return 0.0, {
+        name: 1 - next(kept[pattern] for pattern in kept if fnmatch(name, pattern)) for name in names
+    }
+
+
 def pruned(
     model: nn.Module, step: train.Step, task: lz.Task, plan: Plan, seed: int, folder: Path, device: str
 ) -> None:
@@ -209,11 +218,13 @@ def pruned(
     if file.is_file():
         model.load_state_dict(files.read_tensors(file))
         return
+    names = masks.weights_of(model)
+    removed = removed_of(plan.kept, names)
     steps = round(plan.prune * task.steps("train", plan.options.get("batch_size", 128)))
     gradual = Gradual(
         model,
-        list(masks.weights_of(model)),
-        lambda weights, share: masks_for(weights, 1 - plan.kept, plan.scope, share=share),
+        list(names),
+        lambda weights, share: masks_for(weights, *removed, share=share),
         updates=round(RAMP * steps),
         every=EVERY,
         feedback=plan.feedback,
