@@ -5,7 +5,7 @@
     python benchmarks/distillation.py --methods mobilebert --corpora data/corpora   # has a teacher of its own: benchmarks/ib_bert.py
     python benchmarks/distillation.py --task rte --methods alone kd pkd theseus
     python benchmarks/distillation.py --task rte --trial            # minutes: few texts, in a record of its own
-    python benchmarks/distillation.py --time                        # what is on record timed again, the best of three passes, on an idle machine
+    python benchmarks/distillation.py --time                        # all that is on record timed again by untrained models, the best of three passes, on an idle machine
 
 The teacher is the 6-layer BERT, 384 wide. Every student is made by ``lz.compress(teacher, task, [lz.Distill(…)])`` with the
 options of `text_students.py`; a run that was stopped goes on. The epoch that is kept is chosen by the part that is cut off the training
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from records import Records, records_of, spread, trial_options
-from text_students import ALONE, BARS, FINE, GAINS, METHODS, TRAINING, step_of
+from text_students import ALONE, BARS, FINE, GAINS, HALF, METHODS, TRAINING, step_of
 from torch import nn
 
 import lianzhi as lz
@@ -53,9 +53,9 @@ def sizes(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def latencies(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, float]:
+def latencies(timed: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Milliseconds at batch 1, in eager PyTorch and in ONNX Runtime's float."""
-    found = {f"{entry['runtime']} {entry['precision']}": entry["median_ms"] for entry in row["latencies"]}
+    found = {f"{entry['runtime']} {entry['precision']}": entry["median_ms"] for entry in timed}
     return {name: found[name] for name in ("pytorch f32", "onnxruntime f32") if name in found}
 
 
@@ -92,7 +92,7 @@ def run(method: str, seed: int, teacher: Path, task: lz.Task, given: argparse.Na
         "metric": row["metric"],
         "bytes": row["bytes"],
         "seconds": row["seconds"],
-        "latencies": latencies(result.report.rows, row),
+        "latencies": latencies(row["latencies"]),
         **sizes(result.model),
     }
 
@@ -109,7 +109,7 @@ def of_teacher(teacher: Path, task: lz.Task, work: Path) -> dict[str, Any]:
         "value": first["value"],
         "metric": first["metric"],
         "bytes": last["bytes"],
-        "latencies": latencies(result.report.rows, first),
+        "latencies": latencies(first["latencies"]),
         **sizes(model),
     }
 
@@ -120,31 +120,49 @@ def folder_of(method: str, seed: int | str, given: argparse.Namespace) -> Path:
     return Path(given.work) / given.task / name
 
 
-def time_again(records: Records, teacher: Path, given: argparse.Namespace) -> None:
-    """Time the teacher and every student whose folder is there, in place of what was timed before.
+def stand_in(method: str, teacher: Path, task: lz.Task, given: argparse.Namespace) -> Path:
+    """A student of a method's architecture that has learned nothing: how long it takes does not depend on its weights."""
+    folder = Path(given.work) / given.task / f"untrained-{method.replace(' ', '-')}"
+    own = METHODS[method]
+    if own["method"] == "bilstm":
+        still = lz.Distill(method="bilstm", epochs=0, options={"vectors": own["options"]["vectors"]})
+    else:
+        still = lz.Distill(method="kd", epochs=0, student=own.get("student", HALF["student"]))
+    measured = lz.Measure(batches=(1,), repeats=1)
+    lz.compress(
+        lz.load(teacher),
+        task,
+        [still],
+        output=folder,
+        target="onnxruntime",
+        measure=measured,
+        resume=folder.exists(),
+    )
+    return folder
+
+
+def time_again(records: Records, teacher: Path, task: lz.Task, given: argparse.Namespace) -> None:
+    """Time the teacher and a student of every method on record, in place of what was timed before.
 
     They take turns, and of each the best pass is kept: what else a machine does only adds.
     """
-    folders = {}
+    keys: dict[str, list[str]] = {}
     for key, _ in records.items():
-        task, method, *rest = key.split(" | ")
-        if task != given.task:
-            continue
-        folder = teacher if method == "teacher" else folder_of(method, rest[0], given)
-        if folder.is_dir():
-            folders[key] = folder
-        else:
-            print(f"{key}: {folder} is not there; it keeps its times")
-    best: dict[tuple[str, str], float] = {}
+        name, method, *_ = key.split(" | ")
+        if name == given.task:
+            keys.setdefault(method, []).append(key)
+    folders = {
+        method: teacher if method == "teacher" else stand_in(method, teacher, task, given) for method in keys
+    }
+    best: dict[str, dict[str, float]] = {method: {} for method in keys}
     for _ in range(1 if given.trial else PASSES):
-        for key, folder in folders.items():
+        for method, folder in folders.items():
             timed = jobs.measure_model(folder, precision="f32", batches=[1], repeats=REPEATS)["latencies"]
-            for entry in timed:
-                name = key, f"{entry['runtime']} f32"
-                best[name] = min(best.get(name, math.inf), entry["median_ms"])
-    for key in folders:
-        row = records[key]
-        records.time(key, {**row, "latencies": {name: best[key, name] for name in row["latencies"]}})
+            for name, taken in latencies(timed).items():
+                best[method][name] = min(best[method].get(name, math.inf), taken)
+    for method, found in keys.items():
+        for key in found:
+            records.time(key, {**records[key], "latencies": best[method]})
 
 
 def of(records: Records, task: str, method: str, epochs: float) -> list[dict[str, Any]]:
@@ -279,7 +297,7 @@ def main() -> None:
     task = lz.task(given.task, data=given.data / "glue" / TASKS[given.task], tokenizer=str(teacher), **limit)
     records = records_of("distillation", given)
     if given.time:
-        time_again(records, teacher, given)
+        time_again(records, teacher, task, given)
         given.seeds = []
     elif f"{given.task} | teacher" not in records:
         records.add(f"{given.task} | teacher", of_teacher(teacher, task, given.work / given.task))

@@ -39,32 +39,36 @@ def test_beside_the_same_student_on_the_labels_alone(monkeypatch, value, least, 
     assert line("pkd", [run], teacher, None, alone, least).split(" | ")[5] == said
 
 
-def test_times_are_the_best_of_passes_in_turns(monkeypatch, tmp_path, capsys):
+def test_times_are_the_best_of_passes_in_turns_and_those_of_every_seed(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(BENCHMARKS)
     benchmark, records = (importlib.import_module(name) for name in ("distillation", "records"))
     given = argparse.Namespace(task="rte", work=tmp_path, epochs=3, trial=False)
-    teacher, student = tmp_path / "teacher", tmp_path / "rte" / "kd-3-0"
-    for folder in (teacher, student):
-        folder.mkdir(parents=True)
+    teacher, student = tmp_path / "teacher", tmp_path / "untrained-kd"
     record = records.Records("distillation", folder=tmp_path / "results")
     old = {"value": 0.5, "latencies": {"pytorch f32": 90.0, "onnxruntime f32": 80.0}}
-    for key in ("rte | teacher", "rte | kd | 0 | 3 epochs", "rte | kd | 1 | 3 epochs", "sst2 | teacher"):
+    bare = {"value": 0.4, "latencies": {}}
+    record.add("rte | kd | 1 | 3 epochs", bare)
+    for key in ("rte | teacher", "rte | kd | 0 | 3 epochs", "sst2 | teacher"):
         record.add(key, old)
-    times, asked = iter([4.0, 2.0, 3.0, 1.0, 5.0, 3.0]), []
+    times, asked = iter([2.0, 4.0, 1.0, 3.0, 3.0, 5.0]), []
 
     def measured(folder, **options):
         asked.append(folder)
         ms = next(times)
         found = (("pytorch", ms), ("onnxruntime", ms / 2), ("openvino", ms / 4))
-        return {"latencies": [{"runtime": name, "median_ms": value} for name, value in found]}
+        return {
+            "latencies": [{"runtime": name, "precision": "f32", "median_ms": took} for name, took in found]
+        }
 
     monkeypatch.setattr(benchmark.jobs, "measure_model", measured)
-    benchmark.time_again(record, teacher, given)
-    assert asked == [teacher, student] * benchmark.PASSES
+    monkeypatch.setattr(benchmark, "stand_in", lambda method, *rest: tmp_path / f"untrained-{method}")
+    benchmark.time_again(record, teacher, None, given)
+    assert asked == [student, teacher] * benchmark.PASSES
     assert record["rte | teacher"] == {
         "value": 0.5,
         "latencies": {"pytorch f32": 3.0, "onnxruntime f32": 1.5},
     }
-    assert record["rte | kd | 0 | 3 epochs"]["latencies"] == {"pytorch f32": 1.0, "onnxruntime f32": 0.5}
-    assert record["rte | kd | 1 | 3 epochs"] == record["sst2 | teacher"] == old
-    assert "kd-3-1 is not there" in capsys.readouterr().out
+    for seed, value in ((0, 0.5), (1, 0.4)):
+        run = record[f"rte | kd | {seed} | 3 epochs"]
+        assert run == {"value": value, "latencies": {"pytorch f32": 1.0, "onnxruntime f32": 0.5}}
+    assert record["sst2 | teacher"] == old
