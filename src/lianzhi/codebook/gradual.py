@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lianzhi.codebook.zeroing import bits_of, zero_, zeroed
 from lianzhi.errors import GraphError, RecipeError
 
 PREFIX = "_gradual_"  # of the buffers that the model has meanwhile
@@ -80,7 +81,7 @@ class Gradual:
             weight = model.get_parameter(name).detach()
             self._add(f"mask_{index}", torch.ones_like(weight, dtype=torch.bool))
             self._add(f"latent_{index}", torch.zeros_like(weight))
-        self._gone: list[Tensor] = []  # the masks the other way round
+        self._bits: list[Tensor] = []  # of the masks
         self.handles = [
             model.get_parameter(name).register_post_accumulate_grad_hook(
                 lambda weight, index=index: self._stay(weight, index)
@@ -100,21 +101,21 @@ class Gradual:
             self._renew(weights, count)
             return
         moving = self.feedback and count < self.updates
-        for index, (weight, gone) in enumerate(zip(weights, self._removed(), strict=True)):
+        for index, (weight, bits) in enumerate(zip(weights, self._staying(), strict=True)):
             if moving:
-                self._get(f"latent_{index}").add_(weight.masked_fill(~gone, 0.0))
-            weight.masked_fill_(gone, 0.0)  # a product would leave -0.0
+                self._get(f"latent_{index}").add_(zeroed(weight, ~bits))
+            zero_(weight, bits)
 
     def _renew(self, weights: list[nn.Parameter], count: int) -> None:
         """New masks, of what stays and what is underneath. The last ones have nothing underneath."""
         masks = [self._get(f"mask_{index}") for index in range(len(weights))]
         latent = [self._get(f"latent_{index}") for index in range(len(weights))]
-        for weight, hidden, gone in zip(weights, latent, self._removed(), strict=True):
+        for weight, hidden, bits in zip(weights, latent, self._staying(), strict=True):
             # of a weight that stays nothing is hidden; one that is removed has what its last step left in its place
-            hidden.add_(weight if self.feedback else weight.masked_fill(gone, 0.0))
+            hidden.add_(weight if self.feedback else zeroed(weight, bits))
         share = share_at(count / self.updates, self.schedule)
         found = self.make_masks(dict(zip(self.names, latent, strict=True)), share)
-        self._gone = []
+        self._bits = []
         for name, weight, hidden, mask in zip(self.names, weights, latent, masks, strict=True):
             mask.copy_(found[name])
             weight.copy_(hidden.masked_fill(~mask, 0.0))
@@ -134,13 +135,16 @@ class Gradual:
     def _stay(self, weight: Tensor, index: int) -> None:
         """No gradient where a weight is removed, unless it moves underneath."""
         if weight.grad is not None and not (self.feedback and self._counted() < self.updates):
-            weight.grad.masked_fill_(self._removed()[index], 0.0)
+            zero_(weight.grad, self._staying()[index])
 
-    def _removed(self) -> list[Tensor]:
+    def _staying(self) -> list[Tensor]:
         """Made of the masks once for as long as they are the same; after a checkpoint was loaded, of its masks."""
-        if not self._gone:
-            self._gone = [~self._get(f"mask_{index}") for index in range(len(self.names))]
-        return self._gone
+        if not self._bits:
+            self._bits = [
+                bits_of(self._get(f"mask_{index}"), self.model.get_parameter(name))
+                for index, name in enumerate(self.names)
+            ]
+        return self._bits
 
     def _counted(self) -> int:
         if self.count is None:  # after a checkpoint was loaded

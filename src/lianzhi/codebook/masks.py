@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lianzhi.codebook.zeroing import bits_of, zero_, zeroed
 from lianzhi.errors import DataError, GraphError, RecipeError
 
 
@@ -139,6 +140,7 @@ class Masks:
                     f"shape {tuple(parameters[name].shape)}; give bools of that shape"
                 )
         self.masks = dict(masks)
+        self._bits: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []
         self.apply_(model)
         for name, parameter in parameters.items():
@@ -157,7 +159,9 @@ class Masks:
         """Set the removed weights to zero, with the device and the memory format that they have now."""
         for name in self.masks:
             parameter = model.get_parameter(name)
-            parameter.masked_fill_(~self._on(name, parameter.device), 0.0)
+            if name in self._bits and self._bits[name].stride() != parameter.stride():
+                del self._bits[name]  # right still, and slow
+            zero_(parameter, self._staying(name, parameter))
 
     def release(self) -> None:
         """Let gradients through again."""
@@ -166,13 +170,16 @@ class Masks:
         self._handles = []
 
     def _of_kept(self, gradient: Tensor, name: str) -> Tensor:
-        # not multiplied: an infinite gradient times zero is no number
-        return gradient.masked_fill(~self._on(name, gradient.device), 0.0)
+        if gradient.requires_grad:  # of a gradient of a gradient; integers have none
+            return gradient.masked_fill(~self.masks[name].to(gradient.device), 0.0)
+        return zeroed(gradient, self._staying(name, gradient))
 
-    def _on(self, name: str, device: torch.device) -> Tensor:
-        if self.masks[name].device != device:
-            self.masks[name] = self.masks[name].to(device)
-        return self.masks[name]
+    def _staying(self, name: str, like: Tensor) -> Tensor:
+        """The bits of a mask for a device and a width of numbers; made once for these."""
+        bits = self._bits.get(name)
+        if bits is None or bits.device != like.device or bits.element_size() != like.element_size():
+            self._bits[name] = bits = bits_of(self.masks[name], like)
+        return bits
 
 
 def held(model: nn.Module, names: Collection[str] | None = None) -> Masks:
