@@ -112,7 +112,7 @@ PLANS = {
         2,
         0,
         1,
-        {"*word_embeddings*": 0.5, "*": 0.75},  # the table is half of all weights, and bears more
+        {"*word_embeddings*": 0.5, "*": 0.75},  # the table is half of all weights
         {"*word_embeddings*": 2, "*": 4},
         12,
         0.5,
