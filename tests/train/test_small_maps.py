@@ -84,6 +84,17 @@ def test_only_convolutions_that_gain_are_taken(
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("pair", [1, (1, 1), [1, 1]])
+def test_a_model_may_give_its_numbers_as_lists(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = products(monkeypatch)
+    maps, weight = torch.randn(2, 256, 2, 2), torch.randn(4, 256, 3, 3)
+    expected = nn.functional.conv2d(maps, weight, None, pair, pair, pair, 1)
+    with small_maps.SmallMaps():
+        found = nn.functional.conv2d(maps, weight, None, pair, pair, pair, 1)
+    assert len(seen) == 1
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("tiles", "kind", "taken"), [(True, "bf16", 2), (False, "bf16", 0), (True, "f32", 0)]
 )

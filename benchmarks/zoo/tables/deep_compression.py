@@ -55,7 +55,9 @@ def table(results: Results, names: tuple[str, ...], name: str, title: Text) -> T
                 cells.share(runs, "top1") if runs else text.NOT_YET,
                 cells.change(runs, "top1", before),
                 f"{100 * (cells.mean(runs, 'kept') or 0):.1f} %" if runs else text.ABSENT,
-                shown(runs[0]["bits"]) if runs else text.ABSENT,
+                shown(runs[0]["bits"]).replace("*", "\\*")
+                if runs
+                else text.ABSENT,  # no emphasis of Markdown's
                 cells.size(cells.mean(runs, "float_bytes")),
                 cells.size(cells.mean(runs, "bytes")),
                 cells.times(cells.mean(runs, "ratio")),

@@ -11,9 +11,7 @@ from lianzhi.errors import DataError
 from lianzhi.tasks import hashing
 
 Rows = NDArray[np.int64]
-MISSING = (
-    0.1  # of a part's rows of a class: so many may be missing before groups behind a large one are looked at
-)
+MISSING = 0.1  # of a part's rows of a class; if more are missing, groups behind a large one are looked at
 
 
 def strata(labels: NDArray[Any]) -> NDArray[np.int64]:

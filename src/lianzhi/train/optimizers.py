@@ -64,9 +64,8 @@ def optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
 def forget_small(optimizer: torch.optim.Optimizer) -> None:
     """Zero what is left of averages whose gradients are gone, of removed weights or of words that do not come.
 
-    Without gradients an average falls by a tenth at each update, until it is a denormal number that rounds to itself; processors
-    compute with those a hundred times as slowly: updates of a VGG of which 95 % were removed were seen to take a quarter of a step.
-    Numbers below 1e-30 are far below what moves a weight.
+    Without gradients an average falls by a tenth at each update, until it is a denormal number that rounds to itself, and processors
+    are many times as slow with those (`benchmarks/training_steps.py`). Numbers below 1e-30 are far below what moves a weight.
     """
     for state in optimizer.state.values():
         for value in state.values():

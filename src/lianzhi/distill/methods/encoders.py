@@ -104,19 +104,23 @@ def _fix(setting: Setting) -> str:
     """What makes teacher and student read the same tokens, where their tokenizers are one and its settings two."""
     theirs = setting.reads.preprocess if setting.reads is not None else None
     ours = setting.task.preprocess
-    if isinstance(theirs, TextPreprocess) and isinstance(ours, TextPreprocess):
-        if theirs.members[FILE] == ours.members[FILE] and theirs.max_length != ours.max_length:
-            return (
-                f"the tokenizer is the same, but the teacher reads up to {theirs.max_length} tokens of a text and the "
-                f"student {ours.max_length}; set the task's max_length: {theirs.max_length}, or give a teacher of "
-                f"max_length: {ours.max_length}"
-            )
-        if theirs.members[FILE] == ours.members[FILE] and theirs.inputs != ours.inputs:
-            return (
-                f"the tokenizer is the same, but the teacher reads {', '.join(theirs.inputs)} and the student "
-                f"{', '.join(ours.inputs)}; give both the same 'segments'"
-            )
-    return "give a teacher of the same tokenizer, and cache: false"
+    other = "give a teacher of the same tokenizer, and cache: false"
+    if not isinstance(theirs, TextPreprocess) or not isinstance(ours, TextPreprocess):
+        return other
+    if theirs.members[FILE] != ours.members[FILE]:
+        return other
+    if theirs.max_length != ours.max_length:
+        return (
+            f"the tokenizer is the same, but the teacher reads up to {theirs.max_length} tokens of a text and the "
+            f"student {ours.max_length}; set the task's max_length: {theirs.max_length}, or give a teacher of "
+            f"max_length: {ours.max_length}"
+        )
+    if theirs.inputs != ours.inputs:
+        return (
+            f"the tokenizer is the same, but the teacher reads {', '.join(theirs.inputs)} and the student "
+            f"{', '.join(ours.inputs)}; give both the same 'segments'"
+        )
+    return other
 
 
 def check_heads(setting: Setting, method: str, attention: Pairs) -> None:
