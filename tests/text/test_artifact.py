@@ -159,6 +159,14 @@ def test_a_sentence_longer_than_the_limit_is_cut_and_said_to_be(folder, capsys):
     assert done.stderr.count("cut to 16 tokens") == 1
 
 
+def test_the_script_says_that_a_sentence_is_not_utf8(folder):
+    script = artifact.write_predict(folder, runtime="onnxruntime")
+    command = [sys.executable, "-I", str(script), "a good film", b"caf\xe9"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "sentence 2 is not UTF-8 text: give it in UTF-8\n"
+
+
 @pytest.mark.parametrize(("positions", "kept"), [(64, 64), (200, 128), (None, 128)])
 def test_texts_are_not_longer_than_the_positions_that_a_model_has(glue, bert, positions, kept):
     """All texts of a task may be short; the next one may not be."""
