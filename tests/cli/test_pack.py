@@ -119,6 +119,8 @@ def test_an_export_with_codes(folder, tmp_path, capsys, target):
         (["pack", "{folder}/recipe.yaml", "-o", "{tmp}/m.lzc"], "give an artifact folder"),
         (["pack", "{folder}", "-o", "{tmp}/m.lzc", "--bits", "many"], "--bits many"),
         (["pack", "{folder}", "-o", "{tmp}/m.lzc", "--bits", "99"], "bits=99"),
+        (["pack", "{folder}", "-o", "{tmp}/m.lzc", "--bits", "f*=3, f*=8"], "'f*' stands twice; keep one"),
+        (["pack", "{tmp}/bare.lzc", "-o", "{tmp}/m.lzc"], "is packed already; unpack it first"),
         (["pack", "{folder}", "-o", "{tmp}/m.lzc", "--bits", "nothing*=5"], "fits no weight"),
         (["pack", "{folder}", "-o", "{tmp}/m.lzc", "--sparsity", "1.5"], "sparsity=1.5"),
         (["pack", "{folder}", "-o", "{tmp}/m.lzc", "--other", "int8"], "other='int8'"),

@@ -30,7 +30,7 @@ from lianzhi.artifact.layout import (
 )
 from lianzhi.errors import ArtifactError, RecipeError, TargetError
 from lianzhi.files import TensorInfo
-from lianzhi.graph.deserialize import register_tensors
+from lianzhi.graph.deserialize import FROZEN, PARAMETER, register_tensors
 from lianzhi.graph.serialize import from_json
 
 PathLike = str | os.PathLike[str]
@@ -63,8 +63,8 @@ def load(path: PathLike) -> nn.Module:
         return _built(architecture, table, ties, lambda: files.read_tensors(weights))
 
 
-def stored(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An artifact's tensors, also by their other names, and its architecture as `rebuild` takes it."""
+def stored(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], set[str]]:
+    """An artifact's tensors, also by their other names; its architecture as `rebuild` takes it; the names of its parameters."""
     check_folder(folder)
     architecture = read_architecture(folder)
     with _explained(folder):
@@ -72,7 +72,12 @@ def stored(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ties = _checked_ties(architecture["ties"], files.tensor_table(weights))
         tensors: dict[str, Tensor] = files.read_tensors(weights)
     tensors.update({alias: tensors[name] for alias, name in ties.items()})
-    return tensors, {key: value for key, value in architecture.items() if key not in PLACED}
+    data = architecture[architecture["kind"]]
+    kinds = data.get("tensors") if isinstance(data, dict) else None
+    if not isinstance(kinds, dict) or kinds.keys() != tensors.keys():
+        raise ArtifactError(f"{folder} does not say which of its tensors are parameters; restore it")
+    parameters = {name for name, kind in kinds.items() if kind in (PARAMETER, FROZEN)}
+    return tensors, {key: value for key, value in architecture.items() if key not in PLACED}, parameters
 
 
 def rebuild(

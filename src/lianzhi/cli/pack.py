@@ -68,6 +68,11 @@ def _bits(text: str | None) -> Any:
         if "=" not in text:
             return int(text)
         pairs = [part.rpartition("=") for part in text.split(",")]
-        return {pattern.strip(): int(number) for pattern, _, number in pairs}
+        found = [(pattern.strip(), int(number)) for pattern, _, number in pairs]
     except ValueError:
         raise RecipeError(f"--bits {text}: write a whole number, or 'conv*=8,*=5'") from None
+    patterns = [pattern for pattern, _ in found]
+    for pattern in patterns:
+        if patterns.count(pattern) > 1:
+            raise RecipeError(f"--bits {text}: '{pattern}' stands twice; keep one")
+    return dict(found)

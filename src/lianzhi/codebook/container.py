@@ -70,6 +70,25 @@ class Entry:
         return TensorInfo(DTYPES[self.described["dtype"]], tuple(self.described["shape"]))
 
 
+def is_packed(path: PathLike) -> bool:
+    """Whether a file begins like a ``.lzc`` file. Raises `ArtifactError` for one that cannot be read.
+
+    >>> is_packed(__file__)
+    False
+    """
+    with _opened(path) as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def _opened(path: PathLike) -> IO[bytes]:
+    try:
+        return open(path, "rb", opener=files.open_regular)
+    except (OSError, ValueError) as error:
+        if not isinstance(error, OSError):
+            raise ArtifactError(f"{path!r} is not a path: {error}") from None
+        raise files.explain(error, path, "read") from error
+
+
 def write(path: PathLike, tensors: Sequence[tuple[dict[str, Any], bytes]], architecture: Any = None) -> int:
     """Write a file whole or not at all; return its bytes. Each tensor is its entry without "bytes", and its section."""
     entries, sections = [], []
@@ -122,12 +141,7 @@ class Reader:
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
         self.entries: dict[str, Entry] = {}
-        try:
-            self._file: IO[bytes] = open(path, "rb", opener=files.open_regular)  # noqa: SIM115
-        except (OSError, ValueError) as error:
-            if not isinstance(error, OSError):
-                raise ArtifactError(f"{path!r} is not a path: {error}") from None
-            raise files.explain(error, path, "read") from error
+        self._file = _opened(path)
         try:
             self._size = os.fstat(self._file.fileno()).st_size
             self._open()

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from lianzhi import artifact, files
 from lianzhi.codebook import coding, container
 from lianzhi.codebook.bits import bits_by_name
 from lianzhi.codebook.masks import magnitude_mask
 from lianzhi.codebook.report import Layer, PackReport
-from lianzhi.codebook.sharing import bake, is_shared, share_values
+from lianzhi.codebook.sharing import share_values
+from lianzhi.codebook.sources import Source, note_of, opened, owners_of, weight_names
 from lianzhi.codebook.tensors import NAMES, require_storable, to_bits
 from lianzhi.errors import ArtifactError, DataError, RecipeError
 
 PathLike = str | os.PathLike[str]
-Source: TypeAlias = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 Bits = int | Mapping[str, int]
 Progress = Callable[[str, int, int], None]
 ALONE = "it holds the tensors alone; for one that lianzhi.load gives back as a module, give example_inputs"
@@ -50,10 +46,11 @@ def pack(
     (True, 'gaps')
 
     With ``bits=None`` every tensor is stored bit for bit, of whatever type and shape; few distinct values make it
-    small by themselves. With `bits`, floating tensors of two or more dimensions, of a module its parameters alone, first
-    have their weights shared: at most 2^bits - 1 values and zero; a dict gives the bits by pattern of names, as
-    ``{"conv*": 8, "*": 5}``, of a tied tensor by any of its names. `sparsity` first sets that share of each such tensor's
-    smallest weights to zero.
+    small by themselves. With `bits`, floating parameters of two or more dimensions first have their weights shared: at
+    most 2^bits - 1 values and zero; a dict gives the bits by pattern of names, as ``{"conv*": 8, "*": 5}``, of a tied
+    tensor by any of its names. `sparsity` first sets that share of each one's smallest weights to zero. Buffers and
+    constants of a module or an artifact folder stay as they are; a state dict or a `.safetensors` file does not tell them
+    apart, so all such tensors are taken, and the report's `note` says so, with names.
     ``other="float16"`` rounds the remaining floating tensors to float16; they are read as their own type again. The
     caller's tensors do not change.
 
@@ -65,13 +62,12 @@ def pack(
     that make no sense, `DataError` for weights that are NaN where they are to be pruned or shared; the file appears whole or not at all.
     """
     _check(bits, sparsity, other)
-    with _opened(model, example_inputs) as (state, architecture), _shown(progress) as report:
+    with opened(model, example_inputs) as source, _shown(progress) as report:
+        state = source.tensors
         for name, tensor in state.items():
             require_storable(tensor, name)
-        owners = _owners(state)
-        weights = _weights(state, owners, model)
-        given = {} if bits is None else bits_by_name(weights, bits, also=weights)
-        change = _Change(weights, given, sparsity, other)
+        owners = owners_of(state)
+        change = _Change(weight_names(source, owners), bits, sparsity, other)
         total = sum(tensor.numel() for name, tensor in state.items() if owners[name] == name)
         done, entropy, coded = 0, 0.0, 0
         tensors: list[tuple[dict[str, Any], bytes]] = []
@@ -90,11 +86,14 @@ def pack(
             done += tensor.numel()
             entropy += section.entropy + section.index_entropy
             coded += section.coded + section.index_coded
-        size = container.write(path, tensors, architecture)
+        size = container.write(path, tensors, source.architecture)
         report("", done, total)
     before = float_bytes(state)
     overhead = coded / entropy - 1 if entropy else 0.0
-    note = ALONE if isinstance(model, nn.Module) and architecture is None else ""
+    notes = [ALONE] if isinstance(model, nn.Module) and source.architecture is None else []
+    if bits is not None or sparsity is not None:
+        notes.append(note_of(source, change.changed))
+    note = "; ".join(filter(None, notes))
     return PackReport(os.fspath(path), size, before, tuple(layers), overhead, note)
 
 
@@ -136,7 +135,7 @@ def float_bytes(state: Mapping[str, Tensor]) -> int:
     >>> float_bytes({"weight": torch.zeros(10, 10, dtype=torch.float16), "steps": torch.tensor(3)})
     408
     """
-    owners = _owners(state)
+    owners = owners_of(state)
     own = [tensor for name, tensor in state.items() if owners[name] == name]
     return sum(
         tensor.numel() * (4 if tensor.is_floating_point() else tensor.element_size()) for tensor in own
@@ -147,14 +146,16 @@ class _Change:
     """What is done to a tensor before it is stored."""
 
     def __init__(
-        self, weights: Collection[str], bits: Mapping[str, int], sparsity: float | None, other: str
+        self, weights: Mapping[str, Sequence[str]], bits: Bits | None, sparsity: float | None, other: str
     ) -> None:
-        self.weights, self.bits, self.sparsity, self.other = set(weights), bits, sparsity, other
+        self.bits = {} if bits is None else bits_by_name(weights, bits, also=weights)
+        self.changed: Mapping[str, Any] = self.bits if sparsity is None else weights
+        self.sparsity, self.other = sparsity, other
 
     def __call__(self, name: str, tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
             return tensor
-        if name in self.weights and (name in self.bits or self.sparsity is not None):
+        if name in self.changed:
             try:
                 return self._shared(tensor, self.bits.get(name))
             except DataError as error:
@@ -192,65 +193,6 @@ def _check(bits: Bits | None, sparsity: float | None, other: str) -> None:
         )
     if other not in ("float32", "float16"):
         raise RecipeError(f"other={other!r}: give 'float32' or 'float16'")
-
-
-def _is_weight(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.dim() >= 2
-
-
-@contextlib.contextmanager
-def _opened(model: Source, example_inputs: Any) -> Iterator[tuple[Mapping[str, Tensor], Any]]:
-    """The tensors by name, and the architecture if there is one."""
-    if isinstance(model, nn.Module):
-        model = bake(copy.deepcopy(model)) if is_shared(model) else model
-        example_inputs = artifact.image_inputs(model) if example_inputs is None else example_inputs
-        if example_inputs is None:
-            with _opened(model.state_dict(), None) as found:
-                yield found
-            return
-        with tempfile.TemporaryDirectory() as place:
-            folder = artifact.save(model, Path(place) / "model", example_inputs=example_inputs)
-            yield artifact.stored(folder)
-    elif isinstance(model, Mapping):
-        for name, tensor in model.items():
-            if not isinstance(name, str) or not isinstance(tensor, Tensor):
-                raise ArtifactError(f"{name!r:.80} is a {type(tensor).__name__}; give tensors by name")
-        yield model, None
-    elif not isinstance(model, (str, os.PathLike)):
-        raise ArtifactError(
-            f"a {type(model).__name__} cannot be packed; give a module, a state dict, an artifact folder or a file"
-        )
-    elif Path(model).is_dir():
-        yield artifact.stored(Path(model))
-    else:
-        yield files.read_tensors(model), None
-
-
-def _owners(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """For each name the first name of the same tensor: the same memory, seen the same way."""
-    first: dict[Any, str] = {}
-    owners = {}
-    for name, tensor in state.items():
-        seen: Any = id(tensor)
-        if tensor.numel():
-            place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
-            seen = (*place, tensor.dtype, tensor.is_conj(), tensor.is_neg())
-        owners[name] = first.setdefault(seen, name)
-    return owners
-
-
-def _weights(state: Mapping[str, Tensor], owners: Mapping[str, str], model: Source) -> dict[str, list[str]]:
-    """All names of each tensor that is pruned and shared, by its first one; a module's buffers are not."""
-    buffers = (
-        {name for name, _ in model.named_buffers(remove_duplicate=False)}
-        if isinstance(model, nn.Module)
-        else set()
-    )
-    names: dict[str, list[str]] = {}
-    for name, tensor in state.items():
-        if _is_weight(tensor) and name not in buffers:
-            names.setdefault(owners[name], []).append(name)
-    return names
 
 
 @contextlib.contextmanager

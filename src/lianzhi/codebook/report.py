@@ -70,7 +70,8 @@ class PackReport:
     """The packed file: its bytes, those of the float state dict, and a row a tensor.
 
     `overhead` is the share by which all coded streams together are longer than their entropy; tables of code lengths
-    and the starts of streams count as streams. `note` says what the file lacks, if anything.
+    and the starts of streams count as streams. `note` says what the file lacks, if anything, that nothing was
+    pruned or shared where it was asked for, and which tensors were where they may be no weights.
     """
 
     path: str

@@ -33,7 +33,8 @@ def pack(
     path = Path(model)
     if not path.exists():
         raise ArtifactError(f"{model}: no such artifact folder or file")
-    if not path.is_dir() and path.suffix != WEIGHTS:
+    # of a file that is packed, pack says what to do
+    if not path.is_dir() and path.suffix not in (WEIGHTS, ".lzc"):
         raise ArtifactError(f"{model}: give an artifact folder, or a {WEIGHTS} file")
     options: dict[str, Any] = {"bits": bits, "sparsity": sparsity, "other": other}
     return codebook.pack(path, output, progress=report or False, **options)
