@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lianzhi.codebook.lookup import lookup, rows_by_code, sum_rows
 from lianzhi.codebook.masks import held
@@ -64,6 +65,40 @@ def test_rows_sum_as_plainly_as_can_be():
         expected = torch.stack([values[codes == code].sum() for code in range(1, 6)])
         assert torch.allclose(found, expected, rtol=1e-12)
     assert sum_rows(torch.zeros(0), rows_by_code(torch.zeros(0, dtype=torch.int64), 0)).shape == (0,)
+
+
+def test_rows_list_the_weights_of_each_code_in_their_order_however_many_parts_there_are(monkeypatch):
+    monkeypatch.setattr("lianzhi.codebook.lookup.PART", 64)
+    codes = torch.randint(0, 6, (1000,), generator=torch.Generator().manual_seed(1))
+    codes[codes == 3] = 1
+    codes[100:300] = 0  # whole parts without a weight
+    for dtype in (torch.uint8, torch.int16, torch.int32, torch.int64):
+        table = rows_by_code(codes.to(dtype), 5, width=7)[0]
+        assert table.dtype == torch.int32
+        expected = []
+        for code in range(1, 6):
+            places = (codes == code).nonzero().flatten()
+            rows = max(1, -(-len(places) // 7))
+            expected.append(torch.nn.functional.pad(places, (0, rows * 7 - len(places)), value=1000))
+        assert torch.equal(table.long().view(-1), torch.cat(expected))
+
+
+def test_making_rows_holds_nothing_larger_than_they_are():
+    largest = 0
+
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            result = func(*args, **(kwargs or {}))
+            for tensor in result if isinstance(result, (tuple, list)) else [result]:
+                if isinstance(tensor, torch.Tensor):
+                    largest = max(largest, tensor.numel() * tensor.element_size())
+            return result
+
+    codes = torch.randint(0, 32, (2**20,), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    with Watched():
+        table = rows_by_code(codes, 31)[0]
+    assert largest == table.numel() * 4
 
 
 def test_the_gradient_is_that_of_plain_indexing():

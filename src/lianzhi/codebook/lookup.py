@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 WIDTH = 256
+PART = (
+    2**18
+)  # codes that are sorted at a time, so that what is made of them stays small and in the processor's cache
 
 
 def rows_by_code(codes: Tensor, count: int, width: int = WIDTH) -> list[Tensor]:
@@ -26,19 +29,31 @@ def rows_by_code(codes: Tensor, count: int, width: int = WIDTH) -> list[Tensor]:
     codes = codes.flatten()
     tables = []
     while True:
-        order = torch.argsort(codes, stable=True)
-        counts = torch.bincount(codes, minlength=count + 1)
-        order, sizes = order[counts[0] :], counts[1:]
-        lengths = ((sizes + width - 1) // width).clamp(min=1)  # a code without weights has an empty row
-        first_row, first = lengths.cumsum(0) - lengths, sizes.cumsum(0) - sizes
-        code = torch.arange(count, device=codes.device).repeat_interleave(sizes)
-        inside = torch.arange(len(order), device=codes.device) - first[code]
-        table = torch.full((int(lengths.sum()), width), codes.numel(), device=codes.device)
-        table.view(-1)[first_row[code] * width + inside] = order
-        tables.append(table.int())
+        table, lengths = _rows(codes, count, width)
+        tables.append(table)
         if len(table) == count:
             return tables
         codes = torch.arange(1, count + 1, device=codes.device).repeat_interleave(lengths)
+
+
+def _rows(codes: Tensor, count: int, width: int) -> tuple[Tensor, Tensor]:
+    """The table of one level, and how many rows each code has."""
+    sizes = torch.zeros(count + 1, dtype=torch.int64, device=codes.device)
+    for part in codes.split(PART):
+        sizes += torch.bincount(part, minlength=count + 1)
+    lengths = ((sizes[1:] + width - 1) // width).clamp(min=1)  # a code without weights has an empty row
+    table = torch.full((int(lengths.sum()), width), codes.numel(), dtype=torch.int32, device=codes.device)
+    empty = (lengths.cumsum(0) - lengths) * width  # the first place of each code that has nothing yet
+    narrow = torch.int16 if count < 2**15 else torch.int32  # sorted in less time
+    for number, part in enumerate(codes.split(PART)):
+        order = part.to(narrow).argsort(stable=True)
+        counts = torch.bincount(part, minlength=count + 1)
+        order, counts = order[counts[0] :], counts[1:]
+        inside = torch.arange(len(order), device=codes.device)
+        places = inside + (empty - counts.cumsum(0) + counts).repeat_interleave(counts)
+        table.view(-1)[places] = (order + number * PART).int()
+        empty += counts
+    return table, lengths
 
 
 def sum_rows(values: Tensor, tables: list[Tensor]) -> Tensor:
