@@ -105,7 +105,7 @@ PLANS = {
         pruning=GENTLE,
         other="float16",
     ),
-    "resnet20": Plan(0, 12, 0, 3, 0.25, 4, 15, 0.5, "-", {**SGD, "lr": 0.02}),
+    "resnet20": Plan(0, 7, 6, 2, 0.39, 3, 15, 0.5, "-", {**SGD, "lr": 0.02}, other="float16"),
     "vgg16": Plan(6, 8, 0, 1, 0.045, 4, 60, 0.5, "49x, error 31.50 -> 31.17 % (ImageNet)", SGD),
     "bert6": Plan(
         0,

@@ -360,3 +360,10 @@ def test_a_cache_of_another_teacher_is_refused(task, tmp_path):
         with pytest.raises(ArtifactError, match=rf"steps\.0 .*{match}"):
             compress(Deep(), task, [step.model_copy(update=change)], tmp_path / "three")
         assert not (tmp_path / "three").exists(), "known before the run begins"
+
+
+def test_a_stage_whose_inputs_stay_the_same_has_a_cache_whatever_the_step_says(task, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIANZHI_CACHE", str(tmp_path / "cache"))
+    step = lz.Distill(cache=True, **{**FAST, "augment": True}, stages={"kd": {"augment": False}})
+    compress(Deep(), task, [step], tmp_path / "one")
+    assert list((tmp_path / "cache").rglob("teacher-*.safetensors"))

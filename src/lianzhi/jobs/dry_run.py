@@ -17,7 +17,7 @@ from lianzhi.jobs.prepare import Job
 from lianzhi.pipeline.checks import check
 from lianzhi.pipeline.state import Run
 from lianzhi.pipeline.store import Store
-from lianzhi.recipe import Distill, Prune, ShareWeights, kind_of
+from lianzhi.recipe import Prune, ShareWeights, kind_of
 from lianzhi.train.options import TrainOptions
 
 TRIAL_STEPS = 8
@@ -57,7 +57,11 @@ class DryRun:
         for index, step in enumerate(self.steps):
             options = ", ".join(f"{key}={value}" for key, value in step["options"].items())
             about = f"  about {_duration(step['seconds'])}" if step["seconds"] else ""
-            lines.append(f"  {index}  {step['kind']}{about}\n       {options}")
+            own = step["own_data"]
+            note = (
+                f", if {' and '.join(own)} had as much data as the task; theirs is made later" if own else ""
+            )
+            lines.append(f"  {index}  {step['kind']}{about}{note}\n       {options}")
         lines.append(
             f"training takes about {_duration(self.seconds)} on this machine; measuring comes on top. Nothing was written."
         )
@@ -69,43 +73,56 @@ def dry_run(job: Job) -> DryRun:
 
     Raises what the run itself would raise before it begins.
     """
-    check(Run(job.recipe, job.task, Store(Path())), job.model)
+    distilled = check(Run(job.recipe, job.task, Store(Path())), job.model)
     captured = graph.capture(job.model, job.task.example_inputs)
     model = {
         "name": job.recipe.model.name or job.recipe.model.artifact if job.recipe.model else "",
         "parameters": measure.parameters(job.model),
         "macs": graph.macs(captured),
     }
-    cache: dict[str, float] = {}
+    timed: dict[str, float] = {}
     steps = []
-    for step in job.recipe.steps:
-        seconds = 0.0
-        for trained, times in _trainings(step):
-            key = f"{trained.batch_size} {trained.precision} {trained.memory_format} {trained.augment}"
-            if key not in cache:
-                cache[key] = _seconds_a_step(job, trained)
-            count = job.task.steps("train", trained.batch_size) * trained.epochs
-            count = min(count, trained.max_steps * trained.accumulate) if trained.max_steps else count
-            seconds += times * count * cache[key] * (TEACHER if _has_teacher(trained, step) else 1.0)
-        steps.append({"kind": kind_of(step), "options": step.to_dict(), "seconds": seconds})
+    for step, stages in zip(job.recipe.steps, distilled, strict=True):
+        trainings = [(training.options, _rounds(step)) for training in stages.values()] or _trainings(step)
+        taught = bool(stages) or (isinstance(step, ShareWeights) and step.distill)
+        seconds = sum(
+            times * _batches(job, trained) * _seconds_a_step(job, trained, timed)
+            for trained, times in trainings
+        )
+        own = [name for name, training in stages.items() if training.own_data]
+        seconds *= TEACHER if taught else 1.0
+        steps.append({"kind": kind_of(step), "options": step.to_dict(), "seconds": seconds, "own_data": own})
     return DryRun(model, job.task.description(), steps, job.recipe.target)
 
 
+def _batches(job: Job, trained: TrainOptions) -> float:
+    """Forward and backward passes of a training on the task's samples."""
+    count = job.task.steps("train", trained.batch_size) * trained.epochs
+    return min(count, trained.max_steps * trained.accumulate) if trained.max_steps else count
+
+
+def _rounds(step: Any) -> int:
+    """How often a step trains: once, or between the rounds of pruning."""
+    return step.iterations - 1 if isinstance(step, Prune) and step.gradual is None else 1
+
+
 def _trainings(step: Any) -> list[tuple[TrainOptions, int]]:
-    """What a step trains, and how often."""
+    """What a step trains without the stages of a method, and how often."""
     if isinstance(step, ShareWeights):
         return [(options, 1) for options in step.trainings]
-    trained, times = step, 1
-    if isinstance(step, Prune):
-        trained, times = step.refine, 1 if step.gradual is not None else step.iterations - 1
-    return [(trained, times)] if isinstance(trained, TrainOptions) else []
+    trained = step.refine if isinstance(step, Prune) else step
+    return [(trained, _rounds(step))] if isinstance(trained, TrainOptions) else []
 
 
-def _has_teacher(trained: TrainOptions, step: Any) -> bool:
-    return isinstance(trained, Distill) or (isinstance(step, ShareWeights) and step.distill)
+def _seconds_a_step(job: Job, options: TrainOptions, timed: dict[str, float]) -> float:
+    """What a training step takes; `timed` keeps it for what else trains in that way."""
+    key = f"{options.batch_size} {options.precision} {options.memory_format} {options.augment}"
+    if key not in timed:
+        timed[key] = _timed(job, options)
+    return timed[key]
 
 
-def _seconds_a_step(job: Job, options: TrainOptions) -> float:
+def _timed(job: Job, options: TrainOptions) -> float:
     """Time training steps of the dense model as the loop runs them: its precision, memory format and data."""
     starts: list[float] = []
     plain = train.default_step(job.task, options)

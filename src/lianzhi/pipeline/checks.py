@@ -25,7 +25,7 @@ from lianzhi.errors import (
 from lianzhi.pipeline import weights
 from lianzhi.pipeline.batches import evaluator, require_calibration, validation_metric
 from lianzhi.pipeline.choose import runtimes
-from lianzhi.pipeline.distilling import check_distill, check_refine
+from lianzhi.pipeline.distilling import Training, check_distill, check_refine
 from lianzhi.pipeline.packing import to_round
 from lianzhi.pipeline.pruning import latency_target, make_plan
 from lianzhi.pipeline.quantizing import quantization_targets, reads_samples, settings
@@ -41,8 +41,11 @@ from lianzhi.recipe import Distill, Pack, Prune, Quantize, ReduceVocabulary, Sha
 from lianzhi.tasks import Task
 
 
-def check(run: Run, model: nn.Module) -> None:
-    """Raise a `LianzhiError` for a run that cannot work. Changes nothing and writes nothing."""
+def check(run: Run, model: nn.Module) -> list[dict[str, Training]]:
+    """Raise a `LianzhiError` for a run that cannot work. Changes nothing and writes nothing.
+
+    Returns of each step how the stages of its distillation train, where it has one.
+    """
     train.check_device(run.recipe.device)
     runtimes(run)
     _check_precision(run)
@@ -58,15 +61,17 @@ def check(run: Run, model: nn.Module) -> None:
     if not task.has("train") and any(_trains(step) for step in steps):
         raise DataError(f"task '{task.name}' has no training split, and the recipe has steps that train")
     state = State(model=model, teacher=model)  # as the steps before leave it: students, tokens
+    trainings: list[dict[str, Training]] = [{} for _ in steps]
     for position, step in enumerate(steps):
         if type(step) in CHECKS:
             try:
-                CHECKS[type(step)](reading(run, state), state, step)
+                trainings[position] = CHECKS[type(step)](reading(run, state), state, step) or {}
             except LianzhiError as error:
                 raise type(error)(f"steps.{position} ({kind_of(step)}): {error}") from None
     if run.recipe.target != "auto":
         target: deploy.Runtime = deploy.registry.get(run.recipe.target).build
         target.check_module(state.model, reading(run, state).task.example_inputs)
+    return trainings
 
 
 def _check_precision(run: Run) -> None:
@@ -149,15 +154,14 @@ def _trains(step: Config) -> bool:
     return isinstance(step, train.TrainOptions) or (isinstance(step, Prune) and step.refine is not None)
 
 
-def _check_prune(run: Run, state: State, step: Prune) -> None:
+def _check_prune(run: Run, state: State, step: Prune) -> dict[str, Training]:
     """Try names, options and budget on the model as it was given, without reading data or timing anything.
 
     A criterion that reads data is resolved, and l1 takes its place in the trial plan: what can be met does not
     depend on the scores. So does an even ratio for sensitivities, and any ratio for a latency.
     """
     if step.removes_weights:
-        weights.check_prune(run, state, step)
-        return
+        return weights.check_prune(run, state, step)
     changes: dict[str, Any] = {}
     if step.removes_layers:
         depth.check_criterion(step.criterion)
@@ -174,20 +178,20 @@ def _check_prune(run: Run, state: State, step: Prune) -> None:
         evaluator(run.task)
         changes |= {"scope": "layer", "max_layer_ratio": min(step.max_layer_ratio, step.ratios[-1])}
     plan = make_plan(run, state.model, step, **changes)
-    if isinstance(step.refine, Distill):
-        check_refine(run, state, step.refine)
+    trainings = check_refine(run, state, step.refine) if isinstance(step.refine, Distill) else {}
     taught = any(isinstance(later, Distill) for later in _after(run, step))
     if taught and not step.removes_layers:  # layers that are left have names that only the scores tell
         state.model = plan.apply()
+    return trainings
 
 
 def _check_sparsify(run: Run, state: State, step: Sparsify) -> None:
     penalty_of(step, state.model, run.task)
 
 
-def _check_distill(run: Run, state: State, step: Distill) -> None:
+def _check_distill(run: Run, state: State, step: Distill) -> dict[str, Training]:
     check_teacher(run, state, step.teacher)
-    check_distill(run, state, step)
+    return check_distill(run, state, step)
 
 
 def _check_quantize(run: Run, state: State, step: Quantize) -> None:
@@ -277,7 +281,7 @@ def _check_pack(run: Run, state: State, step: Pack) -> None:
     to_round(state.model, step)
 
 
-CHECKS: dict[type[Config], Callable[[Run, State, Any], None]] = {
+CHECKS: dict[type[Config], Callable[[Run, State, Any], dict[str, Training] | None]] = {
     Prune: _check_prune,
     Sparsify: _check_sparsify,
     Distill: _check_distill,

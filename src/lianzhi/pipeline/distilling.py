@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,11 @@ def make_lessons(run: Run, state: State, step: Distill, *, progress: bool) -> tu
     teacher = teacher_of(state, step.teacher)
     student = state.model if step.student is None else make_student(run, state.model, step.student)
     reads = reads_otherwise(run.task, state, step.teacher)
-    keep = partial(_kept, run, step, teacher, progress)
+
+    def keep(task: Task) -> Kept:
+        augment = any(stage_options(step, stage).augment for stage in lessons.stages)
+        return _kept(run, step, teacher, progress, task, augment=augment)
+
     kept_anyway = step.cache or reads is not None
     setting = Setting(
         teacher=teacher,
@@ -124,14 +128,14 @@ def _folder(step: Distill) -> Path:
     return files.expanded(step.cache) if isinstance(step.cache, str) else teacher_cache.folder()
 
 
-def _kept(run: Run, step: Distill, teacher: nn.Module, progress: bool, task: Task) -> Kept:
+def _kept(run: Run, step: Distill, teacher: nn.Module, progress: bool, task: Task, *, augment: bool) -> Kept:
     """The teacher's logits of the training samples of a task, as the recipe keeps them."""
     return kept(
         teacher,
         task,
         _folder(step),
         named=not isinstance(step.cache, str),
-        augment=step.augment,
+        augment=augment,
         batch_size=step.batch_size,
         top_k=step.top_k,
         device=place(run.recipe.device),
@@ -221,7 +225,15 @@ def _take(state: State, setting: Setting, lessons: Lessons) -> None:
         state.task = lessons.task
 
 
-def check_distill(run: Run, state: State, step: Distill) -> dict[str, TrainOptions]:
+@dataclass(frozen=True)
+class Training:
+    """How a stage trains; `own_data`: on samples that are made when it begins, so that nobody knows how many."""
+
+    options: TrainOptions
+    own_data: bool
+
+
+def check_distill(run: Run, state: State, step: Distill) -> dict[str, Training]:
     """Refuse what cannot work, and return how each stage trains.
 
     The state is as after the step, with a model of its own. Nothing is trained or written.
@@ -234,9 +246,14 @@ def check_distill(run: Run, state: State, step: Distill) -> dict[str, TrainOptio
         raise RecipeError(
             f"stages: method '{step.method}' has no stage '{unknown[0]}'; it has {', '.join(names)}"
         )
-    trainings = {stage.name: stage_options(step, stage) for stage in lessons.stages}
-    for options in trainings.values():
-        _check_cached(run, step, options)
+    trainings = {
+        stage.name: Training(
+            stage_options(step, stage), stage.task is not None and not isinstance(stage.task, Task)
+        )
+        for stage in lessons.stages
+    }
+    for training in trainings.values():
+        _check_cached(run, step, training.options)
     if setting.source is not None and setting.source.keep is not None:
         mark: dict[str, object] = {"top_k": step.top_k}
         if step.teacher != ORIGINAL:  # the original one may be trained before it teaches
@@ -251,7 +268,7 @@ def check_distill(run: Run, state: State, step: Distill) -> dict[str, TrainOptio
     return trainings
 
 
-def check_refine(run: Run, state: State, step: Distill) -> dict[str, TrainOptions]:
+def check_refine(run: Run, state: State, step: Distill) -> dict[str, Training]:
     """Refuse what cannot train a model while it is pruned, and return how each stage trains."""
     if step.student is not None:
         raise RecipeError("refine: the student is the model that is pruned; leave 'student' out")

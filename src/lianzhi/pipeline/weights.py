@@ -21,7 +21,7 @@ from lianzhi.codebook.masks import Masks, names_of, threshold_mask, two_of_four_
 from lianzhi.codebook.plain import require_plain
 from lianzhi.errors import RecipeError
 from lianzhi.pipeline.batches import evaluator, training_inputs
-from lianzhi.pipeline.distilling import all_updates, check_refine, make_lessons, run_distill
+from lianzhi.pipeline.distilling import Training, all_updates, check_refine, make_lessons, run_distill
 from lianzhi.pipeline.stages import stage
 from lianzhi.pipeline.state import Run, State
 from lianzhi.pipeline.training import run_train
@@ -68,25 +68,25 @@ def require_fours(model: nn.Module, step: Prune) -> list[str]:
     return whole
 
 
-def check_prune(run: Run, state: State, step: Prune) -> None:
-    """Refuse what cannot work. Nothing is trained or written."""
+def check_prune(run: Run, state: State, step: Prune) -> dict[str, Training]:
+    """Refuse what cannot work, and return how each stage of a `refine` with a teacher trains. Nothing is trained or written."""
     require_prunable(state.model, step)
     require_fours(state.model, step)
     if step.scope == "sensitivity" and step.ratio is not None:
         evaluator(run.task)
     if not isinstance(step.refine, Distill):
-        return
+        return {}
     if step.gradual is None:
-        check_refine(run, state, step.refine)
-        return
+        return check_refine(run, state, step.refine)
     trainings = check_refine(run, state, step.refine.model_copy(update=LAST))
-    for name, options in trainings.items():
-        if options.keep == "best":
+    for name, training in trainings.items():
+        if training.options.keep == "best":
             raise RecipeError(
                 f"refine: with 'gradual' the last epoch counts, and stage '{name}' keeps the best one; leave its 'keep' out"
             )
-    if not any(options.epochs for options in trainings.values()):
+    if not any(training.options.epochs for training in trainings.values()):
         raise RecipeError("refine: 'gradual' needs a stage that trains, and the 'epochs' of all are 0")
+    return trainings
 
 
 def run_prune(run: Run, state: State, step: Prune, folder: Path, *, resume: bool) -> Details:
