@@ -171,14 +171,17 @@ def _computed(
     )  # texts of like length together
     for batch in shown(batches, total, progress and rank == 0, "teacher"):
         if len(batch.ids):
+            found = teacher_logits(runner, move(batch.inputs, device))
+            if found.ndim != 2:
+                raise DataError(
+                    f"the teacher's logits are {list(found.shape)}, and the cache keeps (samples, classes); do without it"
+                )
             ids.append(batch.ids)
-            rows.append(teacher_logits(runner, move(batch.inputs, device)).float().cpu())
+            rows.append(found.float().cpu())
     parts = gathered((torch.cat(ids), torch.cat(rows)) if ids else None)
     parts = [part for part in parts if part is not None]
     order = torch.cat([part[0] for part in parts])
     values = torch.cat([part[1] for part in parts])
-    if values.ndim != 2:
-        raise DataError(f"the teacher's logits are {list(values.shape)}; the cache keeps (samples, classes)")
     whole = torch.empty_like(values)
     whole[order] = values
     return whole

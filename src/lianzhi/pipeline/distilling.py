@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lianzhi import artifact, distill, files, train
 from lianzhi.config import Config
 from lianzhi.distill import teacher_cache
 from lianzhi.distill.methods import Lessons, Logits, Setting, Stage
+from lianzhi.distill.methods.by_logits import LogitStep
 from lianzhi.distill.methods.teacher import teacher_logits
 from lianzhi.distill.teacher_cache import Kept, kept
 from lianzhi.errors import RecipeError
@@ -261,7 +262,8 @@ def check_distill(run: Run, state: State, step: Distill) -> dict[str, Training]:
         teacher_cache.require_usable(_folder(step), named=not isinstance(step.cache, str), mark=mark)
     _take(state, setting, lessons)
     after = reading(run, state)
-    _check_outputs(after.task, state.model)
+    kept_too = setting.source is not None and setting.source.keep is not None
+    _require_answers(lessons, _check_outputs(after.task, state.model), kept_too)
     check_texts(after.task, state.model, "the student")
     if state.model is not given:
         artifact.check_savable(state.model, after.task.example_inputs)
@@ -295,8 +297,22 @@ def _check_cached(run: Run, step: Distill, options: TrainOptions) -> None:
         )
 
 
-def _check_outputs(task: Task, student: nn.Module) -> None:
-    """The student takes the task's inputs, and gives its classes."""
+def _require_answers(lessons: Lessons, answers: Tensor, kept_too: bool) -> None:
+    """Of one answer a token, the method compares that, and nothing is to be kept."""
+    if answers.ndim == 2:
+        return
+    for stage in lessons.stages:
+        if isinstance(stage.step, LogitStep):
+            stage.step.per_token()
+    if kept_too:
+        raise RecipeError(
+            f"cache: it keeps one answer of each sample, (samples, classes), and the models give {list(answers.shape)}; set "
+            f"cache: false"
+        )
+
+
+def _check_outputs(task: Task, student: nn.Module) -> Tensor:
+    """The student takes the task's inputs, and gives its classes. Returns what it gives."""
     try:
         found = teacher_logits(student, task.example_inputs)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -309,3 +325,4 @@ def _check_outputs(task: Task, student: nn.Module) -> None:
             f"the student gives {found.shape[-1]} outputs, and the task '{task.name}' has {task.num_classes} classes; "
             f"give it num_classes: {task.num_classes}"
         )
+    return found

@@ -105,8 +105,27 @@ def soft_loss(
     >>> soft_loss(torch.ones(3, 2), torch.ones(3, 2), 4.0).item()
     0.0
     """
+    return mean_or_zero(
+        divergences(student, teacher, temperature, teacher_temperature, standardize=standardize)
+    )
+
+
+def divergences(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float,
+    teacher_temperature: float | None = None,
+    *,
+    standardize: bool = False,
+) -> Tensor:
+    """T² · KL of each row of logits (…, classes), of one output the squared error: (…).
+
+    >>> import torch
+    >>> divergences(torch.ones(3, 2, 5), torch.ones(3, 2, 5), 4.0).shape
+    torch.Size([3, 2])
+    """
     if student.shape[-1] == 1:
-        return mean_or_zero(squared_difference(student, teacher))
+        return squared_difference(student, teacher)
     if standardize:
         student, teacher = standardized(student), standardized(teacher)
     other = temperature if teacher_temperature is None else teacher_temperature
@@ -116,7 +135,7 @@ def soft_loss(
         reduction="none",
         log_target=True,
     )
-    return temperature * other * mean_or_zero(divergence.sum(-1))
+    return temperature * other * divergence.sum(-1)
 
 
 def hard_loss(student: Tensor, labels: Tensor) -> Tensor:

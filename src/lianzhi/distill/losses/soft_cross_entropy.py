@@ -56,7 +56,17 @@ def soft_cross_entropy(
     options = SoftCrossEntropyOptions(temperature=temperature)
     require_same_shape(student_logits, teacher_logits)
     student, teacher, _ = valid(student_logits, teacher_logits.detach(), None, mask)
+    return mean_or_zero(cross_entropies(student, teacher, options.temperature))
+
+
+def cross_entropies(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """That of each row of logits (…, classes), of one output the squared error: (…).
+
+    >>> import torch
+    >>> cross_entropies(torch.zeros(3, 2, 5), torch.zeros(3, 2, 5), 1.0).shape
+    torch.Size([3, 2])
+    """
     if student.shape[-1] == 1:
-        return mean_or_zero(squared_difference(student, teacher))
-    targets = log_probabilities(teacher, options.temperature).exp()
-    return -mean_or_zero((targets * log_probabilities(student, options.temperature)).sum(-1))
+        return squared_difference(student, teacher)
+    targets = log_probabilities(teacher, temperature).exp()
+    return -(targets * log_probabilities(student, temperature)).sum(-1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -17,8 +18,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lianzhi.config import Config
-from lianzhi.distill import losses
 from lianzhi.distill.capture import capture
+from lianzhi.distill.losses.kd import divergences
+from lianzhi.distill.methods.each_sample import mean_by_sample
+from lianzhi.distill.methods.encoders import mask_of
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.teacher import logits_of
@@ -137,8 +140,8 @@ class FeatureStep:
         if options.soft or options.weight:
             wanted, theirs = self._teacher(batch, logits.device)
             if options.soft:
-                value = losses.kd(logits, wanted, temperature=options.temperature, alpha=1.0)
-                parts["soft"] = (options.soft, value)
+                rows = partial(divergences, temperature=options.temperature)
+                parts["soft"] = (options.soft, mean_by_sample(rows, logits, wanted, mask_of(batch.inputs)))
             if options.weight:
                 ours = [own[name] for name in self.student_names]
                 parts[self.name] = (self.grown * options.weight, self.compare(ours, theirs, batch))

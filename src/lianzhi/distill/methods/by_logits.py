@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from lianzhi.distill.losses.kd import hard_loss
 from lianzhi.distill.losses.parts import require_same_shape, valid
+from lianzhi.distill.methods.encoders import mask_of
 from lianzhi.distill.methods.teacher import Logits, logits_of
 from lianzhi.distill.methods.terms import grown, weighted
-from lianzhi.errors import RecipeError
+from lianzhi.errors import DataError, RecipeError
 from lianzhi.tasks import Batch
 from lianzhi.train.default_step import call
 
+ByToken = Callable[[Tensor, Tensor, Tensor | None], Mapping[str, tuple[float, Tensor]]]
 Compare = Callable[[Tensor, Tensor, Any], Mapping[str, tuple[float, Tensor]]]
 
 
@@ -24,7 +26,8 @@ class LogitStep:
     `compare` takes the student's and the teacher's logits, (samples, classes) both, and the batch's labels, and gives
     terms with their weights. Over the share `warmup` of training those weights grow from 0, in a straight line.
     `loss(outputs, labels)` is the task's own, the mean over samples; without it cross entropy (mean squared error for
-    one output). The teacher runs in eval mode and without gradients, is no part of the student, and keeps its modes.
+    one output). Of one answer a token, (samples, tokens, classes), `by_token` is asked with the mask of the tokens that
+    count; without it such logits are refused. The teacher runs in eval mode and without gradients, is no part of the student, and keeps its modes.
     """
 
     def __init__(
@@ -36,12 +39,14 @@ class LogitStep:
         hard: float,
         warmup: float = 0.0,
         loss: Callable[[Any, Any], Tensor] | None = None,
+        by_token: ByToken | None = None,
     ) -> None:
         if teacher is None:
             raise RecipeError(f"{name} needs a teacher: a trained model with the same classes as the student")
         self.source = teacher if isinstance(teacher, Logits) else Logits(teacher)
         self.teacher = self.source.teacher
-        self.compare, self.hard, self.warmup, self.loss = compare, hard, warmup, loss
+        self.name, self.compare, self.by_token = name, compare, by_token
+        self.hard, self.warmup, self.loss = hard, warmup, loss
         self.grown = 0.0 if warmup else 1.0
 
     def at(self, number: int, total: int) -> None:
@@ -56,14 +61,25 @@ class LogitStep:
         student = logits_of(outputs, "student")
         wanted = self.source(batch, student.device)
         require_same_shape(student, wanted)
-        own, theirs, labels = valid(student, wanted, None if self.loss else batch.labels, None)
-        terms = {
-            name: (self.grown * weight, value)
-            for name, (weight, value) in self.compare(own, theirs, batch.labels).items()
-        }
+        mask = mask_of(batch.inputs) if student.ndim > 2 else None
+        own, theirs, labels = valid(student, wanted, None if self.loss else batch.labels, mask)
+        if student.ndim == 2:
+            found = self.compare(own, theirs, batch.labels)
+        else:
+            found = self.per_token()(student, wanted, mask)
+        terms = {name: (self.grown * weight, value) for name, (weight, value) in found.items()}
         if self.loss is not None:
             hard = self.loss(outputs, batch.labels)
         else:
             assert labels is not None
             hard = hard_loss(own, labels)
         return weighted({**terms, "hard": (self.hard, hard)})
+
+    def per_token(self) -> ByToken:
+        """What compares one answer of each token. Raises `DataError` where nothing does."""
+        if self.by_token is None:
+            raise DataError(
+                f"{self.name} compares one answer of each sample, and the models give one of each token; use kd, pkd or "
+                f"distilbert, which leave padding out"
+            )
+        return self.by_token

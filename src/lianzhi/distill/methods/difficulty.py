@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from lianzhi.distill.losses.kd import soft_loss
+from lianzhi.distill.losses.kd import divergences
+from lianzhi.distill.methods.each_sample import mean_by_sample
+from lianzhi.distill.methods.encoders import mask_of
 from lianzhi.distill.methods.replacing import Stack
 from lianzhi.distill.methods.teacher import logits_of
 from lianzhi.graph import device_of, in_eval, moved
@@ -21,14 +24,16 @@ def difficulty(stack: Stack, task: Task, samples: int, batch_size: int = 32) -> 
     The mean over the first `samples` of the calibration split, or of the training split where there is none; for one
     output the mean squared difference. Nothing is changed, and nothing drawn.
     """
-    count = len(stack.places)
+    count, rows = len(stack.places), partial(divergences, temperature=1.0)
     sums, seen = torch.zeros(count, dtype=torch.float64), 0
     with in_eval(stack.student), torch.no_grad():
         for batch in _first(task, samples, batch_size):
             wanted = _logits(stack, batch, [False] * count)
             for module in range(count):
                 found = _logits(stack, batch, [place == module for place in range(count)])
-                sums[module] += soft_loss(found, wanted, 1.0).double().cpu() * len(batch.ids)
+                sums[module] += mean_by_sample(
+                    rows, found, wanted, mask_of(batch.inputs)
+                ).double().cpu() * len(batch.ids)
             seen += len(batch.ids)
     return [value / max(seen, 1) for value in sums.tolist()]
 

@@ -9,6 +9,7 @@ The paper's student has the teacher's width and every second layer: ``student: {
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -16,10 +17,9 @@ from torch import Tensor, nn
 
 from lianzhi.config import Config
 from lianzhi.distill import losses
-from lianzhi.distill.losses.kd import soft_loss
-from lianzhi.distill.losses.parts import kl, log_probabilities
-from lianzhi.distill.losses.positions import mean_of
+from lianzhi.distill.losses.kd import divergences
 from lianzhi.distill.methods.catalog import registry
+from lianzhi.distill.methods.each_sample import mean_by_sample
 from lianzhi.distill.methods.encoders import Both, check_both, run_both
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.terms import require_some, weighted
@@ -85,9 +85,4 @@ def build(setting: Setting, options: DistilBERTOptions) -> Lessons:
 
 def _soft(both: Both, temperature: float) -> Tensor:
     """T² · KL of the classes of each sample, or of the vocabulary at each token that counts."""
-    student, teacher = both.logits
-    if student.ndim == 2:
-        return soft_loss(student, teacher, temperature)
-    divergence = kl(log_probabilities(teacher, temperature), log_probabilities(student, temperature))
-    keep = None if both.mask is None else both.mask.bool()
-    return temperature**2 * mean_of(divergence, keep, by_sample=True)
+    return mean_by_sample(partial(divergences, temperature=temperature), *both.logits, both.mask)

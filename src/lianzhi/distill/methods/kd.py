@@ -9,15 +9,17 @@ the authors weigh them more: weight · T² · KL + the task's loss, with weight 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lianzhi.config import Config
-from lianzhi.distill.losses.kd import soft_loss
+from lianzhi.distill.losses.kd import divergences, soft_loss
 from lianzhi.distill.methods.by_logits import LogitStep
 from lianzhi.distill.methods.catalog import registry
+from lianzhi.distill.methods.each_sample import mean_by_sample
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.teacher import Logits
 
@@ -122,4 +124,8 @@ def make_step(
         value = soft_loss(student, teacher, options.temperature, standardize=options.standardize)
         return {"soft": (soft, value)}
 
-    return LogitStep("kd", teacher, compare, hard=hard, loss=loss)
+    def by_token(student: Tensor, teacher: Tensor, mask: Tensor | None) -> dict[str, tuple[float, Tensor]]:
+        rows = partial(divergences, temperature=options.temperature, standardize=options.standardize)
+        return {"soft": (soft, mean_by_sample(rows, student, teacher, mask))}
+
+    return LogitStep("kd", teacher, compare, hard=hard, loss=loss, by_token=by_token)

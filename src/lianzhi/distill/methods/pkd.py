@@ -11,6 +11,7 @@ The authors' code trains the student from the teacher's first layers: ``student:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 from lianzhi.config import Config
 from lianzhi.distill import losses
 from lianzhi.distill.layer_map import LayerMap
-from lianzhi.distill.losses.kd import soft_loss
+from lianzhi.distill.losses.kd import divergences
 from lianzhi.distill.methods.catalog import registry
+from lianzhi.distill.methods.each_sample import mean_by_sample
 from lianzhi.distill.methods.encoders import Both, Pairs, check_both, depths, modules_of, run_both
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.terms import weighted
@@ -72,10 +74,10 @@ def build(setting: Setting, options: PKDOptions) -> Lessons:
 
     def step(model: nn.Module, batch: Batch) -> dict[str, Any]:
         both = run_both(setting, batch.inputs, hidden=pairs)
-        student, teacher = both.logits
+        rows = partial(divergences, temperature=options.temperature)
         parts = {
             "hard": (1 - options.alpha, setting.loss(both.outputs, batch.labels)),
-            "soft": (options.alpha, soft_loss(student, teacher, options.temperature)),
+            "soft": (options.alpha, mean_by_sample(rows, *both.logits, both.mask)),
             "patience": (options.patience, _patience(both, pairs, options)),
         }
         return weighted(parts)

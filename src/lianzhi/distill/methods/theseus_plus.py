@@ -16,6 +16,7 @@ Each is an option. With `replace: batch, order: together, alpha: 0, hidden: 0, t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -24,10 +25,11 @@ from torch import Tensor, nn
 
 from lianzhi.distill import losses
 from lianzhi.distill.capture import capture
-from lianzhi.distill.losses.kd import soft_loss
+from lianzhi.distill.losses.kd import divergences
 from lianzhi.distill.methods.block_calls import note_shared
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.difficulty import difficulty
+from lianzhi.distill.methods.each_sample import mean_by_sample
 from lianzhi.distill.methods.encoders import mask_of
 from lianzhi.distill.methods.lesson import Lessons, Setting
 from lianzhi.distill.methods.rates import spread
@@ -123,10 +125,11 @@ def make_lesson(setting: Setting, stack: Stack, options: TheseusPlusOptions) -> 
         parts = {"hard": (1 - options.alpha, setting.loss(outputs, batch.labels))}
         if options.alpha or options.hidden:
             wanted, states = _teacher(setting, stack, batch, logits.device, bool(options.hidden))
+            mask = mask_of(batch.inputs)
             if options.alpha:
-                parts["soft"] = (options.alpha, soft_loss(logits, wanted, options.temperature))
+                rows = partial(divergences, temperature=options.temperature)
+                parts["soft"] = (options.alpha, mean_by_sample(rows, logits, wanted, mask))
             if options.hidden:
-                mask = mask_of(batch.inputs)
                 values = [
                     losses.hidden_mse(seen[name], state, mask=mask, by_sample=True)
                     for name, state in zip(names, states, strict=True)

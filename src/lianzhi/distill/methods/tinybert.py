@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
@@ -26,8 +26,10 @@ from lianzhi.config import Config
 from lianzhi.distill import losses
 from lianzhi.distill.augmentation.tinybert import TinyBertAugmentation, augment, require_sources
 from lianzhi.distill.layer_map import LayerMap
+from lianzhi.distill.losses.soft_cross_entropy import cross_entropies
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.corpora import CorpusData, corpus_later
+from lianzhi.distill.methods.each_sample import mean_by_sample
 from lianzhi.distill.methods.encoders import (
     Both,
     Pairs,
@@ -238,7 +240,7 @@ def _joint_step(setting: Setting, options: TinyBertOptions, looks: _Looks) -> St
 
     def step(model: nn.Module, batch: Batch) -> dict[str, Any]:
         both = run_both(setting, batch.inputs, hidden=looks.hidden, attention=looks.attention)
-        soft = losses.soft_cross_entropy(*both.logits, temperature=options.temperature)
+        soft = _prediction(both, options)
         return weighted({**_features(model, both, looks, options), "prediction": (options.prediction, soft)})
 
     return step
@@ -248,12 +250,15 @@ def _prediction_step(setting: Setting, options: TinyBertOptions) -> Step:
     """The teacher's probabilities alone."""
 
     def step(model: nn.Module, batch: Batch) -> dict[str, Any]:
-        soft = losses.soft_cross_entropy(
-            *run_both(setting, batch.inputs).logits, temperature=options.temperature
-        )
-        return weighted({"prediction": (1.0, soft)})
+        return weighted({"prediction": (1.0, _prediction(run_both(setting, batch.inputs), options))})
 
     return step
+
+
+def _prediction(both: Both, options: TinyBertOptions) -> Tensor:
+    """The cross entropy with the teacher's probabilities."""
+    rows = partial(cross_entropies, temperature=options.temperature)
+    return mean_by_sample(rows, *both.logits, both.mask)
 
 
 def _general(setting: Setting, options: TinyBertOptions, general: GeneralOptions, learner: Learner) -> Stage:
