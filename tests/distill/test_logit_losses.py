@@ -349,3 +349,16 @@ def test_options_out_of_range_are_named(name, options):
 def test_the_name_means_the_function(name):
     assert losses.registry.get(name).build is getattr(losses, name)
     assert losses.registry.get(name).paper.startswith("https://arxiv.org/abs/")
+
+
+@pytest.mark.parametrize("name", ["kd", "dkd"])
+def test_standardized_logits_leave_out_classes_that_are_ruled_out(name):
+    some = torch.tensor([0, 2, 4])
+    out = torch.ones(TEACHER.shape[-1], dtype=torch.bool).index_fill(0, some, False)
+    student, teacher = (logits.masked_fill(out, float("-inf")) for logits in (STUDENT, TEACHER))
+    labels = torch.arange(len(STUDENT)) % len(some)
+    found = call(name, student, teacher, some[labels], standardize=True)
+    assert found.item() == pytest.approx(
+        call(name, STUDENT[..., some], TEACHER[..., some], labels, standardize=True).item(), rel=1e-5
+    )
+    assert losses.standardized(student)[..., out].isneginf().all()

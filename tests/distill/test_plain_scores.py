@@ -7,7 +7,7 @@ from lessons import setting, taught
 
 import lianzhi as lz
 from lianzhi.distill.transformer import layers_of
-from lianzhi.errors import GraphError
+from lianzhi.errors import DataError, GraphError
 
 SIZES = {
     "vocab_size": 30,
@@ -80,3 +80,19 @@ def test_methods_refuse_scores_that_are_not_known(method, options, refused):
         return
     with pytest.raises(GraphError, match="plain product"):
         taught(given, method, **options)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_a_teacher_in_half_precision_attends_by_the_plain_product(kind):
+    teacher, given = made("bert").to(kind), inputs()
+    lz.distill.require_plain_scores(teacher, layers_of(teacher), given, given["attention_mask"])
+    other = made("mpnet").to(kind)
+    with pytest.raises(GraphError, match="plain product"):
+        lz.distill.require_plain_scores(other, layers_of(other), given, given["attention_mask"])
+
+
+def test_layers_of_two_precisions_do_not_run_one_after_another():
+    given = setting()
+    given.teacher = given.teacher.to(torch.bfloat16)
+    with pytest.raises(DataError, match=r"the student is torch\.float32, the teacher torch\.bfloat16; call"):
+        taught(given, "theseus", compress_ratio=2)

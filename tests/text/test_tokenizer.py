@@ -13,6 +13,7 @@ from lianzhi.errors import ArtifactError, DataError
 from lianzhi.files import find_folder
 from lianzhi.tasks import TextPreprocess
 from lianzhi.tasks.tokenizer import read
+from lianzhi.tasks.tokens import tokenize
 
 
 def test_as_the_library_does_without_its_own_padding(bert):
@@ -147,3 +148,27 @@ def test_a_package_is_found_without_being_imported(tmp_path, monkeypatch):
             find_folder(wrong, [])
     with pytest.raises(ArtifactError, match="write it as package:NAME/folder"):
         find_folder("package:a.b/c", [])
+
+
+def test_segments_that_would_be_trained_as_others_are_refused(tmp_path):
+    """XLNet and Funnel tell their [CLS] by a segment of its own."""
+    from tokenizers import processors
+
+    made = tokenizer()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS]:2 $A [SEP]",
+        pair="[CLS]:2 $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    write_tokenizer(tmp_path)
+    made.save(str(tmp_path / "tokenizer.json"))
+    preprocess = TextPreprocess.open(str(tmp_path), max_length=16, segments=True)
+    with pytest.raises(DataError, match=r"the segments 2, 0 in this order.*segments: false"):
+        tokenize(["a good film"], None, preprocess)
+    with pytest.raises(DataError, match=r"the segments 2, 0, 1 in this order"):
+        tokenize(["a good film"], ["never"], preprocess)
+    without = TextPreprocess.open(str(tmp_path), max_length=16, segments=False)
+    assert (
+        tokenize(["a good film"], None, without).row(0).tolist()
+        == without("a good film")["input_ids"][0].tolist()
+    )

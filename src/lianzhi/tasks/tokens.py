@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lianzhi.errors import DataError
 from lianzhi.tasks import cache, hashing
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.tasks.waiting import waiting
@@ -85,8 +86,12 @@ def _whole(texts: Sequence[str]) -> str:
 def _encode(
     texts: Sequence[str], pairs: Sequence[str] | None, preprocess: TextPreprocess
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """All ids in a row, and (tokens, beginning of the second text, whether it was cut) of each text."""
-    tokenizer = preprocess.tokenizer
+    """All ids in a row, and (tokens, beginning of the second text, whether it was cut) of each text.
+
+    Raises:
+        DataError: the model reads segments, and the tokenizer gives others than 0 and then 1.
+    """
+    tokenizer, reads_segments = preprocess.tokenizer, "token_type_ids" in preprocess.inputs
     kind = np.uint16 if preprocess.ids <= 1 << 16 else np.int32
     parts: list[NDArray[Any]] = []
     facts = np.zeros((len(texts), 3), np.int64)
@@ -95,7 +100,22 @@ def _encode(
         if pairs is not None:
             chosen = list(zip(chosen, pairs[start : start + AT_ONCE], strict=True))
         for row, found in enumerate(tokenizer.encode_batch(chosen), start):
-            second = found.type_ids.index(1) if 1 in found.type_ids else 0
+            second = _second(found.type_ids) if reads_segments else 0
             facts[row] = (len(found.ids), second, bool(found.overflowing))
             parts.append(np.asarray(found.ids, kind))
     return np.concatenate(parts), facts
+
+
+def _second(segments: list[int]) -> int:
+    """Where the second text begins; 0 where there is none.
+
+    >>> _second([0, 0, 0]), _second([0, 0, 1])
+    (0, 2)
+    """
+    begin = segments.index(1) if 1 in segments else len(segments)
+    if segments.count(0) != begin or segments.count(1) != len(segments) - begin:
+        raise DataError(
+            f"the tokenizer gives a text the segments {', '.join(map(str, dict.fromkeys(segments)))} in this order, as XLNet's "
+            f"does; 0, and 1 after it, can be read: set segments: false, or take another model"
+        )
+    return begin % len(segments) if segments else 0

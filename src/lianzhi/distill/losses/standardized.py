@@ -22,10 +22,16 @@ def standardized(logits: Tensor) -> Tensor:
 
     >>> standardized(torch.tensor([[1.0, 3.0], [5.0, 5.0]])).tolist()
     [[-1.0, 1.0], [0.0, 0.0]]
+
+    Classes that a model rules out, -inf, stay so, and have no part in the mean and the deviation.
     """
     logits = wide(logits)
-    centred = logits - logits.mean(-1, keepdim=True)
+    ruled_out = logits.detach() == float("-inf")
+    logits = logits.masked_fill(ruled_out, 0)
+    count = (~ruled_out).sum(-1, keepdim=True).clamp(min=1)
+    centred = (logits - logits.sum(-1, keepdim=True) / count).masked_fill(ruled_out, 0)
     smallest = 8 * torch.finfo(logits.dtype).eps * logits.detach().abs().amax(-1, keepdim=True)
-    variance = centred.square().mean(-1, keepdim=True)
+    variance = centred.square().sum(-1, keepdim=True) / count
     flat = variance.detach() <= smallest.square()
-    return torch.where(flat, 0.0, centred) * variance.masked_fill(flat, 1.0).rsqrt()
+    scaled = torch.where(flat, 0.0, centred) * variance.masked_fill(flat, 1.0).rsqrt()
+    return scaled.masked_fill(ruled_out, float("-inf"))

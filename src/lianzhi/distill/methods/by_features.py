@@ -25,7 +25,7 @@ from lianzhi.distill.methods.encoders import mask_of
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.teacher import logits_of
-from lianzhi.distill.methods.terms import grown, require_some, weighted
+from lianzhi.distill.methods.terms import grown, require_some, require_unset, weighted
 from lianzhi.distill.stage_ends import Feature, features_of, stage_ends
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.graph import device_of, in_eval
@@ -56,6 +56,8 @@ class FeatureOptions(Config):
     @model_validator(mode="after")
     def _something_counts(self) -> FeatureOptions:
         require_some({"weight": self.weight, "hard": self.hard, "soft": self.soft})
+        if not self.soft:
+            require_unset(self, "is of the soft loss, whose weight 'soft' is 0; give it one", "temperature")
         return self
 
 

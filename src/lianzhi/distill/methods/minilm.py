@@ -23,7 +23,7 @@ from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.corpora import CorpusData, corpus_later
 from lianzhi.distill.methods.encoders import Both, check_both, run_both
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
-from lianzhi.distill.methods.terms import require_some, weighted
+from lianzhi.distill.methods.terms import require_some, require_unset, weighted
 from lianzhi.distill.transformer import layers_of
 from lianzhi.errors import RecipeError
 from lianzhi.tasks import Batch
@@ -57,6 +57,14 @@ class MiniLMOptions(Config):
     def _something_counts(self) -> MiniLMOptions:
         names = ("attention", "value") if self.version == 1 else ("query", "key", "value")
         require_some({name: getattr(self, name) for name in names})
+        other = ("relation_heads", "query", "key") if self.version == 1 else ("attention",)
+        require_unset(self, f"is not of version {self.version}", *other)
+        if not self.alpha:
+            require_unset(
+                self,
+                "is of the teacher's probabilities, whose weight 'alpha' is 0; give it one",
+                "temperature",
+            )
         return self
 
 

@@ -34,7 +34,7 @@ from lianzhi.distill.methods.encoders import check_both, check_heads, depths, ma
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.masked_words import masked_words
 from lianzhi.distill.methods.phases import Slowed, run_until
-from lianzhi.distill.methods.terms import require_some, weighted
+from lianzhi.distill.methods.terms import require_some, require_unset, weighted
 from lianzhi.distill.transformer import embeddings_of, layers_of
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.graph import device_of
@@ -94,6 +94,14 @@ class MobileBertOptions(Config):
     def _something_counts(self) -> MobileBertOptions:
         names = ("normalized", "mean", "variance", "attention")
         require_some({name: getattr(self, name) for name in names})
+        if self.masked_lm is None:
+            require_unset(self, "is of masked words, and there is no 'masked_lm'; give one", "one_hot")
+        if not self.alpha:
+            require_unset(
+                self,
+                "is of the teacher's probabilities, whose weight 'alpha' is 0; give it one",
+                "temperature",
+            )
         return self
 
     @model_validator(mode="after")

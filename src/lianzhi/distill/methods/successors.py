@@ -100,6 +100,7 @@ def make_stack(setting: Setting, options: GroupOptions) -> Stack:
             "module replacement runs the teacher's layers on every batch, with the student's tokens: give a teacher "
             "of the same tokenizer, and cache: false"
         )
+    _require_same_type(setting.student, setting.teacher)
     student, sizes = _shortened(setting, options)
     names, old = layers_of(student), layers_of(setting.teacher)
     _take_over(student, names, setting.teacher, old)
@@ -111,6 +112,16 @@ def make_stack(setting: Setting, options: GroupOptions) -> Stack:
     )
     _check(stack, setting)
     return stack
+
+
+def _require_same_type(student: nn.Module, teacher: nn.Module) -> None:
+    """Layers of both run one after another."""
+    types = [next((p.dtype for p in model.parameters()), None) for model in (student, teacher)]
+    if types[0] != types[1]:
+        raise DataError(
+            f"the teacher's layers run among the student's, and the student is {types[0]}, the teacher {types[1]}; call "
+            f".float() on the one that is not torch.float32"
+        )
 
 
 def _shortened(setting: Setting, options: GroupOptions) -> tuple[nn.Module, list[int]]:

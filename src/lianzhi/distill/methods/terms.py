@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from lianzhi.config import Config
+
 
 def weighted(parts: Mapping[str, tuple[float, Tensor]]) -> dict[str, Any]:
     """What a step returns: the sum of weight · term, and each term as `x` and `x_weighted`.
@@ -36,6 +38,23 @@ def require_some(weights: Mapping[str, float], where: str = "") -> None:
         if not first:
             raise ValueError(f"{where}{last} is 0; it must be above 0")
         raise ValueError(f"{where}{', '.join(first)} and {last} are all 0; at least one must be above 0")
+
+
+def require_unset(options: Config, why: str, *names: str) -> None:
+    """Raise `ValueError` where an option that counts for nothing has another value than its default.
+
+    >>> class Options(Config):
+    ...     soft: float = 0.0
+    ...     temperature: float = 4.0
+    >>> require_unset(Options(temperature=8.0), "is of the soft loss, and 'soft' is 0", "temperature")
+    Traceback (most recent call last):
+        ...
+    ValueError: 'temperature' is of the soft loss, and 'soft' is 0; leave it out
+    """
+    fields = type(options).model_fields
+    for name in names:
+        if getattr(options, name) != fields[name].default:
+            raise ValueError(f"'{name}' {why}; leave it out")
 
 
 def grown(number: int, total: int, warmup: float) -> float:

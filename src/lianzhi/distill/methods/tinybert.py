@@ -41,7 +41,7 @@ from lianzhi.distill.methods.encoders import (
 )
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
-from lianzhi.distill.methods.terms import require_some, weighted
+from lianzhi.distill.methods.terms import require_some, require_unset, weighted
 from lianzhi.errors import RecipeError
 from lianzhi.models import model as zoo_model
 from lianzhi.processes import leader_first
@@ -89,6 +89,8 @@ class TinyBertOptions(Config):
         if self.joint and self.general is None:
             features["prediction"] = self.prediction
         require_some(features)
+        if not self.joint:
+            require_unset(self, "is of one stage for both, and 'joint' is false; set it", "prediction")
         return self
 
 
@@ -126,6 +128,8 @@ def build(setting: Setting, options: TinyBertOptions) -> Lessons:
     """
     if options.augmentation is not None:
         require_sources(options.augmentation)
+    if setting.training.label_smoothing:
+        raise RecipeError("label_smoothing: tinybert reads no labels; leave it out")
     looks, both = _compared(setting, options, same_outputs=True)
     learner = Learner(setting.student, _projections(looks, both, options))
     found = _require_widths(learner, both, looks, options)
