@@ -4,7 +4,7 @@
 
 Each case changes a file of many codings: bits flipped, bytes overwritten, cut out, doubled, cut off or appended, sections
 exchanged, numbers of the header changed; in half of the cases checksums are made right again, so that what lies behind
-them has to hold too. A file must be refused as `ArtifactError`, or read as tensors of the types and shapes that its header
+them has to hold too. One in twenty is a small file whose header or architecture becomes up to a million values. A file must be refused as `ArtifactError`, or read as tensors of the types and shapes that its header
 says: the original ones wherever no checksum was made anew. Each case is timed, and its memory is measured.
 """
 
@@ -132,10 +132,28 @@ def forged(data: bytes, draw: random.Random) -> tuple[str, bytes]:
     return kind, file.build()
 
 
+def swollen(draw: random.Random) -> tuple[str, bytes]:
+    """A small file with right checksums, whose header or architecture becomes many values."""
+    unit = draw.choice([b"[],", b'{"a":1},', b"1,", b'"",', b'"text",'])
+    values = b"[" + unit * draw.choice([100, 10_000, 1_000_000]) + b"1]"
+    section = container.CHECK.pack(len(values)) + zlib.compress(values)
+    place = draw.choice(["header", "architecture"])
+    header = b'{"tensors":%s,"architecture":%d}' % (
+        (values, 0) if place == "header" else (b"[]", len(section))
+    )
+    deflated = zlib.compress(header)
+    start = container.START.pack(container.MAGIC, container.VERSION, len(deflated), len(header))
+    check = struct.pack("<I", zlib.crc32(deflated, zlib.crc32(start[8:])))
+    body = container._section(0, len(section), section) if place == "architecture" else b""
+    return f"swollen {place}", start + check + deflated + body
+
+
 def check(path: Path, original: dict[str, torch.Tensor], exact: bool) -> str:
     """What came of a file; anything but a refusal or right tensors raises."""
     try:
         found = lz.codebook.unpack(path)
+        if not found:
+            lz.load(path)
     except ArtifactError as error:
         return "refused" if str(path) in str(error) else f"refused without its name: {error}"
     if not exact:
@@ -178,7 +196,10 @@ def run(cases: int, seed: int) -> dict[str, Any]:
         assert measured(lambda: bytearray(64 << 20))[1] > 60 << 20  # what the case takes is seen
         for case in range(cases):
             exact = case % 2 == 0
-            kind, changed = (damaged if exact else forged)(data, draw)
+            if case % 20 == 19:
+                kind, changed = swollen(draw)
+            else:
+                kind, changed = (damaged if exact else forged)(data, draw)
             path.write_bytes(changed)
             seconds, more, outcome = measured(lambda: check(path, state, exact))  # noqa: B023
             slowest, largest = max(slowest, seconds), max(largest, more)

@@ -220,6 +220,8 @@ def test_links_and_pipes_are_not_read(tmp_path):
         ('{"a": 1, "a": 2}', "the key 'a' stands twice"),
         ('{"b": {"a": 1, "c": 0, "a": 1}}', "the key 'a' stands twice"),
         ("[" * 100_000, "nested deeper than"),
+        ("[" + "[]," * 2_200_000 + "1]", "more than 4,194,304 values"),
+        ("[" + "1," * 4_200_000 + "1]", "more than 4,194,304 values"),
         ('{"a":' * 5000 + "1" + "}" * 5000, "nested deeper than"),
         ("1" * 5000, "an integer of 5000 digits"),
         ("9223372036854775808", "does not fit in 64 bits"),

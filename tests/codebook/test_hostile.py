@@ -1,12 +1,14 @@
 import json
 import struct
+import time
+import tracemalloc
 import zlib
 
 import pytest
 import torch
 
 import lianzhi as lz
-from lianzhi.codebook import container
+from lianzhi.codebook import container, texts
 from lianzhi.errors import ArtifactError
 
 
@@ -189,3 +191,64 @@ def test_no_section_is_believed_even_with_its_checksum(packed):
         except ArtifactError as error:
             outcomes.add("refused" if "the section of" in str(error) else str(error))
     assert outcomes == {"read", "refused"}
+
+
+def grown(path, header, architecture=b""):
+    """Write a file of a header and an architecture as given text, with right lengths and checksums."""
+    section = b""
+    if architecture:
+        text = container.CHECK.pack(len(architecture)) + zlib.compress(architecture, 9)
+        header = header.replace(b'"architecture":0', b'"architecture":%d' % len(text))
+        section = container._section(0, len(text), text)
+    deflated = zlib.compress(header, 9)
+    start = container.START.pack(container.MAGIC, container.VERSION, len(deflated), len(header))
+    check = struct.pack("<I", zlib.crc32(deflated, zlib.crc32(start[8:])))
+    path.write_bytes(start + check + deflated + section)
+
+
+@pytest.mark.parametrize("unit", [b"[],", b'{"a":1},', b"1,", b'"",', b'"a very long and dull text",'])
+@pytest.mark.parametrize("place", ["header", "architecture"])
+def test_few_bytes_that_become_many_values_are_refused_before_these_are_made(tmp_path, unit, place):
+    """Sixteen thousand bytes become megabytes of text, and those would become hundreds of megabytes of lists."""
+    path = tmp_path / "a.lzc"
+    values = unit * ((1 << 24) // len(unit) - 40)
+    if place == "header":
+        grown(path, b'{"tensors":[' + values[:-1] + b'],"architecture":0}')
+    else:
+        grown(path, b'{"tensors":[],"architecture":0}', b'{"format":1,"a":[' + values[:-1] + b"]}")
+    tracemalloc.start()
+    try:
+        before = time.thread_time()
+        with pytest.raises(ArtifactError, match=f"{place}.* more than a file of [0-9,]+ bytes can hold"):
+            lz.load(path)
+        assert time.thread_time() - before < 0.1
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("unit", "count"), [(b"[],", 4000), (b"1,", 6000)])
+def test_many_values_in_little_text_are_counted(tmp_path, unit, count):
+    path = tmp_path / "a.lzc"
+    values = unit * count
+    grown(path, b'{"tensors":[],"architecture":0}', b'{"format":1,"a":[' + values[:-1] + b"]}")
+    with pytest.raises(ArtifactError, match=r"architecture.*: [0-9,]+ values"):
+        lz.load(path)
+
+
+def test_a_header_that_deflates_too_well_is_filled_up(tmp_path):
+    """Of thousands of empty tensors of sixteen dimensions the header is all of the file."""
+    one = {"dtype": "F32", "shape": [0] * 16, "coding": "raw"}
+    tensors = [({"name": str(index), **one}, b"") for index in range(4000)]
+    size = container.write(tmp_path / "a.lzc", tensors)
+    header, sections = parts(tmp_path / "a.lzc")
+    text = json.dumps(header, separators=(",", ":")).encode()
+    assert 28 + len(zlib.compress(text, 9)) + len(sections) < texts.least_bytes(text) <= size
+    with container.Reader(tmp_path / "a.lzc") as reader:
+        assert list(reader.entries) == [name["name"] for name, _ in tensors]
+
+
+def test_an_architecture_that_deflates_too_well_is_filled_up(tmp_path):
+    container.write(tmp_path / "a.lzc", [], {"format": 1, "a": [[]] * 50_000})
+    with container.Reader(tmp_path / "a.lzc") as reader:
+        assert reader.architecture() == {"format": 1, "a": [[]] * 50_000}

@@ -20,7 +20,6 @@ index (four bytes), of its entry as compact JSON, and of the bytes, so that sect
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import struct
@@ -36,6 +35,7 @@ from torch import Tensor
 from lianzhi import files
 from lianzhi.codebook import coding
 from lianzhi.codebook.tensors import DTYPES, fits, from_bits
+from lianzhi.codebook.texts import deflate, inflate, write_text
 from lianzhi.errors import ArtifactError
 from lianzhi.files import TensorInfo
 
@@ -97,15 +97,15 @@ def write(path: PathLike, tensors: Sequence[tuple[dict[str, Any], bytes]], archi
         entries.append(entry)
         if "same" not in entry:
             sections.append(_section(len(entries) - 1, entry, data))
-    text = b"" if architecture is None else _deflate(architecture)
+    text = b"" if architecture is None else _architecture(architecture)
     if text:
         sections.append(_section(len(entries), len(text), text))
-    header = _json({"tensors": entries, ARCHITECTURE: len(text)})
+    header = write_text({"tensors": entries, ARCHITECTURE: len(text)})
     if len(header) > MAX_HEADER:
         raise ArtifactError(
             f"{os.fspath(path)}: its header would have {len(header):,} bytes, at most {MAX_HEADER:,}"
         )
-    deflated = zlib.compress(header, 9)
+    deflated = deflate(header, START.size + CHECK.size + sum(map(len, sections)))
     start = START.pack(MAGIC, VERSION, len(deflated), len(header))
     check = CHECK.pack(zlib.crc32(deflated, zlib.crc32(start[8:])))
     with files.writing(path) as temporary, temporary.open("wb") as file:
@@ -119,23 +119,20 @@ def _section(index: int, entry: Any, data: bytes) -> bytes:
 
 
 def _checksum(index: int, entry: Any, data: bytes) -> int:
-    return zlib.crc32(data, zlib.crc32(_json(entry), zlib.crc32(CHECK.pack(index))))
+    return zlib.crc32(data, zlib.crc32(write_text(entry), zlib.crc32(CHECK.pack(index))))
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
-
-
-def _deflate(architecture: Any) -> bytes:
-    text = _json(architecture)
-    return CHECK.pack(len(text)) + zlib.compress(text, 9)
+def _architecture(architecture: Any) -> bytes:
+    text = write_text(architecture)
+    return CHECK.pack(len(text)) + deflate(text, 0)
 
 
 class Reader:
     """An open file, whose tensors are read one at a time; its header is checked when it is opened.
 
     Raises `ArtifactError` that names the section (or the header) if anything is not as it was written, before memory
-    for it is allocated: a section gives at most 4,096 times its own bytes.
+    for it is allocated: a tensor's section gives at most 4,096 times its own bytes; for the header and the architecture see
+    `lianzhi.codebook.texts`.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -288,13 +285,9 @@ class Reader:
         return data
 
     def _inflate(self, where: str, data: bytes, length: int) -> str:
-        stream = zlib.decompressobj()
         try:
-            text = stream.decompress(data, length + 1)
-            if len(text) != length or not stream.eof or stream.unused_data:
-                raise self._refuse(where, f"it is not the {length:,} bytes of text that it should be")
-            return text.decode("utf-8")
-        except (zlib.error, UnicodeDecodeError) as error:
+            return inflate(data, length, self._size)
+        except ArtifactError as error:
             raise self._refuse(where, str(error)) from None
 
     def _refuse(self, where: str, reason: str) -> ArtifactError:

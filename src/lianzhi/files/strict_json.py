@@ -1,7 +1,7 @@
 """JSON from a file that somebody else may have written: strict, bounded, no surprises.
 
-Python's parser takes duplicate keys (the last wins), NaN, numbers of any length and any nesting. Here each of
-these is an `ArtifactError` before anything is built from it.
+Python's parser takes duplicate keys (the last wins), NaN, numbers of any length, any nesting and any number of values. Here
+each of these is an `ArtifactError` before anything is built from it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from lianzhi.errors import ArtifactError
 from lianzhi.files.disk import PathLike, read_text
 
 MAX_DEPTH = 100
+MOST_VALUES = 1 << 22  # brackets and commas; the largest tokenizers have two million
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -56,6 +57,8 @@ def parse_json(text: str, source: str = "JSON") -> Any:
             refuse(f"the number {digits:.40} is too large")
         return value
 
+    if sum(map(text.count, "[{,")) > MOST_VALUES:
+        refuse(f"more than {MOST_VALUES:,} values")
     _check_depth(text, refuse)
     try:
         value = json.loads(
