@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -106,6 +107,41 @@ def test_every_value_goes_to_its_nearest_centroid(values, clusters):
     assert torch.equal(distance.gather(1, assign(data, found).long()[:, None])[:, 0], distance.amin(1))
 
 
+@pytest.mark.parametrize("copies", [1, 40])
+@pytest.mark.parametrize("outlier", [1e3, 1e9, 1e10, 1e15, 1e30, 3e38])
+@pytest.mark.parametrize("init", ["linear", "density"])
+def test_an_outlier_of_either_sign_takes_one_cluster_and_leaves_the_others_theirs(init, outlier, copies):
+    values = torch.randn(5000, generator=torch.Generator().manual_seed(6)) * 0.02
+    rest = values[copies:]
+    values[:copies] = outlier
+    found = cluster(values, 63, init=init)
+    assert len(found) == 63
+    assert found[-1] == values[0]
+    assert torch.allclose(cluster(-values, 63, init=init), -found.flip(0), rtol=1e-5, atol=1e-8)
+    assert inertia(rest, found) <= 1.2 * inertia(rest, cluster(rest, 62, init=init))
+
+
+@settings(max_examples=100, deadline=None)
+@given(numbers, st.integers(1, 12), st.floats(allow_nan=False, allow_infinity=False, width=32))
+def test_sums_of_slices_are_those_of_exact_numbers(values, clusters, outlier):
+    data = torch.tensor([*values, outlier, outlier])
+    centroids = kmeans.INITS["density"](kmeans.Sorted(data), clusters, torch.Generator()).double()
+    slices = kmeans.Sorted(data).slices(centroids)
+    codes = assign(data, centroids.float())
+    for code in range(clusters):
+        inside = [Fraction(value) for value in data[codes == code].tolist()]
+        assert slices.counts[code] == len(inside)
+        if inside:
+            mean = sum(inside) / len(inside)
+            error = sum((value - mean) ** 2 for value in inside)
+            size = sum(abs(value) for value in inside)
+            assert abs(Fraction(float(slices.sums[code])) - sum(inside)) <= size * Fraction(1e-13)
+            found = Fraction(float(slices.errors()[code]))
+            assert abs(found - error) <= sum(value**2 for value in inside) * Fraction(1e-13)
+            if min(inside) == max(inside):
+                assert found == 0
+
+
 def test_neighbouring_floats_stay_apart():
     low = torch.tensor(1.0)
     high = torch.nextafter(low, torch.tensor(2.0))
@@ -119,7 +155,8 @@ def test_sums_in_blocks_are_the_sums_of_slices():
     data = kmeans.Sorted(values)
     index = torch.tensor([0, 1, 1023, 1024, 1025, 5000, 10_000])
     expected = torch.stack([data.values[:end].double().sum() for end in index])
-    assert torch.allclose(data.sums_before(index)[:, 0], expected, rtol=1e-12, atol=1e-9)
+    sums = data.sums_before(index)[:, 0]
+    assert torch.allclose(sums - sums[0], expected, rtol=1e-12, atol=1e-9)
 
 
 def test_means_are_at_rest():

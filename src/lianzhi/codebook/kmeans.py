@@ -1,8 +1,7 @@
 """k-means of numbers: on sorted values a cluster is a slice, and its sum is a difference of two prefix sums.
 
 Lloyd's iterations (Deep Compression, 1510.00149, section 3): a boundary lies in the middle of two centroids and is found
-by binary search, a centroid becomes the mean of its slice. That costs O(n log n) once and O(k log n) an iteration, and
-nothing of the size of the data is kept but the sorted values: prefix sums are held once a block and completed inside it.
+by binary search, a centroid becomes the mean of its slice. That costs O(n log n) once and O(k log n) an iteration.
 
 A cluster that is left empty splits the cluster with the largest error in two (the paper says nothing of it; with the linear
 start, which reaches from the smallest to the largest value, clusters in the tails are often empty).
@@ -11,17 +10,15 @@ start, which reaches from the smallest to the largest value, clusters in the tai
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lianzhi.codebook.optimal import optimal
 from lianzhi.codebook.places import place
-from lianzhi.errors import DataError, RecipeError, did_you_mean
+from lianzhi.codebook.slices import Slices, Sorted, boundaries, not_numbers
+from lianzhi.errors import RecipeError, did_you_mean
 
-BLOCK = 64  # values between two stored prefix sums: a sum reads fewer than that, and they take a quarter of a byte a value
-PART = 2**22  # values that are converted at a time
 EXACT = 4096  # distinct values, or bins of a histogram, among which the best clusters are computed
 SAMPLE = 2**15  # values among which k-means++ draws
 MOST = 2**16
@@ -107,124 +104,8 @@ def iterate(values: Tensor, centroids: Tensor, counted: Tensor) -> Tensor:
     counts = torch.bincount(codes, minlength=len(centroids) + 1)[:-1]
     sums = torch.bincount(codes, values.reshape(-1).double(), len(centroids) + 1)[:-1]
     if not bool(sums.isfinite().all()):
-        raise _not_numbers(values[counted] if many else values)
+        raise not_numbers(values[counted] if many else values)
     return torch.where(counts > 0, sums / counts.clamp(min=1), before).float().sort().values
-
-
-def boundaries(centroids: Tensor) -> Tensor:
-    """The smallest float32 numbers that are nearer to the next centroid, for each but the last.
-
-    The middle of two neighbouring floats is none itself: rounded down, it would give the lower one away.
-
-    >>> boundaries(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64))
-    tensor([1.5000, 3.0000])
-    """
-    middle = centroids[:-1] + (centroids[1:] - centroids[:-1]) / 2
-    rounded = middle.float()
-    up = torch.nextafter(rounded, torch.full_like(rounded, torch.inf))
-    return torch.where(rounded.double() < middle, up, rounded)
-
-
-@dataclass(frozen=True)
-class Slices:
-    """How many values each cluster has, their sum, and the sum of their squares."""
-
-    counts: Tensor
-    sums: Tensor
-    squares: Tensor
-
-    def means(self, otherwise: Tensor) -> Tensor:
-        """The mean of each; `otherwise` where there is none."""
-        return torch.where(self.counts > 0, self.sums / self.counts.clamp(min=1), otherwise)
-
-    def errors(self) -> Tensor:
-        """The squared distances from the mean, summed."""
-        return (self.squares - self.sums.square() / self.counts.clamp(min=1)).clamp(min=0)
-
-
-class Sorted:
-    """Sorted float32 values, and what makes the sums of their slices cheap."""
-
-    def __init__(self, values: Tensor) -> None:
-        if values.dim() != 1 or not values.is_floating_point():
-            raise DataError(
-                f"cluster: one-dimensional floating values are needed, not {values.dtype} of shape {tuple(values.shape)}"
-            )
-        self.values = _sorted(values.detach())
-        if len(values) and not (self.values[0].isfinite() & self.values[-1].isfinite()):
-            raise _not_numbers(values)
-        self.index = torch.arange(BLOCK, device=values.device)
-        sums = [_block_sums(part) for part in self.values.split(PART)]
-        zero = torch.zeros(1, 2, dtype=torch.float64, device=values.device)
-        self.prefix = torch.cat([zero, *sums]).cumsum(0)
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def below(self, bounds: Tensor) -> Tensor:
-        """How many values are below each bound."""
-        return torch.searchsorted(self.values, bounds)
-
-    def sums_before(self, index: Tensor) -> Tensor:
-        """The sums of the first `index` values and of their squares: ``(len(index), 2)``."""
-        block = index // BLOCK
-        start = block * BLOCK
-        inside = start[:, None] + self.index
-        rest = self.values[inside.clamp(max=len(self) - 1)].double() * (inside < index[:, None])
-        return self.prefix[block] + torch.stack([rest.sum(1), rest.square().sum(1)], 1)
-
-    def slices(self, centroids: Tensor) -> Slices:
-        """The values by their nearest centroid."""
-        ends = torch.cat([self.below(boundaries(centroids)), self.index.new_tensor([len(self)])])
-        sums = self.sums_before(ends)
-        counts = ends.diff(prepend=ends.new_zeros(1))
-        total = sums.diff(dim=0, prepend=sums.new_zeros(1, 2))
-        return Slices(counts, total[:, 0], total[:, 1])
-
-    def distinct(self, most: int) -> Tensor | None:
-        """The distinct values, if there are no more than `most`."""
-        found = self.values[:1]
-        for part in self.values.split(PART):
-            found = torch.cat([found[:-1], torch.unique_consecutive(torch.cat([found[-1:], part]))])
-            if len(found) > most:
-                return None
-        return found
-
-    def quantiles(self, count: int) -> Tensor:
-        """Values at `count` even steps of their order, each in the middle of its step."""
-        steps = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-        return self.values[(steps * len(self)).long().clamp(max=len(self) - 1).to(self.values.device)]
-
-
-def _not_numbers(values: Tensor) -> DataError:
-    bad = int((~values.isfinite()).sum())
-    if not bad:
-        bad = int((~values.float().isfinite()).sum())
-        return DataError(
-            f"cluster: {bad} of {len(values)} values are beyond float32, in which clusters are computed; scale them down"
-        )
-    return DataError(
-        f"cluster: {bad} of {len(values)} values are NaN or infinite; give weights that are numbers"
-    )
-
-
-def _sorted(values: Tensor) -> Tensor:
-    """A sorted float32 copy. NumPy's sort uses the processor's vectors and needs no indices."""
-    copy = (
-        values.float()
-        if values.dtype != torch.float32
-        else values.clone(memory_format=torch.contiguous_format)
-    )
-    if copy.device.type != "cpu":
-        return copy.sort().values
-    copy.numpy().sort()
-    return copy
-
-
-def _block_sums(part: Tensor) -> Tensor:
-    """The sum and the sum of squares of each block of BLOCK values; the last one may be short."""
-    padded = torch.nn.functional.pad(part.double(), (0, -len(part) % BLOCK)).view(-1, BLOCK)
-    return torch.stack([padded.sum(1), padded.square().sum(1)], 1)
 
 
 def _settle(data: Sorted, centroids: Tensor, iterations: int) -> Tensor:
@@ -291,11 +172,10 @@ def _optimal(data: Sorted, clusters: int, generator: torch.Generator) -> Tensor:
     """The best clusters of a histogram of equal bins."""
     low, high = data.values[0].double(), data.values[-1].double()
     edges = low + (high - low) * torch.arange(1, EXACT, dtype=torch.float64, device=low.device) / EXACT
-    ends = torch.cat([data.below(edges.float()), data.index.new_tensor([len(data)])])
-    sums = data.sums_before(ends)[:, 0].diff(prepend=low.new_zeros(1))
-    counts = ends.diff(prepend=ends.new_zeros(1))
-    used = counts > 0
-    return optimal(sums[used] / counts[used], counts[used].double(), clusters)
+    inner = data.below(edges.float())
+    bins = data.between(torch.cat([inner.new_zeros(1), inner, inner.new_tensor([len(data)])]))
+    used = bins.counts > 0
+    return optimal(bins.means(low)[used], bins.counts[used].double(), clusters)
 
 
 INITS: dict[str, Callable[[Sorted, int, torch.Generator], Tensor]] = {
