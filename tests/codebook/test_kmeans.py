@@ -78,6 +78,37 @@ def test_optimal_of_a_histogram_beats_every_other_start():
     assert errors["optimal"] <= min(errors.values()) * (1 + 1e-6), errors
 
 
+@pytest.mark.parametrize("outlier", [0.0, 50.0, -1e9, 1e30])
+@pytest.mark.parametrize("clusters", [15, 255, 4095])
+def test_optimal_of_many_values_gives_all_clusters_and_is_no_worse_than_linear(clusters, outlier):
+    values = torch.randn(20_000, generator=torch.Generator().manual_seed(7)) * 0.02
+    values[0] = outlier
+    found, linear = (cluster(values, clusters, init=init) for init in ("optimal", "linear"))
+    assert len(found) == clusters
+    errors = [
+        (values - each[assign(values, each).long()]).double().square().sum() for each in (found, linear)
+    ]
+    assert errors[0] <= errors[1] * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("outlier", [-1e3, -1e5, 1e9, -1e20])
+def test_optimal_is_the_best_of_all_cuts_beside_values_far_away(outlier):
+    values = torch.randn(8, generator=torch.Generator().manual_seed(8))
+    both = torch.cat([values, torch.full((40,), outlier)])
+    found = cluster(both, 4, init="optimal")
+    assert inertia(values, found) <= best_of_all(values.tolist(), 3) * (1 + 1e-5)
+    assert found.abs().max() == abs(outlier)
+
+
+def test_k_means_plus_plus_draws_from_the_tails_of_many_values():
+    body = torch.rand(100_000, generator=torch.Generator().manual_seed(9))
+    tail = torch.tensor([-3e4, -2e4, -1e4, 1e4, 2e4, 3e4])
+    start = kmeans.INITS["kmeans++"](
+        kmeans.Sorted(torch.cat([body, tail])), 20, torch.Generator().manual_seed(0)
+    )
+    assert set(tail.tolist()) <= set(start.tolist())
+
+
 @example([0.0, 0.0, 1.0, 2.0, -1.0, -1.0229478789571165e-43], 4, "density")  # lost beside larger values
 @settings(max_examples=100, deadline=None)
 @given(numbers, st.integers(1, 20), st.sampled_from(sorted(kmeans.INITS)))
@@ -109,7 +140,7 @@ def test_every_value_goes_to_its_nearest_centroid(values, clusters):
 
 @pytest.mark.parametrize("copies", [1, 40])
 @pytest.mark.parametrize("outlier", [1e3, 1e9, 1e10, 1e15, 1e30, 3e38])
-@pytest.mark.parametrize("init", ["linear", "density"])
+@pytest.mark.parametrize("init", ["linear", "density", "kmeans++", "optimal"])
 def test_an_outlier_of_either_sign_takes_one_cluster_and_leaves_the_others_theirs(init, outlier, copies):
     values = torch.randn(5000, generator=torch.Generator().manual_seed(6)) * 0.02
     rest = values[copies:]
@@ -117,7 +148,8 @@ def test_an_outlier_of_either_sign_takes_one_cluster_and_leaves_the_others_their
     found = cluster(values, 63, init=init)
     assert len(found) == 63
     assert found[-1] == values[0]
-    assert torch.allclose(cluster(-values, 63, init=init), -found.flip(0), rtol=1e-5, atol=1e-8)
+    if init != "kmeans++":  # which draws others
+        assert torch.allclose(cluster(-values, 63, init=init), -found.flip(0), rtol=1e-5, atol=1e-8)
     assert inertia(rest, found) <= 1.2 * inertia(rest, cluster(rest, 62, init=init))
 
 

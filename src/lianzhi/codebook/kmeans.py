@@ -20,7 +20,9 @@ from lianzhi.codebook.slices import Slices, Sorted, boundaries, not_numbers
 from lianzhi.errors import RecipeError, did_you_mean
 
 EXACT = 4096  # distinct values, or bins of a histogram, among which the best clusters are computed
+FINE = 4  # bins a cluster below which the best clusters of bins are no better than the bins themselves
 SAMPLE = 2**15  # values among which k-means++ draws
+TAIL = 2**10  # of them the smallest, and as many of the largest
 MOST = 2**16
 PATIENCE = 10  # iterations after which an empty cluster is not waited for
 
@@ -38,7 +40,8 @@ def cluster(
     `init`: ``linear`` (evenly from the smallest to the largest value: the paper's best, since it keeps the large
     weights), ``density`` (evenly in number), ``random`` (values), ``kmeans++`` (Arthur and Vassilvitskii, 2007), or
     ``optimal``: the best clusters there are where there are at most 4096 distinct values, else the best of a histogram
-    of 4096 bins, improved by iterations. `seed` is that of the two which draw.
+    of 4096 bins, finer where the error is, improved by iterations; never worse than ``linear``. `seed` is that of the
+    two which draw.
 
     Returns float32 on the device of `values`. Raises `DataError` for values that are no finite numbers, `RecipeError`
     for another `init` or number.
@@ -67,7 +70,11 @@ def cluster(
         return optimal(distinct.double(), counts.double(), clusters).float()
     generator = torch.Generator().manual_seed(seed)
     start = INITS[init](data, clusters, generator).double().sort().values
-    settled = _settle(data, start, iterations).float().sort().values
+    settled = _settle(data, start, iterations)
+    if init == "optimal":  # of many values it is the best of a histogram, which may be worse
+        even = _settle(data, _linear(data, clusters, generator), iterations)
+        settled = min(settled, even, key=lambda centroids: float(data.slices(centroids).errors().sum()))
+    settled = settled.float().sort().values
     # differences of sums lose digits: two means of tiny values may be one number, or be out of range
     return settled.clamp(data.values[0], data.values[-1]).unique_consecutive()
 
@@ -156,26 +163,57 @@ def _random(data: Sorted, clusters: int, generator: torch.Generator) -> Tensor:
 
 def _plus_plus(data: Sorted, clusters: int, generator: torch.Generator) -> Tensor:
     """A value is drawn with a probability that grows with the squared distance to those drawn before."""
-    sample = data.quantiles(min(len(data), SAMPLE)).double()
+    sample, weights = _sample(data)
     draws = torch.rand(clusters, generator=generator, dtype=torch.float64).tolist()
-    chosen = [sample[int(draws[0] * len(sample))]]
-    distance = (sample - chosen[0]).square()
-    for draw in draws[1:]:
-        total = distance.cumsum(0)
+    distance, chosen = torch.ones_like(sample), []
+    for draw in draws:
+        total = (distance * weights).cumsum(0)
         place = torch.searchsorted(total, total[-1] * draw, right=True).clamp(max=len(sample) - 1)
         chosen.append(sample[place])
-        distance = torch.minimum(distance, (sample - chosen[-1]).square())
+        nearest = (sample - chosen[-1]).square()
+        distance = torch.minimum(distance, nearest) if len(chosen) > 1 else nearest
     return torch.stack(chosen)
 
 
+def _sample(data: Sorted) -> tuple[Tensor, Tensor]:
+    """SAMPLE values and how many each stands for: the TAIL smallest and largest, which matter most, stand for themselves."""
+    if len(data) <= SAMPLE:
+        values = data.values.double()
+        return values, torch.ones_like(values)
+    values = torch.cat(
+        [
+            data.values[:TAIL],
+            data.quantiles(SAMPLE - 2 * TAIL, leave=TAIL),
+            data.values[-TAIL:],
+        ]
+    ).double()
+    weights = torch.full_like(values, (len(data) - 2 * TAIL) / (SAMPLE - 2 * TAIL))
+    weights[:TAIL] = weights[-TAIL:] = 1
+    return values, weights
+
+
 def _optimal(data: Sorted, clusters: int, generator: torch.Generator) -> Tensor:
-    """The best clusters of a histogram of equal bins."""
-    low, high = data.values[0].double(), data.values[-1].double()
-    edges = low + (high - low) * torch.arange(1, EXACT, dtype=torch.float64, device=low.device) / EXACT
-    inner = data.below(edges.float())
-    bins = data.between(torch.cat([inner.new_zeros(1), inner, inner.new_tensor([len(data)])]))
-    used = bins.counts > 0
-    return optimal(bins.means(low)[used], bins.counts[used].double(), clusters)
+    """The best clusters of a histogram, or its bins where they are too few for that."""
+    bins = data.between(_bins(data, max(clusters, EXACT)))
+    if FINE * clusters > len(bins.counts):
+        bins = data.between(_bins(data, clusters))
+        return bins.sums / bins.counts
+    return optimal(bins.sums / bins.counts, bins.counts.double(), clusters)
+
+
+def _bins(data: Sorted, most: int) -> Tensor:
+    """Where the bins of a histogram end, from 0 on: those of the largest errors are cut at their means until there are `most`."""
+    ends = data.index.new_tensor([0, len(data)])
+    while len(ends) <= most:
+        bins = data.between(ends)
+        errors = bins.errors()
+        count = min(max(1, len(errors) // 4), most + 1 - len(ends), int((errors > 0).sum()))
+        if not count:
+            break
+        worst = errors.topk(count).indices
+        ends = torch.cat([ends, data.cut(ends[worst], ends[worst + 1], (bins.sums / bins.counts)[worst])])
+        ends = ends.sort().values
+    return ends
 
 
 INITS: dict[str, Callable[[Sorted, int, torch.Generator], Tensor]] = {

@@ -29,8 +29,12 @@ def boundaries(centroids: Tensor) -> Tensor:
     """
     middle = centroids[:-1] + (centroids[1:] - centroids[:-1]) / 2
     rounded = middle.float()
-    up = torch.nextafter(rounded, torch.full_like(rounded, torch.inf))
-    return torch.where(rounded.double() < middle, up, rounded)
+    return torch.where(rounded.double() < middle, _next(rounded), rounded)
+
+
+def _next(numbers: Tensor) -> Tensor:
+    """The next larger ones."""
+    return torch.nextafter(numbers, torch.full_like(numbers, torch.inf))
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,13 @@ class Sorted:
         highest = self.values[(ends[1:] - 1).clamp(min=0)].double()
         return Slices(ends.diff(), total[:, 0], total[:, 1], highest - lowest)
 
+    def cut(self, starts: Tensor, ends: Tensor, at: Tensor) -> Tensor:
+        """Where slices of distinct values are cut in two: before the first value that is not below `at`, so that both have some."""
+        bound = at.float()
+        bound = torch.where(bound.double() < at, _next(bound), bound)
+        lowest, highest = self.values[starts], self.values[ends - 1]
+        return self.below(torch.minimum(torch.maximum(bound, _next(lowest)), highest))
+
     def distinct(self, most: int) -> Tensor | None:
         """The distinct values, if there are no more than `most`."""
         found = self.values[:1]
@@ -120,10 +131,11 @@ class Sorted:
                 return None
         return found
 
-    def quantiles(self, count: int) -> Tensor:
-        """Values at `count` even steps of their order, each in the middle of its step."""
+    def quantiles(self, count: int, leave: int = 0) -> Tensor:
+        """Values at `count` even steps of their order, each in the middle of its step; `leave` values at either end are left out."""
         steps = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-        return self.values[(steps * len(self)).long().clamp(max=len(self) - 1).to(self.values.device)]
+        size = len(self) - 2 * leave
+        return self.values[leave + (steps * size).long().clamp(max=size - 1).to(self.values.device)]
 
 
 def not_numbers(values: Tensor) -> DataError:
