@@ -147,11 +147,18 @@ def is_text(name: str) -> bool:
 
 @contextlib.contextmanager
 def writing(path: PathLike) -> Iterator[Path]:
-    """Yield a temporary path to write to; it becomes `path` when the block ends without an error."""
+    """Yield a temporary path to write to; it becomes `path` when the block ends without an error.
+
+    What a killed process left half written for the same path is removed first.
+    """
     target = Path(path)
     if "\0" in str(target):
         raise ArtifactError(f"{str(target)!r} is not a path: embedded null byte")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.writing")
+    with contextlib.suppress(OSError):  # a folder that may be written to and not listed, say
+        for left, kind in _left_behind(target):
+            if kind == "writing" and not left.is_dir():
+                left.unlink(missing_ok=True)
     try:
         yield temporary
         _flush(temporary)
@@ -220,8 +227,7 @@ def whole_folder(
     target = Path(os.path.abspath(path))
     if target.is_symlink() and target.is_dir():
         target = Path(os.path.realpath(target))
-    if os.path.isdir(target.parent):
-        _sweep(target, owned)
+    _sweep(target, owned)
     if not overwrite:
         require_empty(target)
     make_folder(target.parent)
@@ -258,17 +264,21 @@ def _carry_over(backup: Path, target: Path, owned: frozenset[str]) -> None:
 
 def _sweep(target: Path, owned: frozenset[str]) -> None:
     """Remove temporary folders for this target whose process has ended; a folder that it had put aside comes back."""
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.(writing|before)")
-    for name in os.listdir(target.parent):
-        match = pattern.fullmatch(name)
-        if not match or _alive(int(match[1])):
-            continue
-        if match[2] == "writing":
-            shutil.rmtree(target.parent / name, ignore_errors=True)
+    for left, kind in _left_behind(target):
+        if kind == "writing":
+            shutil.rmtree(left, ignore_errors=True)
         elif target.exists():
-            _carry_over(target.parent / name, target, owned)
+            _carry_over(left, target, owned)
         else:
-            os.rename(target.parent / name, target)
+            os.rename(left, target)
+
+
+def _left_behind(target: Path) -> list[tuple[Path, str]]:
+    """What processes that have ended left beside this target, and whether they were ``writing`` it or put it aside ``before``."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.(writing|before)")
+    names = os.listdir(target.parent) if os.path.isdir(target.parent) else []
+    found = [match for match in map(pattern.fullmatch, names) if match and not _alive(int(match[1]))]
+    return [(target.parent / match[0], match[2]) for match in found]
 
 
 def _alive(process: int) -> bool:
