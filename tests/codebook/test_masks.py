@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from lianzhi.codebook.allocation import masks_for
 from lianzhi.codebook.masks import (
     Masks,
+    each_mask,
     global_masks,
     held,
     magnitude_mask,
@@ -167,6 +171,32 @@ def test_bad_calls_are_refused():
         two_of_four_mask(torch.full((1, 4), float("nan")))
     with pytest.raises(RecipeError, match="below 0"):
         threshold_mask(torch.ones(2), -1.0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_threshold_is_refused_where_weights_are_no_numbers(bad):
+    """One of them made the deviation none, and removed the layer whole."""
+    weight = torch.randn(4, 4)
+    weight[1, 2] = bad
+    with pytest.raises(DataError, match="threshold_mask: weights are NaN, infinite"):
+        threshold_mask(weight, 0.7)
+    weights = {"fc1.weight": torch.randn(4, 4), "fc2.weight": weight}
+    for make in (threshold_mask, magnitude_mask):
+        with pytest.raises(DataError, match=r"^'fc2\.weight': .*NaN"):
+            each_mask(weights, lambda name, one: make(one, 0.7))  # noqa: B023
+    with pytest.raises(DataError, match=r"^'fc2\.weight': .*NaN"):
+        masks_for(weights, 0.5, "layer")
+
+
+def test_a_threshold_of_double_numbers_is_computed_in_double():
+    small = torch.tensor([1e-50, 1e-49, 3e-49], dtype=torch.float64)
+    assert (
+        threshold_mask(small, 0.5).tolist()
+        == threshold_mask(small * 1e50, 0.5).tolist()
+        == [False, True, True]
+    )
+    with pytest.raises(DataError, match="too large"):
+        threshold_mask(torch.tensor([1e200, -1e200], dtype=torch.float64), 0.5)
     with pytest.raises(GraphError, match="'waight' is no parameter"):
         Masks(nn.Linear(2, 2), {"waight": torch.ones(2, 2, dtype=torch.bool)})
     with pytest.raises(GraphError, match=r"shape \(2, 2\)"):

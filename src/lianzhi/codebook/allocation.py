@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lianzhi.codebook.masks import global_masks, magnitude_mask
+from lianzhi.codebook.masks import each_mask, global_masks, magnitude_mask
 from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.measure.metric import one_number
 
@@ -42,7 +42,8 @@ def masks_for(
             raise RecipeError(f"scope: '{scope}' is not known{did_you_mean(scope, SCOPES)}")
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
         scope = erk(shapes, ratio) if scope == "erk" else dict.fromkeys(weights, ratio)
-    return {name: magnitude_mask(weight, scope[name] * share) for name, weight in weights.items()}
+    shares = scope
+    return each_mask(weights, lambda name, weight: magnitude_mask(weight, shares[name] * share))
 
 
 def erk(shapes: Mapping[str, Sequence[int]], ratio: float) -> dict[str, float]:
@@ -127,7 +128,7 @@ def spend(
         )
 
     while needed > 0.5:
-        open_ = [name for name in curves if at[name] < len(points) - 1]
+        open_ = [name for name in curves if at[name] < len(points) - 1 and sizes[name]]
         if not open_:
             break
         name = min(open_, key=lambda item: (best_step(item)[0], item))

@@ -86,7 +86,7 @@ def search_bits(
     before = {name: weight.detach().clone() for name, weight in weights.items()}
 
     def shared(value: torch.Tensor, bits: int) -> torch.Tensor:
-        return share_values(value, bits, init=init, groups=min(groups, len(value)), seed=seed)
+        return share_values(value, bits, init=init, groups=max(1, min(groups, len(value))), seed=seed)
 
     try:
         base = one_number(evaluate(model))

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lianzhi.codebook.masks import require_dense_gradients
 from lianzhi.codebook.zeroing import bits_of, zero_, zeroed
 from lianzhi.errors import GraphError, RecipeError
 
@@ -50,7 +51,7 @@ class Gradual:
     step, as Adam does: small gradients move a weight as far as large ones. LeNet-300-100 on Fashion-MNIST, 7 % kept after 5
     epochs: 83.5 % with feedback and 87.0 % without it by Adam (lr 1e-3), 85.8 and 88.1 % by SGD (lr 0.05).
 
-    Raises `RecipeError` for numbers below 1, `GraphError` for a name that is no parameter.
+    Raises `RecipeError` for numbers below 1, `GraphError` for a name that is no parameter, or a table whose gradients are sparse.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Gradual:
         unknown = [name for name in names if name not in dict(model.named_parameters())]
         if unknown:
             raise GraphError(f"gradual pruning: {', '.join(unknown)}: no parameters of the model")
+        require_dense_gradients(model, names)
         self.names, self.make_masks = names, make_masks
         self.updates, self.every, self.feedback = updates, every, feedback
         self.schedule: Literal["cubic", "linear"] = schedule

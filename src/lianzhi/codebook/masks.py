@@ -7,10 +7,11 @@ still had in store for it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from lianzhi.codebook.zeroing import bits_of, zero_, zeroed
@@ -39,15 +40,20 @@ def threshold_mask(tensor: Tensor, quality: float) -> Tensor:
     >>> threshold_mask(torch.tensor([1.0, -1.0, 0.5, 3.0]), 0.7)
     tensor([False, False, False,  True])
 
-    Raises `RecipeError` for a negative quality.
+    Raises `RecipeError` for a negative quality, `DataError` for weights that are NaN or infinite.
     """
     if not quality >= 0:
         raise RecipeError(
             f"quality: {quality} is below 0; it is a multiple of the standard deviation, such as 0.7"
         )
-    weight = tensor.detach().float()
+    weight = tensor.detach()
+    weight = weight if weight.dtype == torch.float64 else weight.float()
     some = weight[weight != 0]
     deviation = some.double().std(correction=0) if len(some) else torch.zeros((), dtype=torch.float64)
+    if not bool(deviation.isfinite()):  # nothing would be larger
+        raise DataError(
+            "threshold_mask: weights are NaN, infinite or too large; give weights that are numbers"
+        )
     return weight.abs() > quality * deviation
 
 
@@ -58,9 +64,28 @@ def global_masks(tensors: Mapping[str, Tensor], sparsity: float) -> dict[str, Te
     >>> {name: mask.tolist() for name, mask in found.items()}
     {'a': [False, False], 'b': [[True, True]]}
     """
+    if not tensors:
+        return {}
     flat = torch.cat([tensor.detach().flatten() for tensor in tensors.values()])
     parts = magnitude_mask(flat, sparsity).split([tensor.numel() for tensor in tensors.values()])
     return {name: part.view(tensors[name].shape) for name, part in zip(tensors, parts, strict=True)}
+
+
+def each_mask(weights: Mapping[str, Tensor], make: Callable[[str, Tensor], Tensor]) -> dict[str, Tensor]:
+    """The mask ``make(name, weight)`` of each weight; what is wrong with one says whose it is.
+
+    >>> each_mask({"fc": torch.tensor([[float("nan"), 1.0]])}, lambda name, weight: magnitude_mask(weight, 0.5))
+    Traceback (most recent call last):
+        ...
+    lianzhi.errors.DataError: 'fc': magnitude_mask: weights are NaN, infinite or beyond float32; give weights that are numbers
+    """
+    found = {}
+    for name, weight in weights.items():
+        try:
+            found[name] = make(name, weight)
+        except DataError as error:
+            raise DataError(f"'{name}': {error}") from None
+    return found
 
 
 def two_of_four_mask(tensor: Tensor) -> Tensor:
@@ -92,7 +117,12 @@ def weights_of(model: nn.Module) -> dict[str, nn.Parameter]:
 
     >>> list(weights_of(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2))))
     ['0.weight', '2.weight']
+
+    Raises `GraphError` for a lazy layer that has not run yet.
     """
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise GraphError(f"'{name}' has no shape yet; run the model on an example first")
     return {
         name: parameter
         for name, parameter in model.named_parameters()
@@ -114,6 +144,23 @@ def names_of(model: nn.Module) -> dict[str, list[str]]:
     return {names[0]: names for names in found.values()}
 
 
+def require_dense_gradients(model: nn.Module, names: Collection[str]) -> None:
+    """Raise `GraphError` for a parameter whose gradient is sparse, in which nothing can be set to zero.
+
+    >>> require_dense_gradients(nn.Sequential(nn.Embedding(9, 4, sparse=True)), ["0.weight"])
+    Traceback (most recent call last):
+        ...
+    lianzhi.errors.GraphError: masks: '0.weight' is of a table with sparse=True, whose gradient no mask fits; set its sparse to False
+    """
+    tables = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
+    sparse = {id(table.weight) for table in tables if table.sparse}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if name in names and id(parameter) in sparse:
+            raise GraphError(
+                f"masks: '{name}' is of a table with sparse=True, whose gradient no mask fits; set its sparse to False"
+            )
+
+
 class Masks:
     """Masks on parameters of a model, by name, which hold until `release`.
 
@@ -124,7 +171,7 @@ class Masks:
 
     Give `apply_` to a training loop, which calls it after each update: ``train.fit(…, after_step=masks.apply_)``.
 
-    Raises `GraphError` for a name that is no parameter, or another shape.
+    Raises `GraphError` for a name that is no parameter, another shape, or a table whose gradients are sparse.
     """
 
     def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
@@ -139,6 +186,7 @@ class Masks:
                     f"masks: the mask of '{name}' is {mask.dtype} of shape {tuple(mask.shape)}, and the parameter has "
                     f"shape {tuple(parameters[name].shape)}; give bools of that shape"
                 )
+        require_dense_gradients(model, masks)
         self.masks = dict(masks)
         self._bits: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []

@@ -166,7 +166,9 @@ def share(
     homes = homes_of(model, wanted)
     make = _moving if moving else _fixed
     shared = {
-        name: make(weights[name], number, init=init, groups=min(groups, len(weights[name])), seed=seed)
+        name: make(
+            weights[name], number, init=init, groups=max(1, min(groups, len(weights[name]))), seed=seed
+        )
         for name, number in wanted.items()
     }
     orders = {module: list(module._parameters) for places in homes.values() for module, _ in places}
@@ -189,7 +191,7 @@ def homes_of(model: nn.Module, names: Collection[str]) -> dict[str, list[tuple[n
     """The modules that hold each weight, and its name there: several of a tied one.
 
     Raises `GraphError` for what cannot be shared: a name that is no weight of the model, a model whose weights are shared, a
-    recurrent layer, whose weights PyTorch's kernels read in a block, and weights that are computed of other parameters.
+    recurrent layer, whose weights PyTorch's kernels read in a block, and weights that are computed of other parameters, or have no values yet.
 
     >>> net = nn.Sequential(nn.Linear(2, 2))
     >>> homes_of(net, ["0.weight"])
@@ -204,6 +206,11 @@ def homes_of(model: nn.Module, names: Collection[str]) -> dict[str, list[tuple[n
             f"share: {', '.join(unknown) or 'nothing'} of the model is a floating parameter with two or more dimensions; "
             f"known: {', '.join(list(weights)[:8]) or 'none'}"
         )
+    for name in names:
+        if weights[name].is_meta:
+            raise GraphError(
+                f"share: '{name}' is on the device meta and has no values; load the weights first"
+            )
     places = {id(weights[name]): name for name in names}
     homes: dict[str, list[tuple[nn.Module, str]]] = {name: [] for name in names}
     for module_name, module in model.named_modules():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from lianzhi.codebook.values import KINDS, Bits
 from lianzhi.errors import ArtifactError
@@ -41,6 +42,10 @@ def require_storable(tensor: Tensor, name: str) -> None:
         name.encode("utf-8")
     except UnicodeEncodeError:
         raise ArtifactError(f"{name!r:.80} cannot be packed: it holds half a character; rename it") from None
+    if is_lazy(tensor):
+        raise ArtifactError(
+            f"'{name}' has no shape yet and cannot be packed; run the model on an example first"
+        )
     if tensor.dtype not in NAMES or tensor.layout != torch.strided or tensor.is_meta or tensor.is_nested:
         kind = "nested" if tensor.is_nested else tensor.layout
         raise ArtifactError(

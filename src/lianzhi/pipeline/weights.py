@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lianzhi import files, prune, train
 from lianzhi.codebook.allocation import by_sensitivity, masks_for
 from lianzhi.codebook.gradual import Gradual
-from lianzhi.codebook.masks import Masks, names_of, threshold_mask, two_of_four_mask, weights_of
+from lianzhi.codebook.masks import Masks, each_mask, names_of, threshold_mask, two_of_four_mask, weights_of
 from lianzhi.codebook.plain import require_plain
 from lianzhi.errors import RecipeError
 from lianzhi.pipeline.batches import evaluator, training_inputs
@@ -120,10 +120,11 @@ def kept(weights: Mapping[str, Tensor]) -> Details:
 
 
 def _masks(step: Prune, weights: Mapping[str, Tensor], scope: Scope, share: float) -> dict[str, Tensor]:
-    if step.quality is not None:
-        return {name: threshold_mask(weight, step.quality) for name, weight in weights.items()}
+    quality = step.quality
+    if quality is not None:
+        return each_mask(weights, lambda _, weight: threshold_mask(weight, quality))
     if step.two_of_four:
-        return {name: two_of_four_mask(weight) for name, weight in weights.items()}
+        return each_mask(weights, lambda _, weight: two_of_four_mask(weight))
     assert step.ratio is not None
     return masks_for(weights, step.ratio, scope, share=share)
 
