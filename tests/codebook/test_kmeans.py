@@ -224,6 +224,20 @@ def test_values_beyond_float32_are_refused_as_such():
         cluster(torch.tensor([1.0, 1e300, 2.0], dtype=torch.float64), 2)
 
 
+def test_values_that_are_all_too_small_for_float32_are_refused_as_such():
+    tiny = torch.tensor([1e-50, 2e-50, 3e-39], dtype=torch.float64)
+    for values in (tiny, -tiny, tiny[:2]):
+        with pytest.raises(
+            DataError, match=r"all \d values are below 1.2e-38, too small for float32.*scale them up"
+        ):
+            cluster(values, 2)
+    assert torch.equal(cluster(torch.zeros(3, dtype=torch.float64), 2), torch.zeros(1))
+    denormal = torch.tensor([2.0**-140, 2.0**-141])
+    assert torch.equal(cluster(denormal.double(), 2), denormal.flip(0))  # float32 has them
+    beside = torch.cat([tiny, torch.tensor([1.0, 2.0], dtype=torch.float64)])
+    assert torch.equal(cluster(beside, 3), torch.tensor([0.0, 1.0, 2.0]).clamp(min=1e-39))
+
+
 def test_bad_calls_are_refused():
     with pytest.raises(RecipeError, match="did you mean 'linear'"):
         cluster(torch.ones(3), 2, init="linaer")

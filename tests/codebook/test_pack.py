@@ -115,6 +115,25 @@ def test_half_for_the_rest_is_asked_for(tmp_path):
     assert torch.equal(lz.codebook.unpack(tmp_path / "a.lzc")["x"], state["x"].half().float())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_tensor_of_tiny_values_alone_is_not_rounded_to_half(tmp_path, dtype):
+    state = {
+        "tiny": torch.full((5,), 1e-8),
+        "norm": torch.tensor([1.0, 0.5, 1e-12, -1e-8]),  # some weights trained away
+        "zero": torch.zeros(3),
+        "mask": torch.tensor([0.0, -torch.inf, 1e-7]),
+        "exact": torch.tensor([2.0**-20]),
+    }
+    state = {name: tensor.to(dtype) for name, tensor in state.items()}
+    report = lz.codebook.pack(state, tmp_path / "a.lzc", other="float16")
+    found = lz.codebook.unpack(tmp_path / "a.lzc")
+    for name in ("tiny", "mask", "exact", "zero"):
+        assert same(found[name], state[name])
+    assert torch.equal(found["norm"], state["norm"].half().to(dtype))
+    assert report.note.endswith("all their values are below 6.1e-5: 'tiny', 'mask'")
+    assert not lz.codebook.pack({"norm": state["norm"]}, tmp_path / "b.lzc", other="float16").note
+
+
 def test_of_a_module_only_parameters_are_pruned_and_shared(tmp_path):
     model = nn.Linear(30, 20)
     model.register_buffer("mask", torch.full((20, 20), -torch.inf).triu(1))

@@ -43,8 +43,8 @@ def cluster(
     of 4096 bins, finer where the error is, improved by iterations; never worse than ``linear``. `seed` is that of the
     two which draw.
 
-    Returns float32 on the device of `values`. Raises `DataError` for values that are no finite numbers, `RecipeError`
-    for another `init` or number.
+    Returns float32 on the device of `values`. Raises `DataError` for values that are no finite numbers, and for float64
+    ones beyond float32 or all too small for it, `RecipeError` for another `init` or number.
 
     >>> cluster(torch.tensor([1.0, float("nan")]), 2)
     Traceback (most recent call last):

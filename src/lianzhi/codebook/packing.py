@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lianzhi.codebook import coding, container
 from lianzhi.codebook.bits import bits_by_name
+from lianzhi.codebook.halves import fades_in_float16, fits_float16, kept
 from lianzhi.codebook.masks import magnitude_mask
 from lianzhi.codebook.report import Layer, PackReport
 from lianzhi.codebook.sharing import share_values
@@ -51,8 +52,9 @@ def pack(
     tensor by any of its names. `sparsity` first sets that share of each one's smallest weights to zero. Buffers and
     constants of a module or an artifact folder stay as they are; a state dict or a `.safetensors` file does not tell them
     apart, so all such tensors are taken, and the report's `note` says so, with names.
-    ``other="float16"`` rounds the remaining floating tensors to float16; they are read as their own type again. The
-    caller's tensors do not change.
+    ``other="float16"`` rounds the remaining floating tensors to float16; they are read as their own type again. Values below
+    3e-8 become zero, but a tensor whose values are all below 6.1e-5 stays as it is, as the report's `note` says. The caller's
+    tensors do not change.
 
     A module is packed with its architecture where it is an image model of the zoo, or comes with `example_inputs`, as for
     `lianzhi.save`; that file, and one of an artifact folder, can be loaded with `lianzhi.load`. Of another module the tensors
@@ -93,6 +95,7 @@ def pack(
     notes = [ALONE] if isinstance(model, nn.Module) and source.architecture is None else []
     if bits is not None or sparsity is not None:
         notes.append(note_of(source, change.changed))
+    notes.append(kept(change.kept))
     note = "; ".join(filter(None, notes))
     return PackReport(os.fspath(path), size, before, tuple(layers), overhead, note)
 
@@ -120,15 +123,6 @@ def read(path: PathLike) -> Iterator[tuple[str, Tensor]]:
         yield from reader.tensors()
 
 
-def fits_float16(tensor: Tensor) -> bool:
-    """Whether all values that are finite stay so as float16.
-
-    >>> fits_float16(torch.tensor([1.0, -torch.inf])), fits_float16(torch.tensor([1e6]))
-    (True, False)
-    """
-    return torch.equal(tensor.detach().half().isfinite(), tensor.isfinite())
-
-
 def float_bytes(state: Mapping[str, Tensor]) -> int:
     """The bytes of a state dict whose floating tensors are float32, a tensor of two names once: what ratios begin with.
 
@@ -151,6 +145,7 @@ class _Change:
         self.bits = {} if bits is None else bits_by_name(weights, bits, also=weights)
         self.changed: Mapping[str, Any] = self.bits if sparsity is None else weights
         self.sparsity, self.other = sparsity, other
+        self.kept: list[str] = []
 
     def __call__(self, name: str, tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
@@ -176,6 +171,9 @@ class _Change:
     def _rounded(self, name: str, tensor: Tensor) -> Tensor:
         if not fits_float16(tensor):
             raise ArtifactError(f"'{name}' has values that float16 has not; give other='float32'")
+        if fades_in_float16(tensor):
+            self.kept.append(name)
+            return tensor
         return tensor.detach().half().to(tensor.dtype)
 
 

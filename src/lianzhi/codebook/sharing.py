@@ -39,7 +39,7 @@ def share_values(
     `seed` are those of `kmeans.cluster`.
 
     Raises `RecipeError` for bits outside of 1 to 16 or more groups than channels, `DataError` for a tensor that is not
-    floating, or not finite.
+    floating, or not finite, or in float64 beyond float32 or all too small for it.
     """
     tables = _centroids(tensor, bits, init=init, groups=groups, seed=seed)
     shared = tensor.detach().clone(memory_format=torch.contiguous_format)

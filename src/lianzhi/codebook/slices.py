@@ -70,6 +70,7 @@ class Sorted:
         self.values = _sorted(values.detach())
         if len(values) and not (self.values[0].isfinite() & self.values[-1].isfinite()):
             raise not_numbers(values)
+        _require_in_range(values, self.values)
         self.index = torch.arange(BLOCK, device=values.device)
         self.negative = int(self.below(self.values.new_zeros(1)))
         sides = [_prefix(self.values[self.negative :], False), _prefix(self.values[: self.negative], True)]
@@ -148,6 +149,18 @@ def not_numbers(values: Tensor) -> DataError:
     return DataError(
         f"cluster: {bad} of {len(values)} values are NaN or infinite; give weights that are numbers"
     )
+
+
+def _require_in_range(values: Tensor, ordered: Tensor) -> None:
+    """Refuse float64 values that are all too small for float32; a few beside larger ones lose nothing that k-means sees."""
+    if values.dtype != torch.float64 or not len(values):
+        return
+    largest = float(torch.maximum(-ordered[0], ordered[-1]))
+    if largest < torch.finfo(torch.float32).tiny and bool((values.float() != values).any()):
+        raise DataError(
+            f"cluster: all {len(values)} values are below {torch.finfo(torch.float32).tiny:.1e}, too small for float32, "
+            f"in which clusters are computed; scale them up"
+        )
 
 
 def _sorted(values: Tensor) -> Tensor:

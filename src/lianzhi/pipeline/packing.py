@@ -35,7 +35,8 @@ def to_round(model: nn.Module, step: Pack) -> list[Tensor]:
         if tensor.is_floating_point() and tensor.itemsize > 2 and not tensor.is_meta:
             if not codebook.fits_float16(tensor):
                 raise RecipeError(f"other: '{name}' has values that float16 has not; leave it out")
-            found.append(tensor)
+            if not codebook.fades_in_float16(tensor):  # as `codebook.pack` keeps it
+                found.append(tensor)
     return found
 
 
