@@ -115,6 +115,22 @@ FINE = dict.fromkeys(
 GAINS = {"pkd": 0.0, "theseus": 0.0, "bilstm": 0.01}  # what is to be gained over it
 
 
+def schedule_of(method: str, epochs: float) -> str:
+    """Epochs of a method's stages, and N, the texts that are made of each one, as the tables say them.
+
+    >>> schedule_of("kd", 3), schedule_of("tinybert", 3), schedule_of("mobilebert", 3)
+    ('3', '2 + 2, N 1', '6 × 0.25 + 2 + 3')
+    """
+    own = METHODS[method]
+    options, stages = own.get("options", {}), own.get("stages", {})
+    counts = [f"{stage.get('epochs', epochs):g}" for stage in stages.values()] or [f"{epochs:g}"]
+    if "phase" in options:  # one for each layer, before the others
+        counts.insert(0, f"{MOBILE['config']['num_hidden_layers']} × {options['phase']['epochs']:g}")
+    made = options.get("augmentation", {})
+    more = made.get("copies", made.get("times"))
+    return " + ".join(counts) + ("" if more is None else f", N {more}")
+
+
 def step_of(method: str, epochs: float) -> lz.Distill:
     """The step of a recipe: options of training that are the same for all, and the method's."""
     return lz.Distill(**{**TRAINING, "epochs": epochs, **METHODS[method]})

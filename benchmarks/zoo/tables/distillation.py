@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distillation import TASKS, gain
-from text_students import ALONE, BARS, FINE, GAINS, METHODS
+from text_students import ALONE, BARS, FINE, GAINS, METHODS, schedule_of
 
 from lianzhi.report import format
 from zoo import cells, text
@@ -25,18 +25,19 @@ TITLES: dict[str, Cell] = {
 EAGER, OURS = "pytorch f32", "onnxruntime f32"
 TITLE = Text("Distillation: BERT on SST-2", "蒸馏：SST-2 上的 BERT")
 ABOUT = Text(
-    "The teacher is a 6-layer BERT, 384 wide, fine-tuned by `lianzhi train`; every student is one `distill` step with the same "
-    "options. SST-2 dev (872 sentences) by the deployed file; the epoch that is kept is chosen on a part cut off the training "
+    "The teacher is a 6-layer BERT, 384 wide, fine-tuned by `lianzhi train`; every student is one `distill` step, with the "
+    "options of `benchmarks/text_students.py`. SST-2 dev (872 sentences) by the deployed file; the epoch that is kept is chosen on a part cut off the training "
     "data. Latency is that of the dev sentence of median length at batch 1. The bar is a share of the teacher's accuracy; "
     "beside it, points above the same student that learned from the labels alone, of which some methods have a bar too, and "
     "points above what papers compare with: as many first layers of the pre-trained model, fine-tuned. The student on the "
     "labels alone begins with layers of the teacher, which has learned the task. `mobilebert` has a teacher of its own, an "
-    "inverted-bottleneck BERT that read a corpus and then learned the task.",
-    "教师为 6 层、宽 384 的 BERT，由 `lianzhi train` 微调；每个学生是一个选项相同的 `distill` 步骤。SST-2 dev（872 句），以部署文件评估；"
+    "inverted-bottleneck BERT that read a corpus and then learned the task. `tinybert` begins with random weights, without general "
+    "distillation. N: so many more texts were made of each one.",
+    "教师为 6 层、宽 384 的 BERT，由 `lianzhi train` 微调；每个学生是一个 `distill` 步骤，选项见 `benchmarks/text_students.py`。SST-2 dev（872 句），以部署文件评估；"
     "保留哪一轮由训练数据切出的部分决定。延迟取 dev 中长度居中的句子、批 1。目标为教师准确率的占比；"
     "其旁为比仅用标签训练的同一学生高出的点数，部分方法对此也有目标；再旁为比论文所用基线高出的点数："
     "预训练模型的前若干层，直接微调。仅用标签训练的学生从教师的层开始，教师已学过该任务。"
-    "`mobilebert` 有自己的教师：先读过语料、再学习该任务的反向瓶颈 BERT。",
+    "`mobilebert` 有自己的教师：先读过语料、再学习该任务的反向瓶颈 BERT。`tinybert` 从随机权重开始，没有通用蒸馏。N：由每条文本另外生成的文本数。",
 )
 HEADS: tuple[Cell, ...] = (
     text.METHOD,
@@ -56,7 +57,7 @@ HEADS: tuple[Cell, ...] = (
     "ONNX Runtime",
     Text("over its eager", "比教师即时执行"),
     Text("over its ONNX Runtime", "比教师 ONNX Runtime"),
-    Text("epochs", "轮数"),
+    Text("epochs a stage", "每阶段轮数"),
 )
 
 
@@ -82,7 +83,7 @@ def table(results: Results) -> Table:
                         ),
                         _over(runs, runs_of(results, "sst2", FINE.get(method, ""), count)),
                     ),
-                    count.partition(" ")[0],
+                    schedule_of(method, float(count.partition(" ")[0])) if count != text.ABSENT else count,
                 )
             )
             if runs:
