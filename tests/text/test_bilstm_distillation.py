@@ -19,6 +19,8 @@ from lianzhi.distill.methods import Setting
 from lianzhi.distill.methods.bilstm import Augmentation, BiLSTMMethodOptions, make_step
 from lianzhi.distill.methods.teacher import Logits, teacher_logits
 from lianzhi.errors import DataError, RecipeError
+from lianzhi.jobs.prepare import Job
+from lianzhi.recipe import Recipe
 from lianzhi.tasks import Batch, TextPreprocess
 from lianzhi.tasks.texts import retokenized, texts_of
 
@@ -111,7 +113,7 @@ def test_the_teachers_logits_are_those_of_the_same_sentence(task, teacher):
     assert made.task is not None
     own = texts_of(task, "train").texts
     assert own == texts_of(made.task, "train").texts
-    for batch in batches(made.stages[0].task()):
+    for batch in batches(made.stages[0].task):
         expected = said(teacher, task.preprocess, [own[number] for number in batch.ids])
         assert torch.allclose(given.logits(batch, CPU), expected, atol=2e-3)
 
@@ -282,3 +284,11 @@ def test_the_guide_names_every_option_with_its_default(page):
         for step in yaml.safe_load(block)["steps"]:
             kind, options = next(iter(step.items()))
             lz.Train(**options) if kind == "train" else lz.Distill(**options)
+
+
+@pytest.mark.parametrize(("more", "own"), [(None, []), (MORE, ["bilstm"])])
+def test_a_dry_run_says_whose_data_is_made_later(task, teacher, more, own):
+    step = lz.Distill(method="bilstm", options={**SMALL, "augmentation": more}, epochs=1, batch_size=16)
+    found = jobs.dry_run(Job("job", Recipe(steps=[step]), teacher, task))
+    assert found.steps[0]["own_data"] == own
+    assert ("theirs is made later" in str(found)) == bool(own)

@@ -167,6 +167,11 @@ def test_segments_that_would_be_trained_as_others_are_refused(tmp_path):
         tokenize(["a good film"], None, preprocess)
     with pytest.raises(DataError, match=r"the segments 2, 0, 1 in this order"):
         tokenize(["a good film"], ["never"], preprocess)
+    made.post_processor = processors.TemplateProcessing(single="$A:1", pair="$A $B:1", special_tokens=[])
+    made.save(str(tmp_path / "tokenizer.json"))
+    ones = TextPreprocess.open(str(tmp_path), max_length=16, segments=True)
+    with pytest.raises(DataError, match=r"the segments 1 in this order"):
+        tokenize(["a good film"], None, ones)
     without = TextPreprocess.open(str(tmp_path), max_length=16, segments=False)
     assert (
         tokenize(["a good film"], None, without).row(0).tolist()

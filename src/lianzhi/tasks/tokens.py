@@ -15,7 +15,7 @@ from lianzhi.tasks import cache, hashing
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.tasks.waiting import waiting
 
-VERSION = 1
+VERSION = 2  # 2: segments other than 0 and then 1 are refused
 AT_ONCE = 8192
 
 
@@ -113,9 +113,9 @@ def _second(segments: list[int]) -> int:
     (0, 2)
     """
     begin = segments.index(1) if 1 in segments else len(segments)
-    if segments.count(0) != begin or segments.count(1) != len(segments) - begin:
+    if (segments and begin == 0) or segments.count(0) != begin or segments.count(1) != len(segments) - begin:
         raise DataError(
-            f"the tokenizer gives a text the segments {', '.join(map(str, dict.fromkeys(segments)))} in this order, as XLNet's "
-            f"does; 0, and 1 after it, can be read: set segments: false, or take another model"
+            f"the tokenizer gives a text the segments {', '.join(map(str, dict.fromkeys(segments)))} in this order; 0, and 1 "
+            f"after it, can be read (XLNet's has others): set segments: false, or take another model"
         )
-    return begin % len(segments) if segments else 0
+    return begin if 1 in segments else 0

@@ -112,7 +112,8 @@ def build(setting: Setting, options: BiLSTMMethodOptions) -> Lessons:
         source, task_loss(task, setting.training), alpha=options.alpha, labelled=lambda: data().labelled
     )
     made = None if task is setting.task else task
-    return Lessons([Stage(NAME, step, student, begin)], finish=lambda: student, task=made, notes=notes)
+    stage = Stage(NAME, step, student, task if options.augmentation is None else begin)
+    return Lessons([stage], finish=lambda: student, task=made, notes=notes)
 
 
 def make_step(
