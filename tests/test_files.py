@@ -31,30 +31,6 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-_KILLED = """
-import os, signal, sys
-from lianzhi import files
-with files.writing(sys.argv[1]) as temporary:
-    temporary.write_bytes(bytes(1000))
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_what_a_killed_write_left_goes_with_the_next_one(tmp_path):
-    file, other = tmp_path / "a.lzc", tmp_path / "ba.lzc"
-    for one in (file, other):
-        subprocess.run([sys.executable, "-c", _KILLED, str(one)], check=False, env=os.environ)
-    alive = tmp_path / f".a.lzc.{os.getppid()}.writing"
-    alive.write_bytes(b"of a process that lives")
-    assert len(os.listdir(tmp_path)) == 3
-    files.write_bytes(file, b"new")
-    assert file.read_bytes() == b"new"
-    left = sorted(os.listdir(tmp_path))
-    assert left[0] == alive.name
-    assert left[1].startswith(".ba.lzc.")  # of another file
-    assert left[2:] == ["a.lzc"]
-
-
 _FULL = """
 import os, resource, sys, torch
 from lianzhi import files

@@ -11,8 +11,10 @@ import errno
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from typing import Any
 from lianzhi.errors import ArtifactError
 
 PathLike = str | os.PathLike[str]
+
+ABANDONED = 3600  # seconds after which a file that no process here writes is nobody's
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -149,15 +153,16 @@ def is_text(name: str) -> bool:
 def writing(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path to write to; it becomes `path` when the block ends without an error.
 
-    What a killed process left half written for the same path is removed first.
+    Several threads, processes and machines may write one path at once: the last to end wins. What a killed process left half
+    written for the path is removed once it is an hour old: until then it may be of a live process of another machine.
     """
     target = Path(path)
     if "\0" in str(target):
         raise ArtifactError(f"{str(target)!r} is not a path: embedded null byte")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.writing")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.writing")
     with contextlib.suppress(OSError):  # a folder that may be written to and not listed, say
         for left, kind in _left_behind(target):
-            if kind == "writing" and not left.is_dir():
+            if kind == "writing" and not left.is_dir() and time.time() - left.stat().st_mtime > ABANDONED:
                 left.unlink(missing_ok=True)
     try:
         yield temporary
@@ -275,7 +280,7 @@ def _sweep(target: Path, owned: frozenset[str]) -> None:
 
 def _left_behind(target: Path) -> list[tuple[Path, str]]:
     """What processes that have ended left beside this target, and whether they were ``writing`` it or put it aside ``before``."""
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.(writing|before)")
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.(\d+)(?:-[0-9a-f]+)?\.(writing|before)")
     names = os.listdir(target.parent) if os.path.isdir(target.parent) else []
     found = [match for match in map(pattern.fullmatch, names) if match and not _alive(int(match[1]))]
     return [(target.parent / match[0], match[2]) for match in found]
