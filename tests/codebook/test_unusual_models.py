@@ -8,7 +8,7 @@ import lianzhi as lz
 from lianzhi.codebook.allocation import by_sensitivity, masks_for
 from lianzhi.codebook.bits import search_bits
 from lianzhi.codebook.gradual import Gradual
-from lianzhi.codebook.masks import Masks, magnitude_mask, weights_of
+from lianzhi.codebook.masks import Masks, held, magnitude_mask, weights_of
 from lianzhi.codebook.sharing import bake, share
 from lianzhi.errors import ArtifactError, GraphError
 
@@ -81,3 +81,15 @@ def test_a_table_of_sparse_gradients_takes_no_masks(table):
     Masks(model, masks)
     model(torch.tensor([[1, 2]])).sum().backward()
     assert int((table.weight == 0).sum()) == 20
+
+
+def test_a_frozen_table_of_sparse_gradients_takes_masks():
+    """It has no gradient at all."""
+    model = nn.Sequential(nn.Embedding.from_pretrained(torch.eye(4), sparse=True), nn.Linear(4, 2))
+    masks = held(model)
+    model(torch.tensor([1, 2])).sum().backward()
+    masks.apply_(model)
+    assert masks.kept["0.weight"] == 4
+    gradual = Gradual(model, ["0.weight"], lambda weights, share: {"0.weight": torch.eye(4) > 1}, updates=1)
+    gradual.after_step(model)
+    assert not model[0].weight.any()

@@ -1,5 +1,6 @@
 """The step `quantize: {method: qat}` in a run: trained once a grid, resumable, deployed as it was trained."""
 
+from collections import OrderedDict
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ import lianzhi as lz
 from lianzhi import deploy, measure, quantize
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.pipeline import finish, qat
+from lianzhi.pipeline.state import State
 from lianzhi.pipeline.steps import run_quantize
 from lianzhi.recipe import parse
 from lianzhi.recipe.qat import QAT
@@ -180,3 +182,32 @@ def test_a_drop_is_measured_on_the_validation_cut(task, tmp_path):
     blind = lz.Task(train=[(torch.zeros(4, 3, 8, 8), torch.arange(4) % 3)], calibration=[(torch.zeros(4, 3, 8, 8), torch.arange(4) % 3)])  # fmt: skip
     with pytest.raises(DataError, match="no validation cut to measure a drop on"):
         lz.compress(Net(), blind, [lz.Quantize(max_drop=0.1)], output=tmp_path / "p", **OPTIONS)
+
+
+def test_the_zeros_of_pruned_weights_are_held_and_no_others():
+    """A table that no step pruned may have sparse gradients, which take no mask."""
+    model = nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[1].weight[:, ::2] = 0.0
+    tokens = torch.arange(8)
+    calibrated = quantize.quantize(model.eval(), (tokens,), [(tokens,)])
+    module = quantize.make_trainable(calibrated)
+    masks = qat.held_zeros(State(model=model, teacher=model, sparse={"1.weight"}), module)
+    assert masks.kept == {"1.weight": 4}
+    module(tokens).sum().backward()
+    assert not module.get_parameter("1.weight").grad[:, ::2].any()
+    assert qat.held_zeros(State(model=model, teacher=model), module) is None
+
+
+def test_the_zeros_of_a_tied_weight_are_held_by_any_of_its_names():
+    """The capture calls it by the name that the forward pass reads first."""
+    model = nn.Sequential(OrderedDict(b=nn.Linear(4, 4), a=nn.Linear(4, 4)))
+    model.b.weight = model.a.weight
+    with torch.no_grad():
+        model.a.weight[:, ::2] = 0.0
+    inputs = torch.randn(8, 4)
+    module = quantize.make_trainable(quantize.quantize(model.eval(), inputs, [inputs]))
+    for name in ("a.weight", "b.weight"):
+        masks = qat.held_zeros(State(model=model, teacher=model, sparse={name}), module)
+        assert list(masks.kept.values()) == [8]
+        masks.release()

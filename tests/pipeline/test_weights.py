@@ -10,6 +10,7 @@ from lianzhi.codebook.masks import weights_of
 from lianzhi.errors import GraphError
 from lianzhi.pipeline.weights import compressible
 
+TRAIN = lz.Train(epochs=1, batch_size=32, lr=0.01, optimizer="sgd", augment=False, keep="last")
 QUICK = lz.Measure(batches=(1,), repeats=1, threads=1)
 
 
@@ -81,3 +82,30 @@ def test_weights_that_are_computed_may_be_left_out(task, tmp_path):
     step = lz.Prune(granularity="weight", ratio=0.5, ignore=("1",))
     pruned = compress(model, task, [step], tmp_path / "out").model.get_parameter("3.weight")
     assert int((pruned == 0).sum()) == 72
+
+
+class Table(nn.Module):
+    """A table whose gradients are sparse."""
+
+    def __init__(self, trains):
+        super().__init__()
+        self.table, self.last = nn.Embedding(16, 4, sparse=True), nn.Linear(48 * 4, 3)
+        self.table.weight.requires_grad_(trains)
+
+    def forward(self, x):
+        return self.last(self.table((x.flatten(1) * 4).long().clamp(0, 15)).flatten(1))
+
+
+def test_a_table_of_sparse_gradients_is_refused_before_the_run(task, tmp_path):
+    steps = [TRAIN, lz.Prune(granularity="weight", ratio=0.5)]
+    with pytest.raises(
+        GraphError, match=r"steps\.1 \(prune\): .*'table\.weight' is of a table with sparse=True"
+    ):
+        compress(Table(trains=True), task, steps, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_frozen_table_of_sparse_gradients_is_pruned(task, tmp_path):
+    steps = [TRAIN, lz.Prune(granularity="weight", ratio=0.5), TRAIN]
+    weights = weights_of(compress(Table(trains=False), task, steps, tmp_path / "out").model)
+    assert sum(int((weight == 0).sum()) for weight in weights.values()) == (64 + 576) // 2

@@ -145,7 +145,7 @@ def names_of(model: nn.Module) -> dict[str, list[str]]:
 
 
 def require_dense_gradients(model: nn.Module, names: Collection[str]) -> None:
-    """Raise `GraphError` for a parameter whose gradient is sparse, in which nothing can be set to zero.
+    """Raise `GraphError` for a parameter that trains by sparse gradients, in which nothing can be set to zero.
 
     >>> require_dense_gradients(nn.Sequential(nn.Embedding(9, 4, sparse=True)), ["0.weight"])
     Traceback (most recent call last):
@@ -155,7 +155,7 @@ def require_dense_gradients(model: nn.Module, names: Collection[str]) -> None:
     tables = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
     sparse = {id(table.weight) for table in tables if table.sparse}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        if name in names and id(parameter) in sparse:
+        if name in names and parameter.requires_grad and id(parameter) in sparse:
             raise GraphError(
                 f"masks: '{name}' is of a table with sparse=True, whose gradient no mask fits; set its sparse to False"
             )

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lianzhi import distill, quantize, train
-from lianzhi.codebook.masks import held
+from lianzhi.codebook.masks import Masks, held, names_of, weights_of
 from lianzhi.graph import TracedModule
 from lianzhi.pipeline.state import Run, State
 from lianzhi.quantize import QuantizedModel
@@ -76,7 +76,7 @@ def _train(
     """Train one model. No module comes back where no epoch was better than calibration alone."""
     module = quantize.make_trainable(calibrated, lsq=options.lsq, channels=options.channels)
     step, after_step = _frozen_norms(module, _step(run, state, options), options, run)
-    masks = held(module) if state.sparse else None
+    masks = held_zeros(state, module)
 
     def after(model: nn.Module) -> None:
         if after_step is not None:
@@ -111,6 +111,15 @@ def _train(
         f"best in training; the calibrated model is kept (a smaller lr may do better)"
     )
     return None, record
+
+
+def held_zeros(state: State, module: nn.Module) -> Masks | None:
+    """Masks for the zeros of what was pruned. A tied weight may have another of its names in the module."""
+    if not state.sparse:
+        return None
+    others = [names for names in names_of(state.model).values() if state.sparse.isdisjoint(names)]
+    whole = {name for names in others for name in names}
+    return held(module, [name for name in weights_of(module) if name not in whole])
 
 
 def _validation(run: Run, model: nn.Module, options: QAT) -> float:

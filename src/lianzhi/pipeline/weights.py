@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from lianzhi import files, prune, train
 from lianzhi.codebook.allocation import by_sensitivity, masks_for
 from lianzhi.codebook.gradual import Gradual
-from lianzhi.codebook.masks import Masks, each_mask, names_of, threshold_mask, two_of_four_mask, weights_of
+from lianzhi.codebook.masks import (
+    Masks,
+    each_mask,
+    names_of,
+    require_dense_gradients,
+    threshold_mask,
+    two_of_four_mask,
+    weights_of,
+)
 from lianzhi.codebook.plain import require_plain
 from lianzhi.errors import RecipeError
 from lianzhi.pipeline.batches import evaluator, training_inputs
@@ -50,8 +58,13 @@ def compressible(model: nn.Module, ignore: tuple[str, ...]) -> dict[str, nn.Para
 
 
 def require_prunable(model: nn.Module, step: Prune) -> None:
-    """Raises `GraphError` for weights that are computed of other parameters, and what `compressible` raises."""
-    found = {id(weight) for weight in compressible(model, step.ignore).values()}
+    """Raises `GraphError` for weights that no mask fits: computed of other parameters, or trained by sparse gradients.
+
+    Raises what `compressible` does, too.
+    """
+    weights = compressible(model, step.ignore)
+    require_dense_gradients(model, weights)
+    found = {id(weight) for weight in weights.values()}
     for name, module in model.named_modules():
         if any(id(parameter) in found for parameter in module.parameters(recurse=False)):
             require_plain(name, module, step="prune", leave="leave it out (by 'ignore')")
