@@ -171,6 +171,10 @@ def test_bad_calls_are_refused():
         two_of_four_mask(torch.full((1, 4), float("nan")))
     with pytest.raises(RecipeError, match="below 0"):
         threshold_mask(torch.ones(2), -1.0)
+    with pytest.raises(GraphError, match="'waight' is no parameter"):
+        Masks(nn.Linear(2, 2), {"waight": torch.ones(2, 2, dtype=torch.bool)})
+    with pytest.raises(GraphError, match=r"shape \(2, 2\)"):
+        Masks(nn.Linear(2, 2), {"weight": torch.ones(2, 3, dtype=torch.bool)})
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -197,7 +201,19 @@ def test_a_threshold_of_double_numbers_is_computed_in_double():
     )
     with pytest.raises(DataError, match="too large"):
         threshold_mask(torch.tensor([1e200, -1e200], dtype=torch.float64), 0.5)
-    with pytest.raises(GraphError, match="'waight' is no parameter"):
-        Masks(nn.Linear(2, 2), {"waight": torch.ones(2, 2, dtype=torch.bool)})
-    with pytest.raises(GraphError, match=r"shape \(2, 2\)"):
-        Masks(nn.Linear(2, 2), {"weight": torch.ones(2, 3, dtype=torch.bool)})
+
+
+@pytest.mark.parametrize("scale", [1e-50, 1.0, 1e50])
+def test_double_numbers_are_compared_in_double(scale):
+    """Those below 1e-45 are zero in float32, and those above 3e38 infinite; these differ by less than float32 shows."""
+    weight = scale * (1 + torch.tensor([[3e-12, 4e-12, 1e-12, 2e-12]], dtype=torch.float64))
+    larger = [[True, True, False, False]]
+    assert magnitude_mask(weight, 0.5).tolist() == two_of_four_mask(weight).tolist() == larger
+    assert global_masks({"a": weight}, 0.5)["a"].tolist() == larger
+
+
+def test_double_numbers_that_are_none_are_refused():
+    weight = torch.tensor([[1.0, math.inf, 0.0, 2.0]], dtype=torch.float64)
+    for make in (lambda: magnitude_mask(weight, 0.5), lambda: two_of_four_mask(weight)):
+        with pytest.raises(DataError, match="weights are NaN or infinite; give"):
+            make()

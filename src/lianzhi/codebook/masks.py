@@ -46,8 +46,7 @@ def threshold_mask(tensor: Tensor, quality: float) -> Tensor:
         raise RecipeError(
             f"quality: {quality} is below 0; it is a multiple of the standard deviation, such as 0.7"
         )
-    weight = tensor.detach()
-    weight = weight if weight.dtype == torch.float64 else weight.float()
+    weight = _wide(tensor.detach())
     some = weight[weight != 0]
     deviation = some.double().std(correction=0) if len(some) else torch.zeros((), dtype=torch.float64)
     if not bool(deviation.isfinite()):  # nothing would be larger
@@ -77,7 +76,7 @@ def each_mask(weights: Mapping[str, Tensor], make: Callable[[str, Tensor], Tenso
     >>> each_mask({"fc": torch.tensor([[float("nan"), 1.0]])}, lambda name, weight: magnitude_mask(weight, 0.5))
     Traceback (most recent call last):
         ...
-    lianzhi.errors.DataError: 'fc': magnitude_mask: weights are NaN, infinite or beyond float32; give weights that are numbers
+    lianzhi.errors.DataError: 'fc': magnitude_mask: weights are NaN or infinite; give weights that are numbers
     """
     found = {}
     for name, weight in weights.items():
@@ -101,11 +100,9 @@ def two_of_four_mask(tensor: Tensor) -> Tensor:
     """
     if tensor.dim() < 2 or tensor.shape[1] % 4:
         return torch.ones_like(tensor, dtype=torch.bool)
-    rows = tensor.detach().abs().float().movedim(1, -1)
+    rows = _wide(tensor.detach()).abs().movedim(1, -1)
     if not bool(rows.isfinite().all()):
-        raise DataError(
-            "two_of_four_mask: weights are NaN, infinite or beyond float32; give weights that are numbers"
-        )
+        raise DataError("two_of_four_mask: weights are NaN or infinite; give weights that are numbers")
     fours = rows.unflatten(-1, (-1, 4))
     largest = fours.argsort(dim=-1, descending=True, stable=True)[..., :2]
     kept = torch.zeros_like(fours, dtype=torch.bool).scatter(-1, largest, True)
@@ -248,17 +245,20 @@ def _kept(tensor: Tensor, gone: int) -> Tensor:
     """All but the `gone` smallest magnitudes."""
     if not gone:
         return torch.ones_like(tensor, dtype=torch.bool)
-    size = tensor.abs().float().contiguous()
+    size = _wide(tensor).abs().contiguous()
     if not bool(size.isfinite().all()):
-        raise DataError(
-            "magnitude_mask: weights are NaN, infinite or beyond float32; give weights that are numbers"
-        )
+        raise DataError("magnitude_mask: weights are NaN or infinite; give weights that are numbers")
     limit = _smallest(size.flatten(), gone)
     kept = size > limit
     equal = (size == limit).flatten().nonzero().flatten()
     spared = int(size.numel() - kept.sum()) - gone  # of those equal to the limit, the last ones stay
     kept.view(-1)[equal[len(equal) - spared :]] = True
     return kept
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """In float32, or in float64 as it is, so that all of it can be told apart."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _smallest(values: Tensor, rank: int) -> Tensor:
