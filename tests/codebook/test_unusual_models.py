@@ -93,3 +93,18 @@ def test_a_frozen_table_of_sparse_gradients_takes_masks():
     gradual = Gradual(model, ["0.weight"], lambda weights, share: {"0.weight": torch.eye(4) > 1}, updates=1)
     gradual.after_step(model)
     assert not model[0].weight.any()
+
+
+@pytest.mark.parametrize("moving", [False, True])
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+def test_a_table_of_sparse_gradients_is_shared_as_one_of_dense_ones(kind, moving):
+    gradients = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(kind(9, 4, sparse=sparse), nn.Linear(4, 2))
+        share(model, 2, moving=moving)
+        model(torch.tensor([[1, 2, 1]])).square().sum().backward()
+        gradients.append(model[0].parametrizations.weight.original.grad)
+    assert bool(gradients[0].any())
+    assert not gradients[1].is_sparse
+    torch.testing.assert_close(gradients[1], gradients[0])

@@ -84,7 +84,8 @@ class _Lookup(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return sum_rows(gradients[0], list(ctx.tables)).to(ctx.dtype), None, *(None for _ in ctx.tables)
+        gradient = gradients[0].to_dense()  # a table may give a sparse one
+        return sum_rows(gradient, list(ctx.tables)).to(ctx.dtype), None, *(None for _ in ctx.tables)
 
 
 def lookup(centroids: Tensor, codes: Tensor, tables: list[Tensor]) -> Tensor:

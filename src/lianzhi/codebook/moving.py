@@ -67,7 +67,8 @@ class _Straight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (filled,) = ctx.saved_tensors
-        return gradients[0].masked_fill(~filled, 0.0), *(None for _ in ctx.needs_input_grad[1:])
+        gradient = gradients[0].to_dense()  # a table may give a sparse one
+        return gradient.masked_fill(~filled, 0.0), *(None for _ in ctx.needs_input_grad[1:])
 
 
 def _nearest(weight: Tensor, centroids: Tensor) -> Tensor:
