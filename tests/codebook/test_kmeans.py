@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lianzhi.codebook import kmeans
+from lianzhi.codebook import optimal as optimal_module
 from lianzhi.codebook.kmeans import assign, boundaries, cluster
 from lianzhi.codebook.optimal import optimal
 from lianzhi.errors import DataError, RecipeError
@@ -76,6 +77,33 @@ def test_optimal_of_a_histogram_beats_every_other_start():
     values = torch.randn(50_000, generator=torch.Generator().manual_seed(2)) ** 3
     errors = {init: inertia(values, cluster(values, 15, init=init)) for init in kmeans.INITS}
     assert errors["optimal"] <= min(errors.values()) * (1 + 1e-6), errors
+
+
+def test_optimal_is_the_best_of_any_number_of_clusters():
+    values = torch.randn(40, generator=torch.Generator().manual_seed(10)).double().sort().values ** 3
+    data = values.numpy()
+    error = np.array([[data[i:j].var() * (j - i) if i < j else np.inf for j in range(41)] for i in range(40)])
+    best = error[0]  # of the first j values
+    for clusters in range(1, 40):
+        found = optimal(values, torch.ones(40), clusters)
+        assert len(found) == clusters
+        assert inertia(values, found) == pytest.approx(best[-1], rel=1e-9)
+        best = (best[:-1, None] + error).min(0)
+
+
+@pytest.mark.parametrize(("clusters", "most"), [(2, 3), (16, 75), (128, 160), (255, 4)])
+def test_optimal_computes_few_errors_of_slices(monkeypatch, clusters, most):
+    """At most `most` for each number: few clusters need few steps, and many leave few places to each."""
+    computed, errors = [], optimal_module._errors
+
+    def counted(*ends):
+        computed.append(errors(*ends).size)
+        return errors(*ends)
+
+    monkeypatch.setattr(optimal_module, "_errors", counted)
+    values = torch.randn(256, generator=torch.Generator().manual_seed(11)).double().sort().values
+    assert len(optimal(values, torch.ones(256), clusters)) == clusters
+    assert sum(computed) <= most * 256
 
 
 @pytest.mark.parametrize("outlier", [0.0, 50.0, -1e9, 1e30])

@@ -1,9 +1,10 @@
 """The best k-means clusters of sorted numbers with weights, by dynamic programming.
 
 A best cluster is a slice. The least error of the first j numbers in k clusters is the minimum over i of that of the first
-i in k - 1 and the error of the slice [i, j); the best i never falls as j grows, so that the middle j halves the range of
-the others (divide and conquer, as in Ckmeans.1d.dp 4.0, Song and Zhong 2020): O(k m log m). All j of one depth of the
-recursion are computed at once.
+i in k - 1 and the error of the slice [i, j). The best i never falls as j grows, so that the middle j halves the range of
+the others (divide and conquer, as in Ckmeans.1d.dp 4.0, Song and Zhong 2020); nor does it as k grows (Knuth 1971), so that
+it is looked for from that of k - 1 clusters on. No slice is empty: of m numbers in K clusters, cluster k ends at one of
+m - K + 1 places. All j of one depth of the recursion are computed at once.
 
 The error of a slice is a difference of prefix sums. They run outwards from the median, so that numbers far from it do not
 take the digits of those near it, and an error is at most what the slice's width allows: zero, if its numbers are equal.
@@ -33,10 +34,10 @@ def optimal(values: Tensor, weights: Tensor, clusters: int) -> Tensor:
     points = points - middle
     total = _outwards(points * counts, median)
     squares = _outwards(points**2 * counts, median)
-    first, last = np.append(points, 0.0), np.insert(points, 0, 0.0)  # of a slice from here, and to here
-    table = np.stack([weight, total, squares, first, last], 1)
-    ends = _slices(table, min(clusters, len(points)))
-    means = np.diff(total[ends]) / np.diff(weight[ends]) + middle
+    starts = np.stack([weight, total, squares, np.append(points, 0.0)])  # of slices from here
+    ends = np.stack([weight, total, squares, np.insert(points, 0, 0.0)])  # of slices to here
+    places = _places(starts, ends, min(clusters, len(points)))
+    means = np.diff(total[places]) / np.diff(weight[places]) + middle
     return torch.from_numpy(means).to(values.device)
 
 
@@ -46,51 +47,65 @@ def _outwards(numbers: Floats, middle: int) -> Floats:
     return np.concatenate([left, [0.0], np.cumsum(numbers[middle:])])
 
 
-def _errors(start: Floats, end: Floats) -> Floats:
-    """The errors of slices, by the rows of the table where they start and end."""
-    weight, total, squares = end[:, 0] - start[:, 0], end[:, 1] - start[:, 1], end[:, 2] - start[:, 2]
-    most = weight * (0.5 * (end[:, 4] - start[:, 3])) ** 2
+def _errors(starts: Floats, ends: Floats) -> Floats:
+    """The errors of slices, by the columns of the tables where they start and end."""
+    weight, total, squares, width = ends - starts
+    most = weight * (0.5 * width) ** 2
     return np.minimum(np.maximum(squares - total**2 / weight, 0.0), most)
 
 
-def _slices(table: Floats, clusters: int) -> Indices:
-    """Where the slices of the best clusters end, from 0 on."""
-    size = len(table)
-    best = np.concatenate([[np.inf], _errors(table[:1], table[1:])])  # no slice is empty
-    origins = []
-    for _ in range(1, clusters):
-        best, origin = _add_cluster(best, table)
+def _places(starts: Floats, ends: Floats, clusters: int) -> Indices:
+    """Where the slices of the best clusters end, from 0 on. Number k (of 0, 1, …) ends at k + 1 or up to `wide` - 1 later."""
+    wide = starts.shape[1] - clusters
+    best = _errors(starts[:, :1], ends[:, 1 : wide + 1])
+    origins = [np.zeros(wide, dtype=np.int64)]
+    for k in range(1, clusters):
+        here = starts[:, k : k + wide].copy(), ends[:, k + 1 : k + 1 + wide].copy()
+        nearest = np.append(
+            origins[-1][1:], origins[-1][-1]
+        )  # of the same end, which is one place later there
+        lowest = np.maximum(nearest - 1, 0)
+        if k < clusters - 1:
+            best, origin = _add_cluster(best, *here, lowest)
+        else:  # the last one ends at the end
+            end = np.array([wide - 1])
+            origin = np.full(wide, _least(best, *here, end, lowest[end], end)[1])
         origins.append(origin)
-    ends = [size - 1]
-    for origin in reversed(origins):
-        ends.append(int(origin[ends[-1]]))
-    return np.array([0, *ends[::-1]])
+    places, later = [], wide - 1
+    for k in reversed(range(clusters)):
+        places.append(k + 1 + later)
+        later = int(origins[k][later])
+    return np.array([0, *places[::-1]])
 
 
-def _add_cluster(before: Floats, table: Floats) -> tuple[Floats, Indices]:
-    """The least errors with one more cluster, and where the last one begins."""
-    size = len(before)
-    best, origin = np.full(size, np.inf), np.zeros(size, dtype=np.int64)
-    first, last = np.array([1]), np.array([size - 1])  # ranges of j
-    low, high = np.array([0]), np.array([size - 2])  # ranges of its best i
-    while len(first):
-        j = (first + last) // 2
-        top = np.minimum(high, j - 1)
-        best[j], origin[j] = _least(before, table, j, low, top)
-        found = origin[j]
-        first, last = np.concatenate([first, j + 1]), np.concatenate([j - 1, last])
-        low, high = np.concatenate([low, found]), np.concatenate([found, high])
-        some = first <= last
-        first, last, low, high = first[some], last[some], low[some], high[some]
-    return best, origin
+def _add_cluster(before: Floats, starts: Floats, ends: Floats, lowest: Indices) -> tuple[Floats, Indices]:
+    """The least errors with one more cluster, and where it begins: of those that end at j, at `lowest` to j."""
+    wide = len(before)
+    best = np.empty(wide)
+    step = 1 << wide.bit_length()
+    bounds = np.full(step + 1, wide - 1)  # where it begins, one place later
+    bounds[0] = 0
+    while step > 1:
+        half = step // 2
+        j = np.arange(half - 1, wide, step)
+        low, high = bounds[:-1:step][: len(j)], bounds[step::step][: len(j)]
+        best[j], bounds[j + 1] = _least(
+            before, starts, ends, j, np.maximum(low, lowest[j]), np.minimum(high, j)
+        )
+        step = half
+    return best, bounds[1 : wide + 1]
 
 
-def _least(before: Floats, table: Floats, j: Indices, low: Indices, high: Indices) -> tuple[Floats, Indices]:
+def _least(
+    before: Floats, starts: Floats, ends: Floats, j: Indices, low: Indices, high: Indices
+) -> tuple[Floats, Indices]:
     """For each j the least sum over i in [low, high], and that i."""
     lengths = high - low + 1
-    starts = np.cumsum(lengths) - lengths
-    i = np.arange(lengths.sum()) + np.repeat(low - starts, lengths)
-    errors = before[i] + _errors(table[i], np.repeat(table[j], lengths, axis=0))
-    least = np.minimum.reduceat(errors, starts)
-    places = np.flatnonzero(errors == np.repeat(least, lengths))
-    return least, i[places[np.searchsorted(places, starts)]]
+    after = lengths.cumsum()
+    first = after - lengths
+    i = np.arange(after[-1]) + (low - first).repeat(lengths)
+    slices = _errors(starts.take(i, axis=1), ends.take(j.repeat(lengths), axis=1))
+    errors = before.take(i) + slices
+    least = np.minimum.reduceat(errors, first)
+    places = (errors == least.repeat(lengths)).nonzero()[0]
+    return least, i[places[places.searchsorted(first)]]
