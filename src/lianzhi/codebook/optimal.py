@@ -61,9 +61,7 @@ def _places(starts: Floats, ends: Floats, clusters: int) -> Indices:
     origins = [np.zeros(wide, dtype=np.int64)]
     for k in range(1, clusters):
         here = starts[:, k : k + wide].copy(), ends[:, k + 1 : k + 1 + wide].copy()
-        nearest = np.append(
-            origins[-1][1:], origins[-1][-1]
-        )  # of the same end, which is one place later there
+        nearest = np.append(origins[-1][1:], origins[-1][-1])  # the same end is one place later there
         lowest = np.maximum(nearest - 1, 0)
         if k < clusters - 1:
             best, origin = _add_cluster(best, *here, lowest)
