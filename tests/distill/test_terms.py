@@ -45,7 +45,7 @@ def test_a_loss_of_nothing_is_refused(method, options, message):
     [
         ("fitnet", {"hint_first": True, "hard": 0, "soft": 1}),
         ("tinybert", {**NONE, "joint": True}),
-        ("minilm", {"version": 1, "query": 0, "key": 0, "attention": 0}),
+        ("minilm", {"version": 1, "attention": 0}),
     ],
 )
 def test_one_term_is_enough(method, options):
