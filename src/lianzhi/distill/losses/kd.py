@@ -85,29 +85,11 @@ def kd(
     )
     require_same_shape(student_logits, teacher_logits)
     student, teacher, labels = valid(student_logits, teacher_logits.detach(), labels, mask)
-    soft = options.alpha * soft_loss(
+    rows = divergences(
         student, teacher, options.temperature, options.teacher_temperature, standardize=options.standardize
     )
+    soft = options.alpha * mean_or_zero(rows)
     return soft if labels is None else soft + (1 - options.alpha) * hard_loss(student, labels)
-
-
-def soft_loss(
-    student: Tensor,
-    teacher: Tensor,
-    temperature: float,
-    teacher_temperature: float | None = None,
-    *,
-    standardize: bool = False,
-) -> Tensor:
-    """T² · KL of logits (samples, classes), the mean over samples; of one output the mean squared error.
-
-    >>> import torch
-    >>> soft_loss(torch.ones(3, 2), torch.ones(3, 2), 4.0).item()
-    0.0
-    """
-    return mean_or_zero(
-        divergences(student, teacher, temperature, teacher_temperature, standardize=standardize)
-    )
 
 
 def divergences(

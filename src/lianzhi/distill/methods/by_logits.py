@@ -27,7 +27,8 @@ class LogitStep:
     terms with their weights. Over the share `warmup` of training those weights grow from 0, in a straight line.
     `loss(outputs, labels)` is the task's own, the mean over samples; without it cross entropy (mean squared error for
     one output). Of one answer a token, (samples, tokens, classes), `by_token` is asked with the mask of the tokens that
-    count; without it such logits are refused. The teacher runs in eval mode and without gradients, is no part of the student, and keeps its modes.
+    count; without it such logits are refused. The teacher runs in eval mode and without gradients, is no part of the student,
+    and keeps its modes.
     """
 
     def __init__(
@@ -62,15 +63,15 @@ class LogitStep:
         wanted = self.source(batch, student.device)
         require_same_shape(student, wanted)
         mask = mask_of(batch.inputs) if student.ndim > 2 else None
-        own, theirs, labels = valid(student, wanted, None if self.loss else batch.labels, mask)
         if student.ndim == 2:
-            found = self.compare(own, theirs, batch.labels)
+            found = self.compare(student, wanted, batch.labels)
         else:
             found = self.per_token()(student, wanted, mask)
         terms = {name: (self.grown * weight, value) for name, (weight, value) in found.items()}
         if self.loss is not None:
             hard = self.loss(outputs, batch.labels)
         else:
+            own, _, labels = valid(student, wanted, batch.labels, mask)
             assert labels is not None
             hard = hard_loss(own, labels)
         return weighted({**terms, "hard": (self.hard, hard)})

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lianzhi.config import Config
-from lianzhi.distill.losses.kd import divergences, soft_loss
+from lianzhi.distill.losses.kd import divergences
 from lianzhi.distill.methods.by_logits import LogitStep
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.each_sample import mean_by_sample
@@ -120,12 +120,12 @@ def make_step(
     options = KDMethodOptions(**{name: value for name, value in values.items() if value is not None})
     soft, hard = options.weights
 
-    def compare(student: Tensor, teacher: Tensor, _: Any) -> dict[str, tuple[float, Tensor]]:
-        value = soft_loss(student, teacher, options.temperature, standardize=options.standardize)
-        return {"soft": (soft, value)}
+    rows = partial(divergences, temperature=options.temperature, standardize=options.standardize)
 
     def by_token(student: Tensor, teacher: Tensor, mask: Tensor | None) -> dict[str, tuple[float, Tensor]]:
-        rows = partial(divergences, temperature=options.temperature, standardize=options.standardize)
         return {"soft": (soft, mean_by_sample(rows, student, teacher, mask))}
+
+    def compare(student: Tensor, teacher: Tensor, _: Any) -> dict[str, tuple[float, Tensor]]:
+        return by_token(student, teacher, None)
 
     return LogitStep("kd", teacher, compare, hard=hard, loss=loss, by_token=by_token)
