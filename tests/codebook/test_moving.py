@@ -146,3 +146,45 @@ def test_a_layer_of_zeros_stays_so_and_other_types_keep_theirs():
     empty.follow(torch.zeros(2, 3))
     half = Moving(torch.ones(2, 3).half(), [torch.ones(1)])
     assert half(torch.ones(2, 3).half()).dtype == torch.float16
+
+
+def test_what_is_zero_is_that_of_the_checkpoint_that_was_loaded_last():
+    model, other = net(0.5), net(0.5)
+    with torch.no_grad():
+        other[0].weight.copy_(other[0].weight.flip(0))
+    for each in (model, other):
+        share(each, 2, moving=True)
+        each(torch.ones(1, 12))
+        follow(each)
+    model.load_state_dict(other.state_dict())
+    assert torch.equal(model[0].weight, other[0].weight)
+    for each in (model, other):
+        with torch.no_grad():
+            each[0].parametrizations.weight.original.mul_(1.5)
+        follow(each)
+    assert torch.equal(model[0].weight, other[0].weight)
+
+
+def test_training_goes_on_after_an_evaluation_without_gradients():
+    model = net()
+    share(model, 2, moving=True)
+    with torch.inference_mode():
+        model(torch.ones(1, 12))
+    model(torch.ones(1, 12)).sum().backward()
+    assert model[0].parametrizations.weight.original.grad.any()
+
+
+def test_a_copy_and_a_model_of_another_type_move_by_themselves():
+    model = net()
+    share(model, 2, moving=True)
+    follow(model)
+    before = model[0].weight.detach()
+    twin = copy.deepcopy(model).double()
+    for each in (twin, model):
+        with torch.no_grad():
+            each[0].parametrizations.weight.original.mul_(1.5)
+        follow(each)
+        if each is twin:
+            assert torch.equal(model[0].weight, before)
+    assert twin[0].weight.dtype == torch.float64
+    assert torch.allclose(twin[0].weight.float(), model[0].weight, rtol=1e-6)

@@ -90,28 +90,21 @@ def assign(values: Tensor, centroids: Tensor) -> Tensor:
     return place(values.float(), bounds)
 
 
-def iterate(values: Tensor, centroids: Tensor, counted: Tensor) -> Tensor:
+def iterate(values: Tensor, centroids: Tensor) -> Tensor:
     """One iteration of Lloyd's: each centroid (sorted, float32) becomes the mean of the values nearest to it, if it has any.
 
-    Only those count for which `counted` (bool, of the shape of `values`) is true.
-
-    >>> values = torch.tensor([0.0, 1.0, 5.0, 9.0])
-    >>> iterate(values, torch.tensor([1.0, 2.0, 4.0]), values < 9)
+    >>> iterate(torch.tensor([0.0, 1.0, 5.0]), torch.tensor([1.0, 2.0, 4.0]))
     tensor([0.5000, 2.0000, 5.0000])
     """
-    # the others are left out where that takes less time than they do
-    many = 2 * int(counted.count_nonzero()) >= counted.numel()
-    values = (values if many else values[counted]).float()
-    before = centroids.double()
+    values, before = values.reshape(-1).float(), centroids.double()
     if values.device.type != "cpu":  # elsewhere sums by code are taken in any order
-        data = Sorted(values[counted] if many else values)
+        data = Sorted(values)
         return data.slices(before).means(before).float().sort().values if len(data) else centroids.clone()
     codes = assign(values, centroids)
-    codes = (torch.where(counted, codes, len(centroids)) if many else codes).reshape(-1)
-    counts = torch.bincount(codes, minlength=len(centroids) + 1)[:-1]
-    sums = torch.bincount(codes, values.reshape(-1).double(), len(centroids) + 1)[:-1]
+    counts = torch.bincount(codes, minlength=len(centroids))
+    sums = torch.bincount(codes, values.double(), len(centroids))
     if not bool(sums.isfinite().all()):
-        raise not_numbers(values[counted] if many else values)
+        raise not_numbers(values)
     return torch.where(counts > 0, sums / counts.clamp(min=1), before).float().sort().values
 
 

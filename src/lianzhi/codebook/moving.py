@@ -15,8 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from lianzhi.codebook.kmeans import assign, iterate
+from lianzhi.codebook.zeroing import bits_of, zero_, zeroed
 
 
 class Moving(nn.Module):
@@ -30,6 +32,8 @@ class Moving(nn.Module):
     """
 
     filled: Tensor
+    _bits: Tensor | None
+    _places: list[Tensor] | None  # of the weights that are not zero, in each run
 
     def __init__(self, weight: Tensor, tables: Sequence[Tensor]) -> None:
         super().__init__()
@@ -37,38 +41,66 @@ class Moving(nn.Module):
         self.groups = len(tables)
         for index, centroids in enumerate(tables):
             self.register_buffer(f"centroids_{index}", centroids.detach().float().clone())
+        self._forget()
 
     def forward(self, weight: Tensor) -> Tensor:
-        shared: Tensor = _Straight.apply(weight, self.filled, *self._tables())
+        shared: Tensor = _Straight.apply(weight, self._bits_for(weight), *self._tables())
         return shared
 
     @torch.no_grad()
     def follow(self, weight: Tensor) -> None:
         """Move each centroid to the mean of the weights that are nearest to it."""
-        parts = zip(self._tables(), runs(weight, self.groups), runs(self.filled, self.groups), strict=True)
-        for centroids, part, filled in parts:
+        if self._places is None or self._places[0].device != weight.device:
+            self._places = [
+                part.reshape(-1).nonzero().view(-1).int() for part in runs(self.filled, self.groups)
+            ]
+        for centroids, part, places in zip(
+            self._tables(), runs(weight, self.groups), self._places, strict=True
+        ):
             if len(centroids):
-                centroids.copy_(iterate(part, centroids, filled))
+                centroids.copy_(iterate(part.reshape(-1).index_select(0, places), centroids))
+
+    def _bits_for(self, weight: Tensor) -> Tensor:
+        """Those of `filled`, as wide as the weight; made once."""
+        bits = self._bits
+        if bits is None or bits.device != weight.device or bits.element_size() != weight.element_size():
+            with torch.inference_mode(False):  # training takes them, too
+                plain = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
+                bits = self._bits = bits_of(self.filled, plain)
+        return bits
 
     def _tables(self) -> list[Tensor]:
         return [self.get_buffer(f"centroids_{index}") for index in range(self.groups)]
+
+    def _load_from_state_dict(self, *given: Any, **named: Any) -> None:
+        super()._load_from_state_dict(*given, **named)
+        self._forget()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_bits": None, "_places": None}
+
+    def _forget(self) -> None:
+        self._bits, self._places = None, None
 
 
 class _Straight(torch.autograd.Function):
     """The nearest centroids; the gradient of what is not zero goes through as it is."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, filled: Tensor, *tables: Tensor) -> Tensor:
-        ctx.save_for_backward(filled)
+    def forward(ctx: Any, weight: Tensor, bits: Tensor, *tables: Tensor) -> Tensor:
+        ctx.save_for_backward(bits)
         parts = zip(runs(weight, len(tables)), tables, strict=True)
         shared = [_nearest(part, centroids) for part, centroids in parts]
-        return (shared[0] if len(shared) == 1 else torch.cat(shared)).masked_fill_(~filled, 0.0)
+        whole = shared[0] if len(shared) == 1 else torch.cat(shared)
+        zero_(whole, bits)
+        return whole
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (filled,) = ctx.saved_tensors
+        (bits,) = ctx.saved_tensors
         gradient = gradients[0].to_dense()  # a table may give a sparse one
-        return gradient.masked_fill(~filled, 0.0), *(None for _ in ctx.needs_input_grad[1:])
+        return zeroed(gradient, bits), *(None for _ in ctx.needs_input_grad[1:])
 
 
 def _nearest(weight: Tensor, centroids: Tensor) -> Tensor:
