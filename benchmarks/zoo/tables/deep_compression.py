@@ -14,6 +14,10 @@ from zoo.text import Cell, Text
 NAME = "deep_compression"
 TITLES: dict[str, Text] = {
     "lenet_300_100": Text("LeNet-300-100, Fashion-MNIST", "LeNet-300-100，Fashion-MNIST"),
+    "lenet_300_100_two_bits": Text(
+        "LeNet-300-100, Fashion-MNIST, more weights of 2 bits",
+        "LeNet-300-100，Fashion-MNIST，更多的 2 位权重",
+    ),
     "lenet_300_100_flips": Text(
         "LeNet-300-100, Fashion-MNIST, with mirrored images", "LeNet-300-100，Fashion-MNIST，含镜像图片"
     ),
@@ -24,6 +28,7 @@ TITLES: dict[str, Text] = {
     ),
     "bert6": Text("BERT, 6 × 384, SST-2", "BERT 6 × 384，SST-2"),
 }
+VARIANTS = {"lenet_300_100_two_bits": ", 2 bits", "lenet_300_100_flips": ", mirrored"}  # in a chart's labels
 BOARDS = {"lenet": "fashion_mnist", "resnet": "cifar10", "vgg": "cifar10", "bert": "sst2"}
 HEADS: tuple[Cell, ...] = (
     text.MODEL,
@@ -67,7 +72,7 @@ def table(results: Results, names: tuple[str, ...], name: str, title: Text) -> T
         )
         if dense and runs:
             board = next(board for start, board in BOARDS.items() if model.startswith(start))
-            label = TITLES[model].en.partition(",")[0] + (", mirrored" if model.endswith("flips") else "")
+            label = TITLES[model].en.partition(",")[0] + VARIANTS.get(model, "")
             entries.append(
                 Entry(board, f"{label} dense", "float", before or 0, cells.mean(runs, "float_bytes"))
             )
