@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from deep_compression import PLANS, shown
+from deep_compression import PLANS, reference, shown
 
 from zoo import cells, text
 from zoo.results import Results, Run
@@ -53,12 +53,14 @@ def table(results: Results, names: tuple[str, ...], name: str, title: Text) -> T
         dense, runs = results.find(NAME, model, "dense"), results.find(NAME, model, "compressed")
         plan = PLANS[model]
         before = cells.mean(dense, "top1")
+        start = results.find(NAME, model, "start")
+        base = reference([run["top1"] for run in dense], [run["top1"] for run in start]) if dense else None
         rows.append(
             (
                 TITLES[model],
                 cells.share(dense, "top1") if dense else text.NOT_YET,
                 cells.share(runs, "top1") if runs else text.NOT_YET,
-                cells.change(runs, "top1", before),
+                cells.change(runs, "top1", base),
                 f"{100 * (cells.mean(runs, 'kept') or 0):.1f} %" if runs else text.ABSENT,
                 shown(runs[0]["bits"]).replace("*", "\\*")
                 if runs
@@ -66,7 +68,7 @@ def table(results: Results, names: tuple[str, ...], name: str, title: Text) -> T
                 cells.size(cells.mean(runs, "float_bytes")),
                 cells.size(cells.mean(runs, "bytes")),
                 cells.times(cells.mean(runs, "ratio")),
-                _bar(plan.bar, plan.most, dense, runs),
+                _bar(plan.bar, plan.most, base, runs),
                 cells.count(runs),
             )
         )
@@ -91,8 +93,8 @@ def table(results: Results, names: tuple[str, ...], name: str, title: Text) -> T
         about=Text(
             "Pruned by magnitude, weights that share values, Huffman codes: what is counted is the file, all in it, and the accuracy of "
             "the model that the file gives back. The dense model had the same epochs, optimizer and augmentation, and is the only "
-            "teacher.",
-            "按幅度剪枝、权重共享、哈夫曼编码：大小为文件全部字节，准确率为从文件还原的模型所得。未压缩模型的轮数、优化器与增强相同，并且是唯一的教师。",
+            "teacher. What is lost is counted from it, or from the trained model that both began with if that is better.",
+            "按幅度剪枝、权重共享、哈夫曼编码：大小为文件全部字节，准确率为从文件还原的模型所得。未压缩模型的轮数、优化器与增强相同，并且是唯一的教师。损失以它为准；两者的起点若是更好的已训练模型，则以起点为准。",
         ),
         heads=HEADS,
         rows=tuple(rows),
@@ -102,14 +104,12 @@ def table(results: Results, names: tuple[str, ...], name: str, title: Text) -> T
     )
 
 
-def _bar(ratio: float, most: float, dense: list[Run], runs: list[Run]) -> Text:
+def _bar(ratio: float, most: float, base: float | None, runs: list[Run]) -> Text:
     """The bar, and whether both halves of it were met."""
     goal = Text(f"{ratio:g}×, at most {most:g} lost", f"{ratio:g}×，至多降 {most:g}")
-    if not dense or not runs:
+    if base is None or not runs:
         return goal
-    lost = 100 * (
-        statistics.mean(run["top1"] for run in dense) - statistics.mean(run["top1"] for run in runs)
-    )
+    lost = 100 * (base - statistics.mean(run["top1"] for run in runs))
     verdict = cells.verdict(statistics.mean(run["ratio"] for run in runs) >= ratio and lost <= most + 1e-9)
     return Text(f"{goal.en}: {verdict.en}", f"{goal.zh}:{verdict.zh}")
 
