@@ -1,0 +1,221 @@
+"""Layer by layer: a student that has the teacher's own layers learns to compute inside what the teacher computes.
+
+    loss = (1 - alpha) · task's loss + alpha · T² · KL + weight · mean over layers of MSE(student's, teacher's) / m
+
+It is for models whose weights were removed, shared or rounded: each layer is there still, and as wide as it was. m is the
+mean square of what the teacher's layer gives for the first batch of training data, so that all layers count alike. It is the
+hint of FitNets, Romero et al. 2014 (1412.6550), for every layer at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, fx, nn
+
+from lianzhi.config import Config
+from lianzhi.distill import losses
+from lianzhi.distill.capture import capture
+from lianzhi.distill.losses.kd import divergences, hard_loss
+from lianzhi.distill.losses.parts import require_same_shape
+from lianzhi.distill.methods.catalog import registry
+from lianzhi.distill.methods.each_sample import mean_by_sample
+from lianzhi.distill.methods.encoders import check_both, mask_of
+from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
+from lianzhi.distill.methods.teacher import logits_of, placed
+from lianzhi.distill.methods.terms import weighted
+from lianzhi.distill.outputs import output_names, watched
+from lianzhi.distill.transformer import embeddings_of, layers_of
+from lianzhi.errors import DataError, GraphError, RecipeError, did_you_mean
+from lianzhi.graph import device_of, get_tensor, in_eval, moved
+from lianzhi.tasks import Batch
+from lianzhi.train.default_step import Step, call
+
+TINY = 1e-12  # a layer that gives nothing but zeros counts as this much
+
+
+class LayerwiseOptions(Config):
+    """Options of the method `layerwise`."""
+
+    layers: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="patterns of modules' names; null: an encoder's embeddings and blocks, else all with weights",
+    )
+    weight: float = Field(default=1.0, gt=0, description="of what the layers give")
+    alpha: float = Field(default=0.9, ge=0, le=1, description="weight of the teacher's probabilities")
+    temperature: float = Field(default=4.0, gt=0)
+
+
+@registry.register(
+    "layerwise",
+    "Every layer of a pruned, shared or rounded model gives what the same layer of the teacher gives",
+    config=LayerwiseOptions,
+)
+def build(setting: Setting, options: LayerwiseOptions) -> Lessons:
+    """One stage: labels, the teacher's probabilities, and what its layers give.
+
+    >>> LayerwiseOptions(layers=["fc*"], weight=10).alpha
+    0.9
+
+    Raises:
+        RecipeError: teacher and student are one model, or the teacher's logits are kept.
+        DataError: other classes or another vocabulary, or a layer of another width.
+        GraphError: a pattern fits no module, or a layer is not in both, or runs more than once.
+    """
+    names = looks(setting.teacher, setting.task.example_inputs, options.layers)
+    both = check_both(setting, "layerwise", hidden=[(name, name) for name in names])
+    for name in names:
+        shapes = [list(side[name].shape) for side in (both.student, both.teacher)]
+        if shapes[0] != shapes[1]:
+            raise DataError(
+                f"layerwise compares layers as they are, and the student's '{name}' gives {shapes[0]}, the teacher's "
+                f"{shapes[1]}; use kd, fitnet or tinybert for a student of other widths"
+            )
+    first = next(iter(setting.task.batches("train", setting.training.batch_size)))
+    step = make_step(
+        setting.teacher,
+        mean_squares(setting.teacher, first.inputs, names),
+        weight=options.weight,
+        temperature=options.temperature,
+        alpha=options.alpha,
+        loss=setting.loss,
+    )
+    return Lessons([Stage("layerwise", step)])
+
+
+def looks(model: nn.Module, example_inputs: Any, patterns: Iterable[str] | None = None) -> list[str]:
+    """The modules whose outputs are compared: those of these names, or an encoder's embeddings and blocks, or all with weights.
+
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> looks(net, torch.ones(1, 4)), looks(net, torch.ones(1, 4), ["1"])
+    (['0', '2'], ['1'])
+
+    Of a captured graph, which a model is that was loaded without its code, they are its operations. What runs more than once has no output that
+    could be told by its name, and is passed over where no name was given.
+
+    Raises:
+        GraphError: a pattern fits nothing, or nothing is left.
+    """
+    known = output_names(model)
+    if patterns is not None:
+        return _named(known, patterns)
+    try:
+        blocks = layers_of(model)
+    except GraphError:
+        blocks = []
+    if blocks and all(name in known for name in blocks):
+        first = embeddings_of(model)
+        return [*([first] if first else []), *blocks]
+    runs: Counter[str] = Counter()
+    with (
+        watched(model, known, lambda name, _: runs.update([name])),
+        in_eval(model),
+        torch.no_grad(),
+    ):
+        call(model, moved(example_inputs, device_of(model)))
+    found = [name for name in known if runs[name] == 1 and _has_weights(model, name)]
+    if not found:
+        raise GraphError(f"{type(model).__name__} has no layer with weights that runs once; name the layers")
+    return found
+
+
+def _named(known: list[str], patterns: Iterable[str]) -> list[str]:
+    """The modules of these patterns, in the model's order."""
+    wanted = list(patterns)
+    for pattern in wanted:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise GraphError(f"layerwise: no layer is named '{pattern}'{did_you_mean(pattern, known)}")
+    return [name for name in known if any(fnmatchcase(name, pattern) for pattern in wanted)]
+
+
+def _has_weights(model: nn.Module, name: str) -> bool:
+    """Whether a module, or an operation of a captured graph, has a matrix or filters of its own."""
+    if isinstance(model, fx.GraphModule):
+        (node,) = (node for node in model.graph.nodes if node.name == name)
+        given = [other for other in node.all_input_nodes if other.op == "get_attr"]
+        tensors = [get_tensor(model, str(other.target)) for other in given]
+        return any(isinstance(value, nn.Parameter) and value.ndim >= 2 for value in tensors)
+    return any(value.ndim >= 2 for value in model.get_submodule(name).parameters(recurse=False))
+
+
+def mean_squares(teacher: nn.Module, inputs: Any, names: Iterable[str]) -> dict[str, float]:
+    """The mean square of what each of these layers gives for a batch, padding left out.
+
+    >>> net = nn.Sequential(nn.Identity(), nn.ReLU())
+    >>> mean_squares(net, torch.tensor([[3.0, -1.0]]), ["0", "1"])
+    {'0': 5.0, '1': 4.5}
+    """
+    wanted = list(names)
+    inputs = moved(inputs, device_of(teacher))
+    with in_eval(teacher), torch.no_grad(), capture(teacher, wanted) as seen:
+        call(teacher, inputs)
+    mask = mask_of(inputs)
+    return {name: _apart(torch.zeros_like(seen[name]), seen[name], mask).item() for name in wanted}
+
+
+def make_step(
+    teacher: nn.Module,
+    layers: Mapping[str, float],
+    *,
+    weight: float = 1.0,
+    temperature: float = 4.0,
+    alpha: float = 0.9,
+    loss: Callable[[Any, Any], Tensor] | None = None,
+) -> Step:
+    """Make the step that the training loop runs. `layers` are modules that both have, with their mean squares.
+
+    >>> import copy
+    >>> from lianzhi.tasks import Batch
+    >>> teacher = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> batch = Batch(torch.ones(2, 4), torch.tensor([0, 1]), torch.arange(2), 2)
+    >>> step = make_step(teacher, mean_squares(teacher, batch.inputs, ["0"]), alpha=1.0)
+    >>> step(copy.deepcopy(teacher), batch)["loss"].item()
+    0.0
+
+    `loss(outputs, labels)` is the task's own, the mean over samples; cross entropy by default (mean squared error for one output).
+    The teacher runs in eval mode and without gradients, and keeps its modes. Dropout of the student is noise on what is
+    compared, often as large as what compression does: a model that shall come close has none.
+
+    Raises:
+        RecipeError: weight, temperature or alpha is out of range.
+        GraphError, DataError: in the first step: a layer is not in both models, or not as wide, or other classes.
+    """
+    options = LayerwiseOptions(weight=weight, temperature=temperature, alpha=alpha)
+    rows = partial(divergences, temperature=options.temperature)
+    held = teacher
+
+    def step(model: nn.Module, batch: Batch) -> dict[str, Any]:
+        nonlocal held
+        if model is teacher:
+            raise RecipeError("teacher and student are the same model; give a copy of it as the teacher")
+        with capture(model, layers) as own:
+            outputs = call(model, batch.inputs)
+        held = placed(held, device_of(model))
+        with in_eval(held), torch.no_grad(), capture(held, layers) as theirs:
+            wanted = logits_of(call(held, batch.inputs), "teacher")
+        logits, mask = logits_of(outputs, "student"), mask_of(batch.inputs)
+        require_same_shape(logits, wanted)
+        apart = [_apart(own[name], theirs[name], mask) / max(m, TINY) for name, m in layers.items()]
+        parts = {"layers": (options.weight, torch.stack(apart).mean())}
+        if options.alpha:
+            parts["soft"] = (options.alpha, mean_by_sample(rows, logits, wanted, mask))
+        if options.alpha < 1:
+            hard = hard_loss(logits, batch.labels) if loss is None else loss(outputs, batch.labels)
+            parts["hard"] = (1 - options.alpha, hard)
+        return weighted(parts)
+
+    return step
+
+
+def _apart(own: Tensor, theirs: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean squared error; of tokens' states, of the tokens that count. Each sample's own mean is taken first."""
+    if mask is not None and theirs.shape[:2] != mask.shape:
+        mask = None
+    return losses.hidden_mse(own, theirs, mask=mask, by_sample=True)
