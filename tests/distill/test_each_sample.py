@@ -18,6 +18,7 @@ METHODS = {
     "kd": {"alpha": 1.0},
     "kd standardized": {"alpha": 1.0, "standardize": True},
     "pkd": {"alpha": 1.0, "patience": 0.0},
+    "layerwise": {"alpha": 1.0, "weight": 3.0},
     "distilbert": {"hard": 0.0, "cosine": 0.0},
     "tinybert": {},
     "theseus_plus": {"alpha": 1.0, "hidden": 0.0, "order": "together"},
@@ -61,7 +62,7 @@ def last_stage(name, setting):
 
 def steps_of(name):
     """The step of a method, and the model that it trains."""
-    teacher, student = masked_lm(4, 0), masked_lm(2, 1)
+    teacher, student = masked_lm(4, 0), masked_lm(4 if name == "layerwise" else 2, 1)
     stage = last_stage(name, setting_of(student, teacher))
     return stage.step, (stage.model or student).eval()
 

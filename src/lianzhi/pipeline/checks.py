@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,6 +32,7 @@ from lianzhi.pipeline.packing import to_round
 from lianzhi.pipeline.pruning import latency_target, make_plan
 from lianzhi.pipeline.quantizing import quantization_targets, reads_samples, settings
 from lianzhi.pipeline.rows import batch_of
+from lianzhi.pipeline.sharing import layer_by_layer
 from lianzhi.pipeline.state import Run, State, reading
 from lianzhi.pipeline.teachers import check_keeping, check_teacher
 from lianzhi.pipeline.texts import check_texts
@@ -179,7 +182,10 @@ def _check_prune(run: Run, state: State, step: Prune) -> dict[str, Training]:
         changes |= {"scope": "layer", "max_layer_ratio": min(step.max_layer_ratio, step.ratios[-1])}
     plan = make_plan(run, state.model, step, **changes)
     trainings = check_refine(run, state, step.refine) if isinstance(step.refine, Distill) else {}
-    taught = any(isinstance(later, Distill) for later in _after(run, step))
+    taught = any(
+        isinstance(later, Distill) or (isinstance(later, ShareWeights) and later.layerwise)
+        for later in _after(run, step)
+    )
     if taught and not step.removes_layers:  # layers that are left have names that only the scores tell
         state.model = plan.apply()
     return trainings
@@ -271,6 +277,8 @@ def _check_share(run: Run, state: State, step: ShareWeights) -> None:
     if step.distill and step.trainings:
         check_teacher(run, state, step.teacher)
         check_keeping(run, state, step.teacher)
+        if step.layerwise:
+            layer_by_layer(run, replace(state, model=copy.deepcopy(state.model)), step)
 
 
 def _check_pack(run: Run, state: State, step: Pack) -> None:

@@ -22,7 +22,7 @@ from lianzhi.codebook.sharing import bake, share
 from lianzhi.pipeline.batches import on_validation, validation_metric
 from lianzhi.pipeline.stages import distributions, stage
 from lianzhi.pipeline.state import Run, State
-from lianzhi.pipeline.teachers import logits_of_teacher
+from lianzhi.pipeline.teachers import logits_of_teacher, reads_otherwise, teacher_of
 from lianzhi.pipeline.training import AfterStep, masks_of
 from lianzhi.pipeline.weights import compressible
 from lianzhi.pipeline.working import working
@@ -135,12 +135,29 @@ def _fit(
 
 
 def _step(run: Run, state: State, step: ShareWeights) -> train.Step:
-    """The task's loss, and by default a teacher's outputs."""
+    """The task's loss, and by default a teacher's outputs, and what its layers give if they are to be learned."""
     if not step.distill:
         return train.default_step(run.task, step)
+    if step.layerwise:
+        return layer_by_layer(run, state, step)
     return distill.methods.kd.make_step(
         logits_of_teacher(run, state, step.teacher, step),
         temperature=step.temperature,
         alpha=step.alpha,
         loss=train.task_loss(run.task, step),
     )
+
+
+def layer_by_layer(run: Run, state: State, step: ShareWeights) -> train.Step:
+    """The step of the method `layerwise`. Raises what its `build` does, where the teacher has not the model's layers."""
+    setting = distill.methods.Setting(
+        teacher_of(state, step.teacher),
+        state.model,
+        run.task,
+        step,
+        source=logits_of_teacher(run, state, step.teacher, step),
+        reads=reads_otherwise(run.task, state, step.teacher),
+    )
+    method = distill.methods.layerwise
+    options = method.LayerwiseOptions(weight=step.layerwise, alpha=step.alpha, temperature=step.temperature)
+    return method.build(setting, options).stages[0].step

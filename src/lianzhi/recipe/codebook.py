@@ -49,6 +49,8 @@ class ShareWeights(TrainOptions):
 
     >>> ShareWeights(bits=3, moving={"epochs": 20}, epochs=5).moving.optimizer
     'sgd'
+
+    With `layerwise` every layer learns from the teacher's, as in the method of that name.
     """
 
     kind: ClassVar[str] = "share_weights"
@@ -81,6 +83,11 @@ class ShareWeights(TrainOptions):
     distill: bool = Field(default=True, description="learn a teacher's outputs; false: the task's loss alone")
     temperature: float = Field(default=4.0, gt=0, description="of the distillation")
     alpha: float = Field(default=0.9, ge=0, le=1, description="of the distillation: its share of the loss")
+    layerwise: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of what every layer gives, beside the outputs; 0: outputs alone",
+    )
     teacher: str = Field(
         default="original", description="the model before it was compressed, or an artifact's folder"
     )
@@ -112,7 +119,7 @@ class ShareWeights(TrainOptions):
     def _goes_together(self) -> ShareWeights:
         if self.max_drop is not None and isinstance(self.bits, dict):
             raise ValueError("with 'max_drop' the bits are searched, from one number 'bits' down")
-        for name in ("teacher", "temperature", "alpha"):
+        for name in ("teacher", "temperature", "alpha", "layerwise"):
             if not self.distill and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(
                     f"'{name}' is of the distillation, and 'distill' is false; leave one of them out"

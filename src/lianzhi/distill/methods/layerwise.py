@@ -9,8 +9,9 @@ hint of FitNets, Romero et al. 2014 (1412.6550), for every layer at once.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -23,7 +24,7 @@ from lianzhi.config import Config
 from lianzhi.distill import losses
 from lianzhi.distill.capture import capture
 from lianzhi.distill.losses.kd import divergences, hard_loss
-from lianzhi.distill.losses.parts import require_same_shape
+from lianzhi.distill.losses.parts import require_same_shape, valid
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.each_sample import mean_by_sample
 from lianzhi.distill.methods.encoders import check_both, mask_of
@@ -37,6 +38,8 @@ from lianzhi.graph import device_of, get_tensor, in_eval, moved
 from lianzhi.tasks import Batch
 from lianzhi.train.default_step import Step, call
 
+Loss = Callable[[Any, Any], Tensor]
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 TINY = 1e-12  # a layer that gives nothing but zeros counts as this much
 
 
@@ -46,11 +49,14 @@ class LayerwiseOptions(Config):
     layers: tuple[str, ...] | None = Field(
         default=None,
         min_length=1,
-        description="patterns of modules' names; null: an encoder's embeddings and blocks, else all with weights",
+        description="patterns of modules' names; null: a row of like blocks and the embeddings before it, else all with weights",
     )
     weight: float = Field(default=1.0, gt=0, description="of what the layers give")
     alpha: float = Field(default=0.9, ge=0, le=1, description="weight of the teacher's probabilities")
     temperature: float = Field(default=4.0, gt=0)
+    dropout: bool = Field(
+        default=False, description="the student's dropout while it learns: noise on all that is compared"
+    )
 
 
 @registry.register(
@@ -85,13 +91,14 @@ def build(setting: Setting, options: LayerwiseOptions) -> Lessons:
         weight=options.weight,
         temperature=options.temperature,
         alpha=options.alpha,
+        dropout=options.dropout,
         loss=setting.loss,
     )
     return Lessons([Stage("layerwise", step)])
 
 
 def looks(model: nn.Module, example_inputs: Any, patterns: Iterable[str] | None = None) -> list[str]:
-    """The modules whose outputs are compared: those of these names, or an encoder's embeddings and blocks, or all with weights.
+    """The modules whose outputs are compared: of these names; else a row of like blocks and the embeddings before it; else all with weights.
 
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> looks(net, torch.ones(1, 4)), looks(net, torch.ones(1, 4), ["1"])
@@ -167,7 +174,8 @@ def make_step(
     weight: float = 1.0,
     temperature: float = 4.0,
     alpha: float = 0.9,
-    loss: Callable[[Any, Any], Tensor] | None = None,
+    dropout: bool = False,
+    loss: Loss | None = None,
 ) -> Step:
     """Make the step that the training loop runs. `layers` are modules that both have, with their mean squares.
 
@@ -180,14 +188,14 @@ def make_step(
     0.0
 
     `loss(outputs, labels)` is the task's own, the mean over samples; cross entropy by default (mean squared error for one output).
-    The teacher runs in eval mode and without gradients, and keeps its modes. Dropout of the student is noise on what is
-    compared, often as large as what compression does: a model that shall come close has none.
+    The teacher runs in eval mode and without gradients, and keeps its modes. The student's dropout modules do nothing unless
+    `dropout` is true: what they do to a layer is often more than what compression does.
 
     Raises:
         RecipeError: weight, temperature or alpha is out of range.
         GraphError, DataError: in the first step: a layer is not in both models, or not as wide, or other classes.
     """
-    options = LayerwiseOptions(weight=weight, temperature=temperature, alpha=alpha)
+    options = LayerwiseOptions(weight=weight, temperature=temperature, alpha=alpha, dropout=dropout)
     rows = partial(divergences, temperature=options.temperature)
     held = teacher
 
@@ -195,7 +203,8 @@ def make_step(
         nonlocal held
         if model is teacher:
             raise RecipeError("teacher and student are the same model; give a copy of it as the teacher")
-        with capture(model, layers) as own:
+        quiet = contextlib.nullcontext() if options.dropout else _without_dropout(model)
+        with quiet, capture(model, layers) as own:
             outputs = call(model, batch.inputs)
         held = placed(held, device_of(model))
         with in_eval(held), torch.no_grad(), capture(held, layers) as theirs:
@@ -207,11 +216,33 @@ def make_step(
         if options.alpha:
             parts["soft"] = (options.alpha, mean_by_sample(rows, logits, wanted, mask))
         if options.alpha < 1:
-            hard = hard_loss(logits, batch.labels) if loss is None else loss(outputs, batch.labels)
-            parts["hard"] = (1 - options.alpha, hard)
+            parts["hard"] = (1 - options.alpha, _hard(outputs, logits, wanted, batch.labels, mask, loss))
         return weighted(parts)
 
     return step
+
+
+@contextlib.contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    """Dropout of nothing; afterwards of what it was."""
+    held = [(module, module.p) for module in model.modules() if isinstance(module, DROPOUTS)]
+    try:
+        for module, _ in held:
+            module.p = 0.0
+        yield
+    finally:
+        for module, p in held:
+            module.p = p
+
+
+def _hard(
+    outputs: Any, logits: Tensor, wanted: Tensor, labels: Any, mask: Tensor | None, loss: Loss | None
+) -> Tensor:
+    """The task's own loss; without one cross entropy."""
+    if loss is not None:
+        return loss(outputs, labels)
+    own, _, labels = valid(logits, wanted, labels, mask if logits.ndim > 2 else None)
+    return hard_loss(own, labels)
 
 
 def _apart(own: Tensor, theirs: Tensor, mask: Tensor | None) -> Tensor:
