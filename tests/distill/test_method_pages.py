@@ -10,11 +10,11 @@ from pages import blocks
 
 from lianzhi import files
 from lianzhi.distill import methods
-from lianzhi.recipe import parse_step
+from lianzhi.recipe import Distill, parse_step
 
 pytest.importorskip("transformers")
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-NAMES = ("pkd", "minilm", "distilbert", "theseus", "theseus_plus")
+NAMES = ("pkd", "minilm", "distilbert", "theseus", "theseus_plus", "layerwise")
 PAGES = [folder / "distillation" / f"{name}.md" for folder in (DOCS, DOCS / "zh") for name in NAMES]
 
 
@@ -57,10 +57,12 @@ def test_options_papers_and_recipes(page):
     }
     assert set(entry.config.model_fields) <= stated
     steps = [step for block in blocks(page, "yaml") for step in files.parse_yaml(block, page.name)["steps"]]
-    for number, step in enumerate(steps):
-        parsed = parse_step(step, f"{number}")
-        assert parsed.method == page.stem
-        entry.config(**parsed.options)
-    assert steps
+    parsed = [parse_step(step, f"{number}") for number, step in enumerate(steps)]
+    taught = [
+        step for one in parsed for step in (one, getattr(one, "refine", None)) if isinstance(step, Distill)
+    ]
+    assert {step.method for step in taught} == {page.stem}
+    for step in taught:
+        entry.config(**step.options)
     other = text.split("](", 1)[1].split(")", 1)[0]
     assert (page.parent / other).resolve() in PAGES
