@@ -15,8 +15,8 @@ import lianzhi as lz
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-@pytest.mark.parametrize("phase", ["prune", "move", "share"])
-def test_a_phase_that_was_stopped_goes_on(phase, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("phase", "layers"), [("prune", ()), ("move", ("1", "3")), ("share", ())])
+def test_a_phase_that_was_stopped_goes_on(phase, layers, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     benchmark = importlib.import_module("deep_compression")
     monkeypatch.setattr(benchmark, "EVERY", 2)
@@ -27,7 +27,7 @@ def test_a_phase_that_was_stopped_goes_on(phase, tmp_path, monkeypatch):
     teacher = copy.deepcopy(model).eval()
     plan = replace(
         benchmark.PLANS["lenet_300_100"], prune=4, move=2, share=2, kept=0.3, bits=3,
-        options={**benchmark.LENET, "batch_size": 16},
+        options={**benchmark.PLANS["lenet_300_100"].options, "batch_size": 16}, layers=layers,
     )  # fmt: skip
 
     def compressed(folder):

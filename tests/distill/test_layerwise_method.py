@@ -12,6 +12,7 @@ from torch import nn
 
 import lianzhi as lz
 from lianzhi import graph, train
+from lianzhi.distill import losses
 from lianzhi.distill.methods import Logits, Setting, layerwise, registry
 from lianzhi.errors import DataError, GraphError, RecipeError
 from lianzhi.tasks import Batch, Task
@@ -147,14 +148,97 @@ def test_what_runs_twice_is_passed_over_unless_it_is_named():
         layerwise.mean_squares(model, inputs, layerwise.looks(model, inputs, ["body"]))
 
 
-def test_a_layer_that_gives_only_zeros_is_no_division_by_zero():
-    teacher = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
+def test_a_layer_of_zeros_is_left_out_and_refused_where_it_is_named(task):
+    teacher = TinyCNN(6, 10, 14).eval()
+    teacher.stages[1][0].norm.bias.data.fill_(-1e6)
+    student = copy.deepcopy(teacher)
     with torch.no_grad():
-        teacher[0].bias.fill_(-100.0)
-    inputs = torch.randn(4, 3)
-    step = layerwise.make_step(teacher, layerwise.mean_squares(teacher, inputs, ["1"]))
-    result = step(copy.deepcopy(teacher), Batch(inputs, torch.tensor([0, 1, 0, 1]), torch.arange(4), 4))
+        student.stages[1][0].norm.bias.fill_(1.0)
+    result = steps_of(teacher, student, task)(student, some(task))
     assert torch.isfinite(result["loss"])
+    assert result["loss"] < 1e4
+    with pytest.raises(DataError, match=r"'stages\.1' gives nothing but zeros; leave it out"):
+        steps_of(teacher, student, task, layers=["stages.1"])
+    teacher.stages[0][0].norm.bias.data.fill_(float("nan"))
+    with pytest.raises(DataError, match=r"'stages\.0' gives NaN or infinite values"):
+        steps_of(teacher, student, task)
+
+
+def test_options_and_the_task_s_loss_reach_the_step(task, teacher):
+    student, batch = damaged(teacher).eval(), some(task)
+    options = {"weight": 3.0, "temperature": 2.0, "alpha": 0.25, "dropout": True}
+    setting = Setting(teacher, student, task, TrainOptions(batch_size=16, label_smoothing=0.2))
+    (stage,) = layerwise.build(setting, layerwise.LayerwiseOptions(**options)).stages
+    found = stage.step(student, batch)
+    names = layerwise.looks(teacher, task.example_inputs)
+    squares = layerwise.mean_squares(teacher, some(task, 16).inputs, names)
+    wanted = layerwise.make_step(teacher, squares, loss=setting.loss, **options)(student, batch)
+    assert found["loss"].item() == pytest.approx(wanted["loss"].item(), rel=1e-6)
+    terms = {name: value.item() for name, value in found["terms"].items()}
+    assert terms["layers_weighted"] == pytest.approx(3 * terms["layers"])
+    assert terms["soft_weighted"] == pytest.approx(0.25 * terms["soft"])
+    logits, wanted_logits = student(batch.inputs), teacher(batch.inputs)
+    assert terms["soft"] == pytest.approx(
+        losses.kd(logits, wanted_logits, temperature=2.0, alpha=1.0).item(), rel=1e-5
+    )
+    smooth = nn.functional.cross_entropy(logits, batch.labels, label_smoothing=0.2).item()
+    assert terms["hard"] == pytest.approx(smooth, rel=1e-5)
+
+
+def test_a_teacher_in_train_mode_teaches_as_in_eval_mode_and_stays(task, teacher):
+    awake = copy.deepcopy(teacher).train()
+    before = {name: value.clone() for name, value in awake.state_dict().items()}
+    student, batch = damaged(teacher).eval(), some(task)
+    found, wanted = (steps_of(one, student, task)(student, batch)["loss"].item() for one in (awake, teacher))
+    assert found == pytest.approx(wanted, rel=1e-6)
+    assert awake.training
+    assert all(torch.equal(before[name], value) for name, value in awake.state_dict().items())
+
+
+class Words(nn.Module):
+    """The mean of word vectors, as wide as a text is long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.out = nn.Embedding(20, 16), nn.Linear(16, 2)
+        self.inner = nn.Linear(16, 16)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        weights = attention_mask.unsqueeze(-1).float()
+        return self.out(self.inner((self.table(input_ids) * weights).sum(1) / weights.sum(1)))
+
+
+@pytest.mark.parametrize("tokens", [2, 5, 16])
+def test_the_mask_is_of_tokens_and_of_nothing_else(tokens):
+    teacher, ids = Words(), torch.randint(0, 20, (4, tokens))
+    mask = torch.ones(4, tokens, dtype=torch.long)
+    mask[1:, 1:] = 0
+    batch = Batch({"input_ids": ids, "attention_mask": mask}, torch.tensor([0, 1, 0, 1]), torch.arange(4), 4)
+    names = layerwise.looks(teacher, batch.inputs)
+    assert names == ["table", "out", "inner"]
+    step = layerwise.make_step(teacher, layerwise.mean_squares(teacher, batch.inputs, names))
+    step(copy.deepcopy(teacher), batch)["loss"].backward()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # the method has another name in newer versions
+def test_checkpointed_layers_with_dropout_are_refused():
+    pytest.importorskip("transformers")
+    import small_transformers as small
+
+    teacher, words = small.bert(2), small.inputs()
+    student = small.bert(2, hidden_dropout_prob=0.3).train()
+    student.gradient_checkpointing_enable()
+    batch = Batch(words, torch.tensor([0, 1, 0]), torch.arange(3), 3)
+    squares = layerwise.mean_squares(teacher, words, layerwise.looks(teacher, words))
+    with pytest.raises(RecipeError, match=r"gradient checkpointing.*dropout: true"):
+        layerwise.make_step(teacher, squares)(student, batch)
+    layerwise.make_step(teacher, squares, dropout=True)(student, batch)["loss"].backward()
+
+
+def test_weights_that_are_computed_are_those_of_their_layer():
+    norm = nn.utils.parametrizations.weight_norm
+    model = nn.Sequential(norm(nn.Linear(4, 6)), nn.ReLU(), norm(nn.Linear(6, 2)))
+    assert layerwise.looks(model, torch.ones(1, 4)) == ["0", "2"]
 
 
 def test_what_does_not_go_together_is_said(task, teacher):
@@ -166,6 +250,13 @@ def test_what_does_not_go_together_is_said(task, teacher):
         steps_of(teacher, TinyCNN(4, 10, 14), task)
     with pytest.raises(GraphError, match="no layer is named 'fc9'"):
         steps_of(teacher, damaged(teacher), task, layers=["fc9"])
+    with pytest.raises(RecipeError, match="'temperature' is of the teacher's probabilities"):
+        layerwise.LayerwiseOptions(alpha=0, temperature=8)
+    smooth = Setting(teacher, damaged(teacher), task, TrainOptions(label_smoothing=0.1))
+    with pytest.raises(RecipeError, match="label_smoothing"):
+        layerwise.build(smooth, layerwise.LayerwiseOptions(alpha=1))
+    with pytest.raises(RecipeError, match="no layers are given"):
+        layerwise.make_step(teacher, {})
     with pytest.raises(RecipeError, match="weight"):
         layerwise.make_step(teacher, {"head": 1.0}, weight=0.0)
     kept = Setting(teacher, damaged(teacher), task, source=Logits(teacher, lambda: None))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from small_net import Net
+from small_transformers import bert
 
 import lianzhi as lz
 from lianzhi import recipe as recipes
@@ -48,9 +50,28 @@ def test_a_model_of_other_layers_is_refused_before_anything_is_written(task, tmp
         ([lz.Prune(ratio=0.5), lz.ShareWeights(layerwise=1.0)], DataError, r"steps\.1 \(share_weights\).*; use kd"),
         ([lz.Prune(ratio=0.5), lz.Distill(method="layerwise")], DataError, r"steps\.1 \(distill\).*; use kd"),
         ([lz.Distill(method="layerwise", cache=True)], RecipeError, "cache: false"),
+        ([lz.Prune(ratio=0.5, iterations=2, refine=lz.Distill(method="layerwise"))], DataError, r"steps\.0 \(prune\).*; use kd"),
+        (
+            [lz.Train(epochs=1), lz.Prune(ratio=0.5),
+             lz.Prune(granularity="weight", ratio=0.5, gradual=0.5, refine=lz.Distill(method="layerwise"))],
+            DataError, r"steps\.2 \(prune\).*; use kd",
+        ),
     ):  # fmt: skip
         with pytest.raises(error, match=message):
             lz.compress(Net().eval(), task, steps, output=tmp_path / "out", **QUICK)
         assert not (tmp_path / "out").exists()
+    with pytest.raises(RecipeError, match="nothing is trained; give epochs, or moving"):
+        lz.ShareWeights(layerwise=1.0, epochs=0)
     with pytest.raises(RecipeError, match="'layerwise' is of the distillation, and 'distill' is false"):
         lz.ShareWeights(layerwise=1.0, distill=False)
+
+
+def test_layers_that_are_removed_change_the_names_of_those_that_stay(tmp_path):
+    pytest.importorskip("transformers")
+    words = torch.randint(3, 30, (24, 6))
+    data = [({"input_ids": words, "attention_mask": torch.ones_like(words)}, torch.arange(24) % 2)]
+    texts = lz.Task(train=data, validation=data, labels=["bad", "good"])
+    steps = [lz.Prune(granularity="layers", ratio=0.5), lz.Distill(method="layerwise", epochs=1)]
+    with pytest.raises(RecipeError, match=r"steps\.0 \(prune\): it removes layers, and 'layerwise'"):
+        lz.compress(bert(4), texts, steps, output=tmp_path / "out", **QUICK)
+    assert not (tmp_path / "out").exists()

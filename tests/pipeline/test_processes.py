@@ -151,3 +151,28 @@ def test_without_a_folder_both_write_into_the_same_one(work):
     _, errors = process.communicate()
     assert process.returncode == 0, errors[-4000:]
     assert len(list((work / "out").iterdir())) == 1
+
+
+SHARED = """
+model: {name: lenet_300_100, num_classes: 3}
+task: {name: synthetic, samples: 192, classes: 3, shape: [1, 28, 28]}
+target: pytorch
+measure: {batches: [1], repeats: 1, threads: 1}
+steps:
+  - train: {epochs: 1, batch_size: 32, lr: 0.05}
+  - share_weights: {bits: 4, max_drop: 5, epochs: 1, batch_size: 32, layerwise: 1}
+"""
+
+
+def test_two_processes_share_weights_and_decide_alike(tmp_path):
+    (tmp_path / "shared.yaml").write_text(SHARED)
+    process = start(TWO, "compress", "shared.yaml", "-o", "out", cwd=tmp_path)
+    try:
+        _, errors = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        kill_all(process.pid)
+        raise
+    assert process.returncode == 0, errors[-4000:]
+    details = files.read_json(tmp_path / "out" / "report.json")["rows"][-1]["details"]
+    assert "before" in details["history"]
+    assert max(details["bits"].values()) <= 4

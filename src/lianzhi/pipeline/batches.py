@@ -39,8 +39,8 @@ def calibration_batches(task: Task, samples: int, batch_size: int) -> Iterator[t
 
 
 def on_validation(task: Task) -> Callable[[Any], float]:
-    """The metric of a module on the validation part."""
-    return lambda module: measure.evaluate(module, task, split="validation", progress=False).value
+    """The metric of a module on the validation part, measured by this process alone: who decides by it is the leader."""
+    return lambda module: measure.evaluate(module, task, split="validation", progress=False, alone=True).value
 
 
 def validation_metric(task: Task) -> Callable[[Any], float]:

@@ -43,6 +43,8 @@ from lianzhi.prune import depth, latency, scoring
 from lianzhi.recipe import Distill, Pack, Prune, Quantize, ReduceVocabulary, ShareWeights, Sparsify, kind_of
 from lianzhi.tasks import Task
 
+LAYERWISE = "layerwise"
+
 
 def check(run: Run, model: nn.Module) -> list[dict[str, Training]]:
     """Raise a `LianzhiError` for a run that cannot work. Changes nothing and writes nothing.
@@ -181,14 +183,28 @@ def _check_prune(run: Run, state: State, step: Prune) -> dict[str, Training]:
         evaluator(run.task)
         changes |= {"scope": "layer", "max_layer_ratio": min(step.max_layer_ratio, step.ratios[-1])}
     plan = make_plan(run, state.model, step, **changes)
-    trainings = check_refine(run, state, step.refine) if isinstance(step.refine, Distill) else {}
-    taught = any(
-        isinstance(later, Distill) or (isinstance(later, ShareWeights) and later.layerwise)
-        for later in _after(run, step)
-    )
-    if taught and not step.removes_layers:  # layers that are left have names that only the scores tell
+    methods = [_method(step), *map(_method, _after(run, step))]
+    if step.removes_layers and LAYERWISE in methods:
+        raise RecipeError(
+            "it removes layers, and 'layerwise' compares layers by their names, which then are others'; take the method kd"
+        )
+    trainings: dict[str, Training] = {}
+    if isinstance(step.refine, Distill):
+        narrow = replace(state, model=plan.apply()) if _method(step) == LAYERWISE else state
+        trainings = check_refine(run, narrow, step.refine)
+    if (
+        any(methods[1:]) and not step.removes_layers
+    ):  # layers that are left have names that only the scores tell
         state.model = plan.apply()
     return trainings
+
+
+def _method(step: Config) -> str | None:
+    """The method by which a step, or what runs inside of it, learns from a teacher's layers or outputs; None: by none."""
+    if isinstance(step, ShareWeights):
+        return LAYERWISE if step.layerwise else None
+    inner = step.refine if isinstance(step, Prune) else step
+    return inner.method if isinstance(inner, Distill) else None
 
 
 def _check_sparsify(run: Run, state: State, step: Sparsify) -> None:

@@ -119,6 +119,8 @@ class ShareWeights(TrainOptions):
     def _goes_together(self) -> ShareWeights:
         if self.max_drop is not None and isinstance(self.bits, dict):
             raise ValueError("with 'max_drop' the bits are searched, from one number 'bits' down")
+        if self.layerwise and not self.trainings:
+            raise ValueError("'layerwise' is of training, and nothing is trained; give epochs, or moving")
         for name in ("teacher", "temperature", "alpha", "layerwise"):
             if not self.distill and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(

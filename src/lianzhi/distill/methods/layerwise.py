@@ -10,6 +10,7 @@ hint of FitNets, Romero et al. 2014 (1412.6550), for every layer at once.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -17,20 +18,22 @@ from functools import partial
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, fx, nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from lianzhi.config import Config
 from lianzhi.distill import losses
 from lianzhi.distill.capture import capture
 from lianzhi.distill.losses.kd import divergences, hard_loss
-from lianzhi.distill.losses.parts import require_same_shape, valid
+from lianzhi.distill.losses.parts import require_same_shape, valid, wide
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.each_sample import mean_by_sample
 from lianzhi.distill.methods.encoders import check_both, mask_of
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.teacher import logits_of, placed
-from lianzhi.distill.methods.terms import weighted
+from lianzhi.distill.methods.terms import require_unset, weighted
 from lianzhi.distill.outputs import output_names, watched
 from lianzhi.distill.transformer import embeddings_of, layers_of
 from lianzhi.errors import DataError, GraphError, RecipeError, did_you_mean
@@ -39,8 +42,10 @@ from lianzhi.tasks import Batch
 from lianzhi.train.default_step import Step, call
 
 Loss = Callable[[Any, Any], Tensor]
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-TINY = 1e-12  # a layer that gives nothing but zeros counts as this much
+DROPOUTS = {
+    (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout): "p",
+    (nn.MultiheadAttention, nn.RNNBase): "dropout",
+}
 
 
 class LayerwiseOptions(Config):
@@ -57,6 +62,12 @@ class LayerwiseOptions(Config):
     dropout: bool = Field(
         default=False, description="the student's dropout while it learns: noise on all that is compared"
     )
+
+    @model_validator(mode="after")
+    def _temperature_counts(self) -> LayerwiseOptions:
+        if not self.alpha:
+            require_unset(self, "is of the teacher's probabilities, whose weight 'alpha' is 0", "temperature")
+        return self
 
 
 @registry.register(
@@ -84,10 +95,12 @@ def build(setting: Setting, options: LayerwiseOptions) -> Lessons:
                 f"layerwise compares layers as they are, and the student's '{name}' gives {shapes[0]}, the teacher's "
                 f"{shapes[1]}; use kd, fitnet or tinybert for a student of other widths"
             )
+    if setting.training.label_smoothing and options.alpha == 1:
+        raise RecipeError("label_smoothing: with alpha: 1 no labels are read; leave it out")
     first = next(iter(setting.task.batches("train", setting.training.batch_size)))
     step = make_step(
         setting.teacher,
-        mean_squares(setting.teacher, first.inputs, names),
+        _counted(mean_squares(setting.teacher, first.inputs, names), options),
         weight=options.weight,
         temperature=options.temperature,
         alpha=options.alpha,
@@ -117,9 +130,6 @@ def looks(model: nn.Module, example_inputs: Any, patterns: Iterable[str] | None 
         blocks = layers_of(model)
     except GraphError:
         blocks = []
-    if blocks and all(name in known for name in blocks):
-        first = embeddings_of(model)
-        return [*([first] if first else []), *blocks]
     runs: Counter[str] = Counter()
     with (
         watched(model, known, lambda name, _: runs.update([name])),
@@ -127,6 +137,9 @@ def looks(model: nn.Module, example_inputs: Any, patterns: Iterable[str] | None 
         torch.no_grad(),
     ):
         call(model, moved(example_inputs, device_of(model)))
+    if len(blocks) > 1 and all(runs[name] == 1 for name in blocks):
+        first = embeddings_of(model)
+        return [*([first] if first and runs[first] == 1 else []), *blocks]
     found = [name for name in known if runs[name] == 1 and _has_weights(model, name)]
     if not found:
         raise GraphError(f"{type(model).__name__} has no layer with weights that runs once; name the layers")
@@ -149,7 +162,27 @@ def _has_weights(model: nn.Module, name: str) -> bool:
         given = [other for other in node.all_input_nodes if other.op == "get_attr"]
         tensors = [get_tensor(model, str(other.target)) for other in given]
         return any(isinstance(value, nn.Parameter) and value.ndim >= 2 for value in tensors)
-    return any(value.ndim >= 2 for value in model.get_submodule(name).parameters(recurse=False))
+    module = model.get_submodule(name)
+    if isinstance(module, parametrize.ParametrizationList):
+        return False
+    own = module.parameters(recurse=False)
+    return parametrize.is_parametrized(module) or any(value.ndim >= 2 for value in own)
+
+
+def _counted(squares: Mapping[str, float], options: LayerwiseOptions) -> dict[str, float]:
+    """The layers that can be compared relative to their size."""
+    broken = [name for name, m in squares.items() if not math.isfinite(m)]
+    if broken:
+        raise DataError(
+            f"layerwise: the teacher's '{broken[0]}' gives NaN or infinite values; train it again"
+        )
+    counted = {name: m for name, m in squares.items() if m > 0}
+    if options.layers is not None and len(counted) < len(squares):
+        name = next(name for name in squares if name not in counted)
+        raise DataError(f"layerwise: the teacher's '{name}' gives nothing but zeros; leave it out")
+    if not counted:
+        raise DataError("layerwise: the teacher's layers give nothing but zeros; name others, or take kd")
+    return counted
 
 
 def mean_squares(teacher: nn.Module, inputs: Any, names: Iterable[str]) -> dict[str, float]:
@@ -195,6 +228,8 @@ def make_step(
         RecipeError: weight, temperature or alpha is out of range.
         GraphError, DataError: in the first step: a layer is not in both models, or not as wide, or other classes.
     """
+    if not layers:
+        raise RecipeError("layerwise: no layers are given; name one, with its mean square")
     options = LayerwiseOptions(weight=weight, temperature=temperature, alpha=alpha, dropout=dropout)
     rows = partial(divergences, temperature=options.temperature)
     held = teacher
@@ -211,7 +246,7 @@ def make_step(
             wanted = logits_of(call(held, batch.inputs), "teacher")
         logits, mask = logits_of(outputs, "student"), mask_of(batch.inputs)
         require_same_shape(logits, wanted)
-        apart = [_apart(own[name], theirs[name], mask) / max(m, TINY) for name, m in layers.items()]
+        apart = [_apart(own[name], theirs[name], mask) / m for name, m in layers.items()]
         parts = {"layers": (options.weight, torch.stack(apart).mean())}
         if options.alpha:
             parts["soft"] = (options.alpha, mean_by_sample(rows, logits, wanted, mask))
@@ -225,14 +260,25 @@ def make_step(
 @contextlib.contextmanager
 def _without_dropout(model: nn.Module) -> Iterator[None]:
     """Dropout of nothing; afterwards of what it was."""
-    held = [(module, module.p) for module in model.modules() if isinstance(module, DROPOUTS)]
+    held = [
+        (module, name, getattr(module, name))
+        for module in model.modules()
+        for kinds, name in DROPOUTS.items()
+        if isinstance(module, kinds)
+    ]
+    again = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    if again and any(p for *_, p in held):
+        raise RecipeError(
+            "layerwise: the student computes parts of itself again in the backward pass (gradient checkpointing), where its "
+            "dropout would be on; turn that off, or give dropout: true"
+        )
     try:
-        for module, _ in held:
-            module.p = 0.0
+        for module, name, _ in held:
+            setattr(module, name, 0.0)
         yield
     finally:
-        for module, p in held:
-            module.p = p
+        for module, name, p in held:
+            setattr(module, name, p)
 
 
 def _hard(
@@ -247,6 +293,7 @@ def _hard(
 
 def _apart(own: Tensor, theirs: Tensor, mask: Tensor | None) -> Tensor:
     """The mean squared error; of tokens' states, of the tokens that count. Each sample's own mean is taken first."""
-    if mask is not None and theirs.shape[:2] != mask.shape:
-        mask = None
-    return losses.hidden_mse(own, theirs, mask=mask, by_sample=True)
+    if mask is not None and theirs.ndim == 3 and theirs.shape[:2] == mask.shape:
+        return losses.hidden_mse(own, theirs, mask=mask, by_sample=True)
+    require_same_shape(own, theirs)
+    return functional.mse_loss(wide(own), wide(theirs))
