@@ -6,9 +6,10 @@ a 6-layer BERT on SST-2.
     python benchmarks/deep_compression.py --model bert6 --bert out/sst2-teacher
     python benchmarks/deep_compression.py                       # the table of what is on record, the paper's beside it
 
-A model is trained; then one copy goes on training for so many epochs (the dense model that is compared with, and the only
-teacher), and another is pruned by magnitude along a cubic schedule, its weights are shared, move between the shared values, and
-these are trained, in the same number of epochs, with the same optimizer and augmentation. The file is what `lz.codebook.pack` writes; top-1 is that of
+A model is trained; then one copy goes on training for so many epochs (the dense model that is compared with), and another is
+pruned by magnitude along a cubic schedule, its weights are shared, move between the shared values, and these are trained, in
+the same number of epochs, with the same optimizer and augmentation. Its only teacher is the dense model; of BERT the trained
+model that both begin with, whose layers teach those of the copy one by one. The file is what `lz.codebook.pack` writes; top-1 is that of
 the model that the file gives back, on the test split; what is lost is counted from the dense model, or from a trained model that both began with
 if that is better. What is on record is not done again; a phase that was stopped goes on.
 """
@@ -21,12 +22,12 @@ import os
 import shutil
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from compression_plans import PLANS, ZOO, Plan, short
 from records import Records, records_of, spread, trial_options
 from torch import nn
 
@@ -36,94 +37,15 @@ from lianzhi.codebook import masks, moving, sharing
 from lianzhi.codebook.allocation import masks_for
 from lianzhi.codebook.bits import bits_by_name
 from lianzhi.codebook.gradual import Gradual
+from lianzhi.distill.methods import layerwise
 
 DATA = Path(os.environ.get("LIANZHI_DATA", Path(__file__).parents[2] / "shared" / "data"))
 WORK = Path("out/deep_compression")
 RAMP = 0.7  # of the epochs of pruning, until the sparsity is reached
 TRIAL = 1024
 EVERY = 50  # updates between two looks at the magnitudes
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a model is trained and compressed. `kept` is the share of its weights that stays."""
-
-    first: float  # epochs before the roads part
-    prune: float
-    move: float  # epochs in which shared weights still change values
-    share: float  # epochs of the values
-    kept: float | dict[str, float]  # or patterns of layers' names; the first that matches counts
-    bits: int | dict[str, int]  # or patterns, as for kept
-    bar: float  # the ratio that is to be reached
-    most: float  # points that may be lost
-    paper: str
-    options: dict[str, Any] = field(default_factory=dict)
-    rate: float = (
-        1e-4  # of Adam, where centroids are trained: their gradients are sums over thousands of weights
-    )
-    pruning: dict[str, Any] = field(default_factory=dict)  # in place of options, while it is pruned
-    other: Literal["float32", "float16"] = "float32"  # of biases and shared values in the file
-    move_rate: float = 1e-3  # of the plan's optimizer, where weights move
-    alpha: float = 0.9
-    feedback: bool = False  # removed weights move underneath and may come back; at SGD's rates they run away
-
-
-LENET = {"lr": 0.05, "weight_decay": 1e-3, "augment": False}
-LENET_PRUNING = {"lr": 0.03, "weight_decay": 5e-4}
-LENET_5 = {"lr": 0.03, "weight_decay": 1e-3, "augment": False}
-GENTLE = {"lr": 0.01, "clip": 1.0}  # gradients of soft targets are some T times as large as the labels'
 CENTROIDS = {"optimizer": "adam", "weight_decay": 0.0}
-SGD = {"lr": 0.05, "weight_decay": 5e-4, "precision": "auto"}
-PAPER = "40x, error 1.64 -> 1.58 % (MNIST)"
-BITS = {"fc3": 5, "*": 3}  # the last layer is small, and costs most
-LENET_300_100 = Plan(10, 28, 8, 4, 0.115, BITS, 40, 0.1, PAPER, LENET, pruning=LENET_PRUNING, other="float16")
-PLANS = {
-    "lenet_300_100": LENET_300_100,
-    "lenet_300_100_two_bits": replace(LENET_300_100, kept=0.143, bits={"fc3": 5, "*": 2}),
-    "lenet_300_100_flips": Plan(20, 60, 0, 20, 0.105, 3, 40, 0.1, PAPER, {**LENET, "augment": True}),
-    "lenet_5": Plan(
-        10,
-        28,
-        8,
-        4,
-        0.105,
-        {"conv*": 5, "fc2": 5, "*": 3},  # fc1 has 93 % of the weights
-        39,
-        0.1,
-        "39x, error 0.80 -> 0.74 % (MNIST)",
-        LENET_5,
-        pruning=GENTLE,
-        other="float16",
-    ),
-    "resnet20": Plan(0, 7, 6, 2, 0.39, 3, 15, 0.5, "-", {**SGD, "lr": 0.02}, other="float16"),
-    "vgg16": Plan(6, 8, 0, 1, 0.045, 4, 60, 0.5, "49x, error 31.50 -> 31.17 % (ImageNet)", SGD),
-    "bert6": Plan(
-        0,
-        0.5,
-        0.5,
-        0.5,
-        {"*word_embeddings*": 0.38, "*": 0.75},  # the table is half of all weights, and misses them least
-        {"*word_embeddings*": 3, "*": 4},
-        12,
-        0.5,
-        "-",
-        {"optimizer": "adamw", "lr": 5e-5, "batch_size": 32, "clip": 1.0, "precision": "auto"},
-        other="float16",
-        move_rate=5e-5,
-    ),
-}
-ZOO = {
-    "lenet_300_100_flips": "lenet_300_100",
-    "lenet_300_100_two_bits": "lenet_300_100",
-    "lenet_5": "lenet5",
-    "vgg16": "vgg16_bn_cifar",
-}
-
-
-def short(plan: Plan) -> Plan:
-    """One epoch of each phase that there is."""
-    phases = {name: min(1.0, getattr(plan, name)) for name in ("first", "prune", "move", "share")}
-    return replace(plan, **phases)
+TEMPERATURE = 4.0
 
 
 def task_of(name: str, bert: Path, limit: int | None = None) -> lz.Task:
@@ -193,9 +115,14 @@ def started(name: str, task: lz.Task, plan: Plan, seed: int, given: argparse.Nam
     return model.eval()
 
 
-def taught(teacher: nn.Module, task: lz.Task, alpha: float) -> train.Step:
-    """The step of distillation from the dense model."""
-    return distill.methods.kd.make_step(teacher, temperature=4.0, alpha=alpha, loss=task.loss)
+def taught(teacher: nn.Module, task: lz.Task, plan: Plan) -> train.Step:
+    """The step of distillation: softened probabilities, labels, and what is computed inside if the plan looks there."""
+    how: dict[str, Any] = {"temperature": TEMPERATURE, "alpha": plan.alpha, "loss": task.loss}
+    if not plan.layers:
+        return distill.methods.kd.make_step(teacher, **how)
+    first = next(iter(task.batches("train", plan.options.get("batch_size", 128))))
+    squares = layerwise.mean_squares(teacher, first.inputs, plan.layers)
+    return layerwise.make_step(teacher, squares, weight=plan.weight, **how)
 
 
 def removed_of(kept: float | dict[str, float], names: Iterable[str]) -> tuple[float, str | dict[str, float]]:
@@ -240,7 +167,7 @@ def compressed(
     if file.is_file():
         model.load_state_dict(files.read_tensors(file))
         return model.eval()
-    step = taught(teacher, task, plan.alpha)
+    step = taught(teacher, task, plan)
     phases = [folder / f"{name}-{seed}" for name in ("move", "share")]
     pruned(model, step, task, plan, seed, folder, device)
     bits = bits_by_name(masks.weights_of(model), plan.bits)
@@ -378,7 +305,8 @@ def main() -> None:
             continue
         model = started(name, task, plan, 0 if one else seed, given)
         teacher = copy.deepcopy(model)
-        teacher.load_state_dict(files.read_tensors(folder / f"dense-{0 if one else seed}.safetensors"))
+        if plan.teacher == "dense":
+            teacher.load_state_dict(files.read_tensors(folder / f"dense-{0 if one else seed}.safetensors"))
         model = compressed(model, teacher.eval(), task, plan, seed, folder, given.device)
         records.add(key, pack_and_measure(model, folder / f"compressed-{seed}.lzc", task, plan, given.device))
         print(table(records), flush=True)

@@ -1,0 +1,93 @@
+"""How the models of `deep_compression.py` are trained and compressed: epochs, shares of weights, bits, and the bars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is trained and compressed. `kept` is the share of its weights that stays."""
+
+    first: float  # epochs before the roads part
+    prune: float
+    move: float  # epochs in which shared weights still change values
+    share: float  # epochs of the values
+    kept: float | dict[str, float]  # or patterns of layers' names; the first that matches counts
+    bits: int | dict[str, int]  # or patterns, as for kept
+    bar: float  # the ratio that is to be reached
+    most: float  # points that may be lost
+    paper: str
+    options: dict[str, Any] = field(default_factory=dict)
+    rate: float = (
+        1e-4  # of Adam, where centroids are trained: their gradients are sums over thousands of weights
+    )
+    pruning: dict[str, Any] = field(default_factory=dict)  # in place of options, while it is pruned
+    other: Literal["float32", "float16"] = "float32"  # of biases and shared values in the file
+    move_rate: float = 1e-3  # of the plan's optimizer, where weights move
+    alpha: float = 0.9
+    layers: tuple[str, ...] = ()  # modules whose outputs are to be the teacher's as well
+    weight: float = 1.0  # of these, beside what the model says
+    teacher: Literal["dense", "start"] = "dense"  # start: the trained model that both begin with
+    feedback: bool = False  # removed weights move underneath and may come back; at SGD's rates they run away
+
+
+LENET = {"lr": 0.05, "weight_decay": 1e-3, "augment": False}
+LENET_PRUNING = {"lr": 0.03, "weight_decay": 5e-4}
+LENET_5 = {"lr": 0.03, "weight_decay": 1e-3, "augment": False}
+GENTLE = {"lr": 0.01, "clip": 1.0}  # gradients of soft targets are some T times as large as the labels'
+SGD = {"lr": 0.05, "weight_decay": 5e-4, "precision": "auto"}
+PAPER = "40x, error 1.64 -> 1.58 % (MNIST)"
+BITS = {"fc3": 5, "*": 3}  # the last layer is small, and costs most
+LENET_300_100 = Plan(10, 28, 8, 4, 0.115, BITS, 40, 0.1, PAPER, LENET, pruning=LENET_PRUNING, other="float16")
+PLANS = {
+    "lenet_300_100": LENET_300_100,
+    "lenet_300_100_two_bits": replace(LENET_300_100, kept=0.143, bits={"fc3": 5, "*": 2}),
+    "lenet_300_100_flips": Plan(20, 60, 0, 20, 0.105, 3, 40, 0.1, PAPER, {**LENET, "augment": True}),
+    "lenet_5": Plan(
+        10,
+        28,
+        8,
+        4,
+        0.105,
+        {"conv*": 5, "fc2": 5, "*": 3},  # fc1 has 93 % of the weights
+        39,
+        0.1,
+        "39x, error 0.80 -> 0.74 % (MNIST)",
+        LENET_5,
+        pruning=GENTLE,
+        other="float16",
+    ),
+    "resnet20": Plan(0, 7, 6, 2, 0.39, 3, 15, 0.5, "-", {**SGD, "lr": 0.02}, other="float16"),
+    "vgg16": Plan(6, 8, 0, 1, 0.045, 4, 60, 0.5, "49x, error 31.50 -> 31.17 % (ImageNet)", SGD),
+    "bert6": Plan(
+        0,
+        0.25,
+        0.5,
+        0.25,
+        {"*word_embeddings*": 0.33, "*": 0.9},  # the table is half of all weights, and misses them least
+        {"*word_embeddings*": 3, "*": 4},
+        12,
+        0.5,
+        "-",
+        {"optimizer": "adamw", "lr": 5e-5, "batch_size": 32, "clip": 1.0, "precision": "auto"},
+        other="float16",
+        move_rate=5e-5,
+        alpha=1.0,
+        layers=("bert.embeddings", *(f"bert.encoder.layer.{index}" for index in range(6))),
+        teacher="start",
+    ),
+}
+ZOO = {
+    "lenet_300_100_flips": "lenet_300_100",
+    "lenet_300_100_two_bits": "lenet_300_100",
+    "lenet_5": "lenet5",
+    "vgg16": "vgg16_bn_cifar",
+}
+
+
+def short(plan: Plan) -> Plan:
+    """One epoch of each phase that there is."""
+    phases = {name: min(1.0, getattr(plan, name)) for name in ("first", "prune", "move", "share")}
+    return replace(plan, **phases)
