@@ -192,15 +192,14 @@ def _check_prune(run: Run, state: State, step: Prune) -> dict[str, Training]:
     if isinstance(step.refine, Distill):
         narrow = replace(state, model=plan.apply()) if _method(step) == LAYERWISE else state
         trainings = check_refine(run, narrow, step.refine)
-    if (
-        any(methods[1:]) and not step.removes_layers
-    ):  # layers that are left have names that only the scores tell
+    taught = LAYERWISE in methods[1:] or any(isinstance(later, Distill) for later in _after(run, step))
+    if taught and not step.removes_layers:  # layers that are left have names that only the scores tell
         state.model = plan.apply()
     return trainings
 
 
 def _method(step: Config) -> str | None:
-    """The method by which a step, or what runs inside of it, learns from a teacher's layers or outputs; None: by none."""
+    """The method by which a step, or what a prune step refines with, learns from a teacher; None: by none."""
     if isinstance(step, ShareWeights):
         return LAYERWISE if step.layerwise else None
     inner = step.refine if isinstance(step, Prune) else step

@@ -82,8 +82,8 @@ def build(setting: Setting, options: LayerwiseOptions) -> Lessons:
     0.9
 
     Raises:
-        RecipeError: teacher and student are one model, or the teacher's logits are kept.
-        DataError: other classes or another vocabulary, or a layer of another width.
+        RecipeError: teacher and student are one model, the teacher's logits are kept, or labels are smoothed and not read.
+        DataError: other classes or another vocabulary, a layer of another width, or one that gives no numbers or only zeros.
         GraphError: a pattern fits no module, or a layer is not in both, or runs more than once.
     """
     names = looks(setting.teacher, setting.task.example_inputs, options.layers)
@@ -225,7 +225,8 @@ def make_step(
     `dropout` is true: what they do to a layer is often more than what compression does.
 
     Raises:
-        RecipeError: weight, temperature or alpha is out of range.
+        RecipeError: weight, temperature or alpha is out of range, or no layer is given; in the first step: the student
+            recomputes layers that have dropout.
         GraphError, DataError: in the first step: a layer is not in both models, or not as wide, or other classes.
     """
     if not layers:
