@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_cnn import TinyCNN
+from tiny_cnn import TinyCNN, images, trained
 from torch import Tensor, nn
 
-import lianzhi as lz
 from lianzhi import train
 from lianzhi.distill import losses, methods
 from lianzhi.distill.methods import Lessons, Logits, Setting
@@ -23,15 +22,12 @@ WITH_HEADS = {"crd", "fitnet", "review_kd"}
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    return lz.task("synthetic", samples=96, classes=4, shape=(3, 8, 8))
+    return images()
 
 
 @pytest.fixture(scope="module")
 def teacher(task: Task) -> nn.Module:
-    model = TinyCNN(6, 10, 14, seed=1)
-    train.fit(model, task, TrainOptions(epochs=2, batch_size=16), progress=False)
-    model.zero_grad(set_to_none=True)
-    return model.eval()
+    return trained(task)
 
 
 def student() -> nn.Module:

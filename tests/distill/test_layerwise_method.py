@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tiny_cnn import TinyCNN
+from tiny_cnn import TinyCNN, images, trained
 from torch import nn
 
 import lianzhi as lz
@@ -21,14 +21,12 @@ from lianzhi.train.options import TrainOptions
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    return lz.task("synthetic", samples=96, classes=4, shape=(3, 8, 8))
+    return images()
 
 
 @pytest.fixture(scope="module")
 def teacher(task: Task) -> nn.Module:
-    model = TinyCNN(6, 10, 14, seed=1)
-    train.fit(model, task, TrainOptions(epochs=3, batch_size=16), progress=False)
-    return model.eval()
+    return trained(task)
 
 
 def some(task: Task, count: int = 16) -> Batch:

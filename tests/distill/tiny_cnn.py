@@ -5,6 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+import lianzhi as lz
+from lianzhi import train
+from lianzhi.tasks import Task
+from lianzhi.train.options import TrainOptions
+
 
 class Block(nn.Module):
     """A convolution with BatchNorm; its ReLU is not a module."""
@@ -34,3 +39,16 @@ class TinyCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(self.stages(x).mean((2, 3)))
+
+
+def images() -> Task:
+    """Images of four classes, as large as they have to be."""
+    return lz.task("synthetic", samples=96, classes=4, shape=(3, 8, 8))
+
+
+def trained(task: Task) -> nn.Module:
+    """A teacher that has learned them."""
+    model = TinyCNN(6, 10, 14, seed=1)
+    train.fit(model, task, TrainOptions(epochs=2, batch_size=16), progress=False)
+    model.zero_grad(set_to_none=True)
+    return model.eval()

@@ -43,8 +43,6 @@ from lianzhi.prune import depth, latency, scoring
 from lianzhi.recipe import Distill, Pack, Prune, Quantize, ReduceVocabulary, ShareWeights, Sparsify, kind_of
 from lianzhi.tasks import Task
 
-LAYERWISE = "layerwise"
-
 
 def check(run: Run, model: nn.Module) -> list[dict[str, Training]]:
     """Raise a `LianzhiError` for a run that cannot work. Changes nothing and writes nothing.
@@ -183,27 +181,27 @@ def _check_prune(run: Run, state: State, step: Prune) -> dict[str, Training]:
         evaluator(run.task)
         changes |= {"scope": "layer", "max_layer_ratio": min(step.max_layer_ratio, step.ratios[-1])}
     plan = make_plan(run, state.model, step, **changes)
-    methods = [_method(step), *map(_method, _after(run, step))]
-    if step.removes_layers and LAYERWISE in methods:
+    later = _after(run, step)
+    if step.removes_layers and any(map(_compares_layers, [step, *later])):
         raise RecipeError(
             "it removes layers, and 'layerwise' compares layers by their names, which then are others'; take the method kd"
         )
     trainings: dict[str, Training] = {}
     if isinstance(step.refine, Distill):
-        narrow = replace(state, model=plan.apply()) if _method(step) == LAYERWISE else state
-        trainings = check_refine(run, narrow, step.refine)
-    taught = LAYERWISE in methods[1:] or any(isinstance(later, Distill) for later in _after(run, step))
+        pruned = replace(state, model=plan.apply()) if _compares_layers(step) else state
+        trainings = check_refine(run, pruned, step.refine)
+    taught = any(isinstance(one, Distill) or _compares_layers(one) for one in later)
     if taught and not step.removes_layers:  # layers that are left have names that only the scores tell
         state.model = plan.apply()
     return trainings
 
 
-def _method(step: Config) -> str | None:
-    """The method by which a step, or what a prune step refines with, learns from a teacher; None: by none."""
+def _compares_layers(step: Config) -> bool:
+    """Whether a step, or what a prune step refines with, compares the model's layers with those of the same names."""
     if isinstance(step, ShareWeights):
-        return LAYERWISE if step.layerwise else None
+        return step.layerwise > 0
     inner = step.refine if isinstance(step, Prune) else step
-    return inner.method if isinstance(inner, Distill) else None
+    return isinstance(inner, Distill) and inner.method == "layerwise"
 
 
 def _check_sparsify(run: Run, state: State, step: Sparsify) -> None:

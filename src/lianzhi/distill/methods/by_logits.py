@@ -18,6 +18,18 @@ from lianzhi.train.default_step import call
 
 ByToken = Callable[[Tensor, Tensor, Tensor | None], Mapping[str, tuple[float, Tensor]]]
 Compare = Callable[[Tensor, Tensor, Any], Mapping[str, tuple[float, Tensor]]]
+Loss = Callable[[Any, Any], Tensor]
+
+
+def on_labels(
+    outputs: Any, student: Tensor, wanted: Tensor, labels: Any, mask: Tensor | None, loss: Loss | None
+) -> Tensor:
+    """The task's own loss; without one cross entropy, or the mean squared error of one output, of the tokens that count."""
+    if loss is not None:
+        return loss(outputs, labels)
+    own, _, found = valid(student, wanted, labels, mask if student.ndim > 2 else None)
+    assert found is not None
+    return hard_loss(own, found)
 
 
 class LogitStep:
@@ -68,12 +80,7 @@ class LogitStep:
         else:
             found = self.per_token()(student, wanted, mask)
         terms = {name: (self.grown * weight, value) for name, (weight, value) in found.items()}
-        if self.loss is not None:
-            hard = self.loss(outputs, batch.labels)
-        else:
-            own, _, labels = valid(student, wanted, batch.labels, mask)
-            assert labels is not None
-            hard = hard_loss(own, labels)
+        hard = on_labels(outputs, student, wanted, batch.labels, mask, self.loss)
         return weighted({**terms, "hard": (self.hard, hard)})
 
     def per_token(self) -> ByToken:

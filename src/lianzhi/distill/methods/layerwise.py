@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -26,8 +26,9 @@ from torch.nn.utils import parametrize
 from lianzhi.config import Config
 from lianzhi.distill import losses
 from lianzhi.distill.capture import capture
-from lianzhi.distill.losses.kd import divergences, hard_loss
-from lianzhi.distill.losses.parts import require_same_shape, valid, wide
+from lianzhi.distill.losses.kd import divergences
+from lianzhi.distill.losses.parts import require_same_shape, wide
+from lianzhi.distill.methods.by_logits import Loss, on_labels
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.each_sample import mean_by_sample
 from lianzhi.distill.methods.encoders import check_both, mask_of
@@ -41,7 +42,6 @@ from lianzhi.graph import device_of, get_tensor, in_eval, moved
 from lianzhi.tasks import Batch
 from lianzhi.train.default_step import Step, call
 
-Loss = Callable[[Any, Any], Tensor]
 DROPOUTS = {
     (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout): "p",
     (nn.MultiheadAttention, nn.RNNBase): "dropout",
@@ -252,7 +252,7 @@ def make_step(
         if options.alpha:
             parts["soft"] = (options.alpha, mean_by_sample(rows, logits, wanted, mask))
         if options.alpha < 1:
-            parts["hard"] = (1 - options.alpha, _hard(outputs, logits, wanted, batch.labels, mask, loss))
+            parts["hard"] = (1 - options.alpha, on_labels(outputs, logits, wanted, batch.labels, mask, loss))
         return weighted(parts)
 
     return step
@@ -280,16 +280,6 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
     finally:
         for module, name, p in held:
             setattr(module, name, p)
-
-
-def _hard(
-    outputs: Any, logits: Tensor, wanted: Tensor, labels: Any, mask: Tensor | None, loss: Loss | None
-) -> Tensor:
-    """The task's own loss; without one cross entropy."""
-    if loss is not None:
-        return loss(outputs, labels)
-    own, _, labels = valid(logits, wanted, labels, mask if logits.ndim > 2 else None)
-    return hard_loss(own, labels)
 
 
 def _apart(own: Tensor, theirs: Tensor, mask: Tensor | None) -> Tensor:
