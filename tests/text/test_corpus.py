@@ -248,6 +248,8 @@ class TestLoss:
         ]
         assert torch.allclose(corpus_loss(logits, labels), torch.stack(each).mean())
         assert torch.isfinite(corpus_loss(logits.half(), labels))
+        of_the_asked = logits[labels != -100][None]
+        assert torch.equal(corpus_loss(of_the_asked, labels), corpus_loss(logits, labels))
         output = {"logits": logits}
         assert torch.equal(corpus_loss(output, labels), corpus_loss(logits, labels))
 
@@ -265,6 +267,8 @@ class TestLoss:
     def test_a_classifier_is_refused(self):
         with pytest.raises(DataError, match="masked-LM head"):
             corpus_loss(torch.zeros(2, 2), torch.zeros(2, 5, dtype=torch.long))
+        with pytest.raises(DataError, match="masked-LM head"):
+            corpus_loss(torch.zeros(1, 9, 7), torch.zeros(2, 5, dtype=torch.long))
         with pytest.raises(DataError, match="no token is masked"):
             corpus_loss(torch.zeros(2, 5, 7), torch.full((2, 5), -100))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lianzhi.errors import DataError, did_you_mean
 from lianzhi.tasks import hashing
@@ -42,7 +43,8 @@ class Task:
     are measured with (default: the first sample). `also` names further splits that are only reported.
 
     Metrics read the outputs and labels of a whole split. Where those of two batches cannot be joined (tokens of
-    texts of several lengths), ``condense(outputs, labels)`` makes of a batch's what can, one row a sample.
+    texts of several lengths), ``condense(outputs, labels)`` makes of a batch's what can, one row a sample. Where the
+    loss needs not all of a model's outputs, the model is called within ``focus(model, labels)``, a context manager.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Task:
         loss: Callable[[Any, Any], Tensor] | None = None,
         metrics: dict[str, Metric] | None = None,
         condense: Callable[[Any, Any], tuple[Any, Any]] | None = None,
+        focus: Callable[[nn.Module, Any], AbstractContextManager[None]] | None = None,
         name: str = "custom",
         labels: Sequence[str] | None = None,
         num_classes: int | None = None,
@@ -90,7 +93,7 @@ class Task:
             raise DataError(
                 f"task '{name}': 'metrics' is empty; give at least one, or leave it out for top-1"
             )
-        self.condense = condense or _as_they_are
+        self.condense, self.focus = condense or _as_they_are, focus or _on_all
         self.metric = next(iter(self.metrics))
         self.example_inputs: Inputs = (
             next(iter(self.splits.values())).example() if example_inputs is None else example_inputs
@@ -190,6 +193,10 @@ class Task:
         if name not in self.splits:
             raise DataError(f"task '{self.name}' has no split '{name}'{did_you_mean(name, self.splits)}")
         return self.splits[name]
+
+
+def _on_all(_model: nn.Module, _labels: Any) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def _as_they_are(outputs: Any, labels: Any) -> tuple[Any, Any]:

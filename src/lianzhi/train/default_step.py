@@ -59,6 +59,8 @@ def default_step(task: Task, options: TrainOptions) -> Step:
     loss = task_loss(task, options)
 
     def step(model: nn.Module, batch: Batch) -> dict[str, Any]:
-        return {"loss": loss(call(model, batch.inputs), batch.labels), "terms": {}}
+        with task.focus(model, batch.labels):
+            outputs = call(model, batch.inputs)
+        return {"loss": loss(outputs, batch.labels), "terms": {}}
 
     return step

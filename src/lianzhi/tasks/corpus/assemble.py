@@ -12,6 +12,7 @@ from lianzhi.config import Config
 from lianzhi.errors import DataError
 from lianzhi.tasks._task import Task
 from lianzhi.tasks.corpus import objective as asking
+from lianzhi.tasks.corpus.focus import asked_only
 from lianzhi.tasks.corpus.frame import Frame, frame_of
 from lianzhi.tasks.corpus.samples import samples
 from lianzhi.tasks.corpus.split import CorpusSplit, Objective
@@ -60,6 +61,7 @@ def corpus_task(place: Path, preprocess: TextPreprocess, options: CorpusReading)
         loss=asking.corpus_loss,
         metrics=metrics,
         condense=asking.condensed,
+        focus=asked_only,
         name="corpus",
         preprocess=preprocess,
         source=str(place),

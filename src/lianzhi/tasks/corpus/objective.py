@@ -25,8 +25,8 @@ def corpus_loss(outputs: Any, labels: Any) -> Tensor:
     >>> round(corpus_loss(logits, labels).item(), 4)            # log 8
     2.0794
 
-    Outputs are logits of shape (batch, tokens, vocabulary), or a dict with ``logits`` or ``prediction_logits``
-    and, where `labels` is a dict of ``tokens`` and ``next``, ``seq_relationship_logits`` of shape (batch, 2).
+    Outputs are logits of shape (batch, tokens, vocabulary), or of the tokens that are asked for alone, (1, asked,
+    vocabulary), in their order; or a dict with ``logits`` or ``prediction_logits`` and, where `labels` is a dict of ``tokens`` and ``next``, ``seq_relationship_logits`` of shape (batch, 2).
 
     Raises:
         DataError: nothing is asked, or the model has no such outputs.
@@ -40,15 +40,19 @@ def corpus_loss(outputs: Any, labels: Any) -> Tensor:
 
 def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """The mean over samples of the mean cross entropy over each sample's labels that are not -100."""
-    if logits.ndim != 3 or logits.shape[:2] != labels.shape:
+    asked = labels != NOT_ASKED
+    if not bool(asked.any()):
+        raise DataError("corpus: no token is masked, so there is no loss; give masked: 0.15")
+    if logits.ndim == 3 and logits.shape[:2] == labels.shape:
+        logits = logits[asked]
+    elif logits.ndim == 3 and logits.shape[:2] == (1, int(asked.sum())):
+        logits = logits[0]
+    else:
         raise DataError(
             f"the model's logits have shape {list(logits.shape)}, and the labels {list(labels.shape)}; masked words "
             f"need a model with a masked-LM head: (batch, tokens, vocabulary)"
         )
-    asked = labels != NOT_ASKED
-    if not bool(asked.any()):
-        raise DataError("corpus: no token is masked, so there is no loss; give masked: 0.15")
-    losses = functional.cross_entropy(logits[asked].float(), labels[asked], reduction="none")
+    losses = functional.cross_entropy(logits.float(), labels[asked], reduction="none")
     return mean_by_sample(losses, asked)
 
 
