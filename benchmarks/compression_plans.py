@@ -15,7 +15,7 @@ class Plan:
     move: float  # epochs in which shared weights still change values
     share: float  # epochs of the values
     kept: float | dict[str, float]  # or patterns of layers' names; the first that matches counts
-    bits: int | dict[str, int]  # or patterns, as for kept
+    bits: float | dict[str, float]  # or patterns, as for kept
     bar: float  # the ratio that is to be reached
     most: float  # points that may be lost
     paper: str
@@ -30,6 +30,9 @@ class Plan:
     layers: tuple[str, ...] = ()  # modules whose outputs are to be the teacher's as well
     weight: float = 1.0  # of these, beside what the model says
     teacher: Literal["dense", "start"] = "dense"  # start: the trained model that both begin with
+    rated: bool = (
+        False  # bits are what the codes take a weight, zeros among them, and nothing is pruned before
+    )
     feedback: bool = False  # removed weights move underneath and may come back; at SGD's rates they run away
 
 
@@ -63,11 +66,11 @@ PLANS = {
     "vgg16": Plan(6, 8, 0, 1, 0.045, 4, 60, 0.5, "49x, error 31.50 -> 31.17 % (ImageNet)", SGD),
     "bert6": Plan(
         0,
-        0.25,
+        0,
+        1.0,
         0.5,
-        0.25,
-        {"*word_embeddings*": 0.33, "*": 0.9},  # the table is half of all weights, and misses them least
-        {"*word_embeddings*": 3, "*": 4},
+        1.0,
+        {"*word_embeddings*": 1.84, "*": 3.44},  # the table is half of all weights, and misses them least
         12,
         0.5,
         "-",
@@ -77,6 +80,7 @@ PLANS = {
         alpha=1.0,
         layers=("bert.embeddings", *(f"bert.encoder.layer.{index}" for index in range(6))),
         teacher="start",
+        rated=True,
     ),
 }
 ZOO = {

@@ -33,7 +33,7 @@ from torch import nn
 
 import lianzhi as lz
 from lianzhi import artifact, codebook, distill, files, train
-from lianzhi.codebook import masks, moving, sharing
+from lianzhi.codebook import masks, moving, rated, sharing
 from lianzhi.codebook.allocation import masks_for
 from lianzhi.codebook.bits import bits_by_name
 from lianzhi.codebook.gradual import Gradual
@@ -169,17 +169,20 @@ def compressed(
         return model.eval()
     step = taught(teacher, task, plan)
     phases = [folder / f"{name}-{seed}" for name in ("move", "share")]
-    pruned(model, step, task, plan, seed, folder, device)
-    bits = bits_by_name(masks.weights_of(model), plan.bits)
+    if plan.prune:
+        pruned(model, step, task, plan, seed, folder, device)
+    names = masks.weights_of(model)
+    how = {"rate" if plan.rated else "bits": bits_by_name(names, plan.bits)}
     if plan.move:
-        sharing.share(model, bits, moving=True)
+        sharing.share(model, **how, moving=True)
         options: dict[str, Any] = {"lr": plan.move_rate, "weight_decay": 0.0}
         fit(
             model, task, plan, plan.move, seed + 50, device, phases[0],
             step=step, options=options, after_step=moving.follow,
         )  # fmt: skip
         sharing.bake(model)
-    sharing.share(model, bits)
+        how = {"bits": dict.fromkeys(names, rated.BITS)} if plan.rated else how  # values that are left stay
+    sharing.share(model, **how)
     options = {**CENTROIDS, "lr": plan.rate}
     fit(model, task, plan, plan.share, seed + 100, device, phases[1], step=step, options=options)
     sharing.bake(model).cpu().eval()
@@ -187,10 +190,12 @@ def compressed(
     return model
 
 
-def shown(bits: int | dict[str, int]) -> str:
+def shown(bits: float | dict[str, float]) -> str:
     """Bits in a cell of a table."""
     return (
-        str(bits) if isinstance(bits, int) else ", ".join(f"{name} {number}" for name, number in bits.items())
+        str(bits)
+        if not isinstance(bits, dict)
+        else ", ".join(f"{name} {number}" for name, number in bits.items())
     )
 
 

@@ -21,6 +21,13 @@ def command(
         str | None,
         typer.Option("--bits", help="Share weights: bits of a code, 5, or by name: 'conv*=8,*=5'."),
     ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            "--rate",
+            help="Share weights so that codes take so many bits a weight, 2.5, or by name: 'embed*=1.8,*=3.4'.",
+        ),
+    ] = None,
     sparsity: Annotated[
         float | None,
         typer.Option("--sparsity", help="Set this share of each layer's smallest weights to zero first."),
@@ -37,7 +44,7 @@ def command(
 ) -> None:
     """Pack a model into a .lzc file: few distinct values and many zeros make it small.
 
-    Without --bits and --sparsity every tensor is kept bit for bit. `lianzhi.load` and the other commands read the file.
+    Without --bits, --rate and --sparsity every tensor is kept bit for bit. `lianzhi.load` and the other commands read the file.
 
     Example: lianzhi pack out/lenet5 -o model.lzc
 
@@ -49,15 +56,22 @@ def command(
     jobs.checked_device(device)
     with common.bar("pack", shown=not (quiet or as_json)) as report:
         result = jobs.pack(
-            model, output, bits=_bits(bits), sparsity=sparsity, other=other, force=force, report=report
+            model,
+            output,
+            bits=_numbers(bits, "--bits", int),
+            rate=_numbers(rate, "--rate", float),
+            sparsity=sparsity,
+            other=other,
+            force=force,
+            report=report,
         )
     common.say_json(result.to_dict()) if as_json else common.say(str(result))
 
 
-def _bits(text: str | None) -> Any:
+def _numbers(text: str | None, option: str, kind: type[int] | type[float]) -> Any:
     """A number, or numbers by pattern of names.
 
-    >>> _bits("5"), _bits("conv*=8, *=5")
+    >>> _numbers("5", "--bits", int), _numbers("conv*=8, *=5", "--bits", int)
     (5, {'conv*': 8, '*': 5})
     """
     from lianzhi.errors import RecipeError
@@ -66,13 +80,14 @@ def _bits(text: str | None) -> Any:
         return None
     try:
         if "=" not in text:
-            return int(text)
+            return kind(text)
         pairs = [part.rpartition("=") for part in text.split(",")]
-        found = [(pattern.strip(), int(number)) for pattern, _, number in pairs]
+        found = [(pattern.strip(), kind(number)) for pattern, _, number in pairs]
     except ValueError:
-        raise RecipeError(f"--bits {text}: write a whole number, or 'conv*=8,*=5'") from None
+        what = "a whole number" if kind is int else "a number"
+        raise RecipeError(f"{option} {text}: write {what}, or 'conv*=8,*=5'") from None
     patterns = [pattern for pattern, _ in found]
     for pattern in patterns:
         if patterns.count(pattern) > 1:
-            raise RecipeError(f"--bits {text}: '{pattern}' stands twice; keep one")
+            raise RecipeError(f"{option} {text}: '{pattern}' stands twice; keep one")
     return dict(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -12,12 +13,17 @@ from lianzhi.codebook.sharing import share_values
 from lianzhi.errors import RecipeError, did_you_mean
 from lianzhi.measure.metric import one_number
 
+Number = TypeVar("Number", int, float)
 Shared = Callable[[torch.Tensor, int], torch.Tensor]  # a weight with so many bits
 
 
 def bits_by_name(
-    names: Iterable[str], bits: int | Mapping[str, int], *, also: Mapping[str, Sequence[str]] | None = None
-) -> dict[str, int]:
+    names: Iterable[str],
+    bits: Number | Mapping[str, Number],
+    *,
+    also: Mapping[str, Sequence[str]] | None = None,
+    option: str = "bits",
+) -> dict[str, Number]:
     """The bits of each weight: the number, or that of the first pattern that fits the weight's or its layer's name.
 
     >>> bits_by_name(["conv1.weight", "fc1.weight"], {"conv*": 8, "*": 5})
@@ -28,15 +34,16 @@ def bits_by_name(
     >>> bits_by_name(["embed.weight"], {"head": 4}, also={"embed.weight": ["embed.weight", "head.weight"]})
     {'embed.weight': 4}
 
-    A weight that no pattern fits has no bits, and stays as it is. Raises `RecipeError` for a pattern that fits none.
+    A weight that no pattern fits has no bits, and stays as it is. Raises `RecipeError`, which names the `option`, for a
+    pattern that fits none.
     """
     names = list(names)
-    if isinstance(bits, int):
+    if not isinstance(bits, Mapping):
         return dict.fromkeys(names, bits)
-    found: dict[str, int] = {}
+    found: dict[str, Number] = {}
     used = set()
     for name in names:
-        own = (also or {}).get(name, [name])
+        own: Sequence[str] = (also or {}).get(name, [name])
         known = [*own, *(one.rpartition(".")[0] for one in own)]
         for pattern, number in bits.items():
             if any(fnmatch.fnmatchcase(one, pattern) for one in known):
@@ -45,7 +52,7 @@ def bits_by_name(
     for pattern in bits:
         if pattern not in used:
             every = [one for name in names for one in (also or {}).get(name, [name])]
-            raise RecipeError(f"bits: '{pattern}' fits no weight{did_you_mean(pattern, every)}")
+            raise RecipeError(f"{option}: '{pattern}' fits no weight{did_you_mean(pattern, every)}")
     return found
 
 

@@ -10,7 +10,7 @@ learnt to live with few values. Here the gradient of a shared value goes straigh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -44,8 +44,14 @@ class Moving(nn.Module):
         self._forget()
 
     def forward(self, weight: Tensor) -> Tensor:
-        shared: Tensor = _Straight.apply(weight, self._bits_for(weight), *self._tables())
+        shared: Tensor = _Straight.apply(weight, self._bits_for(weight), self._shared)
         return shared
+
+    def _shared(self, weight: Tensor) -> Tensor:
+        """The value that each weight counts as."""
+        parts = zip(runs(weight, self.groups), self._tables(), strict=True)
+        shared = [_nearest(part, centroids) for part, centroids in parts]
+        return shared[0] if len(shared) == 1 else torch.cat(shared)
 
     @torch.no_grad()
     def follow(self, weight: Tensor) -> None:
@@ -84,23 +90,21 @@ class Moving(nn.Module):
 
 
 class _Straight(torch.autograd.Function):
-    """The nearest centroids; the gradient of what is not zero goes through as it is."""
+    """The shared values; the gradient of what is not zero goes through as it is."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bits: Tensor, *tables: Tensor) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, bits: Tensor, shared: Callable[[Tensor], Tensor]) -> Tensor:
         ctx.save_for_backward(bits)
-        parts = zip(runs(weight, len(tables)), tables, strict=True)
-        shared = [_nearest(part, centroids) for part, centroids in parts]
-        whole = shared[0] if len(shared) == 1 else torch.cat(shared)
+        whole = shared(weight)
         zero_(whole, bits)
         return whole
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (bits,) = ctx.saved_tensors
         gradient = gradients[0].to_dense()  # a table may give a sparse one
-        return zeroed(gradient, bits), *(None for _ in ctx.needs_input_grad[1:])
+        return zeroed(gradient, bits), None, None
 
 
 def _nearest(weight: Tensor, centroids: Tensor) -> Tensor:

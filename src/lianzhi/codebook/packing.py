@@ -14,6 +14,7 @@ from lianzhi.codebook import coding, container
 from lianzhi.codebook.bits import bits_by_name
 from lianzhi.codebook.halves import fades_in_float16, fits_float16, kept
 from lianzhi.codebook.masks import magnitude_mask
+from lianzhi.codebook.rated import BITS, rated
 from lianzhi.codebook.report import Layer, PackReport
 from lianzhi.codebook.sharing import share_values
 from lianzhi.codebook.sources import Source, note_of, opened, owners_of, weight_names
@@ -22,6 +23,7 @@ from lianzhi.errors import ArtifactError, DataError, RecipeError
 
 PathLike = str | os.PathLike[str]
 Bits = int | Mapping[str, int]
+Rate = float | Mapping[str, float]
 Progress = Callable[[str, int, int], None]
 ALONE = "it holds the tensors alone; for one that lianzhi.load gives back as a module, give example_inputs"
 
@@ -31,6 +33,7 @@ def pack(
     path: PathLike,
     *,
     bits: Bits | None = None,
+    rate: Rate | None = None,
     sparsity: float | None = None,
     other: Literal["float32", "float16"] = "float32",
     example_inputs: Any = None,
@@ -49,7 +52,8 @@ def pack(
     With ``bits=None`` every tensor is stored bit for bit, of whatever type and shape; few distinct values make it
     small by themselves. With `bits`, floating parameters of two or more dimensions first have their weights shared: at
     most 2^bits - 1 values and zero; a dict gives the bits by pattern of names, as ``{"conv*": 8, "*": 5}``, of a tied
-    tensor by any of its names. `sparsity` first sets that share of each one's smallest weights to zero. Buffers and
+    tensor by any of its names. `rate` in its place, given likewise, is what their codes take a weight: as many values as are
+    worth it, and the smallest weights become zero (see `rated`). `sparsity` first sets that share of each one's smallest weights to zero. Buffers and
     constants of a module or an artifact folder stay as they are; a state dict or a `.safetensors` file does not tell them
     apart, so all such tensors are taken, and the report's `note` says so, with names.
     ``other="float16"`` rounds the remaining floating tensors to float16; they are read as their own type again. Values below
@@ -63,13 +67,13 @@ def pack(
     Raises `ArtifactError` for tensors that cannot be stored and files that cannot be written, `RecipeError` for options
     that make no sense, `DataError` for weights that are NaN where they are to be pruned or shared; the file appears whole or not at all.
     """
-    _check(bits, sparsity, other)
+    _check(bits, rate, sparsity, other)
     with opened(model, example_inputs) as source, _shown(progress) as report:
         state = source.tensors
         for name, tensor in state.items():
             require_storable(tensor, name)
         owners = owners_of(state)
-        change = _Change(weight_names(source, owners), bits, sparsity, other)
+        change = _Change(weight_names(source, owners), bits, rate, sparsity, other)
         total = sum(tensor.numel() for name, tensor in state.items() if owners[name] == name)
         done, entropy, coded = 0, 0.0, 0
         tensors: list[tuple[dict[str, Any], bytes]] = []
@@ -93,7 +97,7 @@ def pack(
     before = float_bytes(state)
     overhead = coded / entropy - 1 if entropy else 0.0
     notes = [ALONE] if isinstance(model, nn.Module) and source.architecture is None else []
-    if bits is not None or sparsity is not None:
+    if (bits, rate, sparsity) != (None, None, None):
         notes.append(note_of(source, change.changed))
     notes.append(kept(change.kept))
     note = "; ".join(filter(None, notes))
@@ -140,10 +144,16 @@ class _Change:
     """What is done to a tensor before it is stored."""
 
     def __init__(
-        self, weights: Mapping[str, Sequence[str]], bits: Bits | None, sparsity: float | None, other: str
+        self,
+        weights: Mapping[str, Sequence[str]],
+        bits: Bits | None,
+        rate: Rate | None,
+        sparsity: float | None,
+        other: str,
     ) -> None:
         self.bits = {} if bits is None else bits_by_name(weights, bits, also=weights)
-        self.changed: Mapping[str, Any] = self.bits if sparsity is None else weights
+        self.rate = {} if rate is None else bits_by_name(weights, rate, also=weights, option="rate")
+        self.changed: Mapping[str, Any] = weights if sparsity is not None else {**self.bits, **self.rate}
         self.sparsity, self.other = sparsity, other
         self.kept: list[str] = []
 
@@ -152,13 +162,13 @@ class _Change:
             return tensor
         if name in self.changed:
             try:
-                return self._shared(tensor, self.bits.get(name))
+                return self._shared(tensor, self.bits.get(name), self.rate.get(name))
             except DataError as error:
                 raise DataError(f"'{name}': {error}") from None
         # what has 16 bits or fewer would not become smaller
         return self._rounded(name, tensor) if self.other == "float16" and tensor.itemsize > 2 else tensor
 
-    def _shared(self, tensor: Tensor, bits: int | None) -> Tensor:
+    def _shared(self, tensor: Tensor, bits: int | None, rate: float | None) -> Tensor:
         value = tensor.detach()
         if value.itemsize == 1:  # PyTorch computes nothing with 8 bits
             value = value.float()
@@ -166,6 +176,8 @@ class _Change:
             value = torch.where(magnitude_mask(value, self.sparsity), value, torch.zeros_like(value))
         if bits is not None:
             value = share_values(value, bits)
+        if rate is not None:
+            value = rated(value.reshape(-1), rate).nearest(value)
         return value.to(tensor.dtype)
 
     def _rounded(self, name: str, tensor: Tensor) -> Tensor:
@@ -177,13 +189,17 @@ class _Change:
         return tensor.detach().half().to(tensor.dtype)
 
 
-def _check(bits: Bits | None, sparsity: float | None, other: str) -> None:
-    given = list(bits.values()) if isinstance(bits, Mapping) else [] if bits is None else [bits]
-    for value in given:
+def _check(bits: Bits | None, rate: Rate | None, sparsity: float | None, other: str) -> None:
+    if bits is not None and rate is not None:
+        raise RecipeError(
+            f"bits={bits!r} and rate={rate!r}: both say how weights are shared; give one of them"
+        )
+    for value in _numbers(bits, "bits"):
         if type(value) is not int or not 1 <= value <= 16:
             raise RecipeError(f"bits={value!r}: give a whole number from 1 to 16")
-    if isinstance(bits, Mapping) and not all(isinstance(pattern, str) for pattern in bits):
-        raise RecipeError(f"bits={dict(bits)!r}: the keys are patterns of names, as text")
+    for value in _numbers(rate, "rate"):
+        if type(value) not in (int, float) or not 0 < value <= BITS:
+            raise RecipeError(f"rate={value!r}: give bits a weight, more than 0 and at most {BITS}")
     known = isinstance(sparsity, (int, float)) and not isinstance(sparsity, bool)
     if sparsity is not None and not (known and 0 <= sparsity < 1):
         raise RecipeError(
@@ -191,6 +207,15 @@ def _check(bits: Bits | None, sparsity: float | None, other: str) -> None:
         )
     if other not in ("float32", "float16"):
         raise RecipeError(f"other={other!r}: give 'float32' or 'float16'")
+
+
+def _numbers(asked: Rate | None, option: str) -> list[Any]:
+    """The numbers of all patterns, or the one of all weights."""
+    if not isinstance(asked, Mapping):
+        return [] if asked is None else [asked]
+    if not all(isinstance(pattern, str) for pattern in asked):
+        raise RecipeError(f"{option}={dict(asked)!r}: the keys are patterns of names, as text")
+    return list(asked.values())
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ number, byte          the smallest stream's bytes; the bits v of each of the fol
 sizes                 for each stream, in v bits: its bytes - the smallest's
 streams               one after the other
 form 2: number        the symbol
-form 3                a sequence of the symbols a k + b for two neighbours a and b of an alphabet of k, 2 to 16, whose
+form 3                a sequence of the symbols a k + b for two neighbours a and b of an alphabet of k, 2 to 64, whose
                       alphabet is k²; after an odd number the last b is 0
 ====================  ==============================================================================
 
@@ -31,8 +31,9 @@ from lianzhi.codebook.octets import Octets, bits, whole
 from lianzhi.errors import ArtifactError
 
 EQUAL, HUFFMAN, SINGLE, PAIRS = 0, 1, 2, 3
-PAIRED = 16  # symbols of the largest alphabet that is coded in pairs
+PAIRED = 64  # symbols of the largest alphabet that is coded in pairs
 LEAST = 512  # a shorter sequence is not
+WORTH = 0.996  # of the bytes are left at most: larger tables take longer to read
 MOST_STREAMS = 13  # as a power of two
 BITS_A_STREAM = 3000  # a stream of its own costs some 12 bits: less than half a percent
 
@@ -54,8 +55,12 @@ def write(symbols: Symbols, alphabet: int) -> Coded:
     alone = _alone(symbols, alphabet)
     if not 2 <= alphabet <= PAIRED or len(symbols) < LEAST or alone.data[0] == SINGLE:
         return alone
-    pairs = bytes([PAIRS]) + write(_paired(symbols, alphabet), alphabet**2).data
-    return alone if len(alone.data) <= len(pairs) else Coded(pairs, alone.entropy)
+    paired, squared = _paired(symbols, alphabet), alphabet**2
+    least = huffman.entropy(_counts(paired, squared)) / 8 + squared / 8  # a bit or more of each length
+    if least > WORTH * len(alone.data):
+        return alone
+    pairs = bytes([PAIRS]) + write(paired, squared).data
+    return alone if len(pairs) > WORTH * len(alone.data) else Coded(pairs, alone.entropy)
 
 
 def _alone(symbols: Symbols, alphabet: int) -> Coded:
@@ -117,8 +122,10 @@ def _paired(symbols: Symbols, alphabet: int) -> Symbols:
     >>> _paired(np.array([1, 2, 1], np.uint8), 3)
     array([5, 3], dtype=uint8)
     """
-    pairs = symbols[::2].astype(np.uint8) * np.uint8(alphabet)
-    pairs[: len(symbols) // 2] += symbols[1::2].astype(np.uint8)
+    kind = np.dtype(np.uint8 if alphabet**2 <= 256 else np.uint16)
+    pairs = symbols[::2].astype(kind)
+    pairs *= kind.type(alphabet)
+    pairs[: len(symbols) // 2] += symbols[1::2].astype(kind)
     return pairs
 
 

@@ -20,6 +20,8 @@ from lianzhi.codebook.lookup import lookup, rows_by_code
 from lianzhi.codebook.masks import weights_of
 from lianzhi.codebook.moving import Moving, runs
 from lianzhi.codebook.plain import require_plain
+from lianzhi.codebook.rated import BITS, rated
+from lianzhi.codebook.rated_moving import RatedMoving
 from lianzhi.errors import DataError, GraphError, RecipeError
 
 MOST_BITS = 16
@@ -130,13 +132,14 @@ class Codebook(nn.Module):
 
 def share(
     model: nn.Module,
-    bits: int | Mapping[str, int],
+    bits: int | Mapping[str, int] | None = None,
     *,
+    rate: float | Mapping[str, float] | None = None,
     init: str = "linear",
     groups: int = 1,
     seed: int = 0,
     moving: bool = False,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Share the weights of a model in place: its optimizer sees codebooks from now on. Returns the bits of each weight.
 
     >>> net = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -148,43 +151,60 @@ def share(
     ['0.weight', '0.bias', '2.weight', '2.bias']
 
     `bits` is a number for all floating parameters with two or more dimensions, or one for each parameter by name; those
-    that are not named stay as they are. Make the optimizer afterwards.
+    that are not named stay as they are. Make the optimizer afterwards. With `rate` in its place, given likewise, the codes
+    take so many bits a weight, as entropy, zeros among them: see `rated`, which has no `init`, `groups` and `seed`.
+
+    >>> share(bake(net), rate=1.5)
+    {'0.weight': 1.5, '2.weight': 1.5}
 
     With `moving` the optimizer sees the weights, each of which counts as the value nearest to it; give `moving.follow` to the
     training loop as `after_step`. Then `bake`, and `share` again to train the values.
 
-    >>> share(net, 2, moving=True), [tuple(parameter.shape) for parameter in net.parameters()][1]
+    >>> share(bake(net), 2, moving=True), [tuple(parameter.shape) for parameter in net.parameters()][1]
     ({'0.weight': 2, '2.weight': 2}, (4, 8))
 
-    Raises `RecipeError` for bits outside of 1 to 16, `GraphError` for a name that is no such parameter, a model that is shared
-    already, and what `homes_of` refuses.
+    Raises `RecipeError` for bits outside of 1 to 16, a rate that is not above 0, both or neither of them, `GraphError` for a
+    name that is no such parameter, a model that is shared already, and what `homes_of` refuses.
     """
     weights = weights_of(model)
-    if not isinstance(bits, (int, Mapping)):
-        raise RecipeError(f"bits: {bits!r}; give a whole number, or one for each weight by name")
-    wanted = dict.fromkeys(weights, bits) if isinstance(bits, int) else dict(bits)
-    homes = homes_of(model, wanted)
-    make = _moving if moving else _fixed
-    shared = {
-        name: make(
-            weights[name], number, init=init, groups=max(1, min(groups, len(weights[name]))), seed=seed
+    asked = bits if rate is None else rate
+    if (bits is None) == (rate is None) or not isinstance(asked, (int, float, Mapping)):
+        raise RecipeError(
+            f"bits: {bits!r}, rate: {rate!r}; give one of them: bits as a whole number, a rate as a number, or "
+            f"one for each weight by name"
         )
-        for name, number in wanted.items()
-    }
+    wanted = dict(asked) if isinstance(asked, Mapping) else dict.fromkeys(weights, asked)
+    homes = homes_of(model, wanted)
+    how: dict[str, Any] = {"init": init, "groups": groups, "seed": seed}
+    shared: dict[str, Codebook | Moving] = {}
+    for name, number in wanted.items():
+        if rate is not None:
+            shared[name] = (_rated_moving if moving else _rated)(weights[name], number)
+        else:
+            shared[name] = (_moving if moving else _fixed)(weights[name], number, **how)
     orders = {module: list(module._parameters) for places in homes.values() for module, _ in places}
     for name, book in shared.items():
         _attach(homes[name], book)
     for module, order in orders.items():
         module.parametrizations.order = order
-    return {name: int(number) for name, number in wanted.items()}
+    return wanted
 
 
-def _fixed(weight: Tensor, bits: int, **how: Any) -> Codebook:
-    return Codebook(*codebook(weight, bits, **how))
+def _fixed(weight: Tensor, bits: Any, *, groups: int, **how: Any) -> Codebook:
+    return Codebook(*codebook(weight, bits, groups=max(1, min(groups, len(weight))), **how))
 
 
-def _moving(weight: Tensor, bits: int, **how: Any) -> Moving:
-    return Moving(weight, _centroids(weight, bits, **how))
+def _moving(weight: Tensor, bits: Any, *, groups: int, **how: Any) -> Moving:
+    return Moving(weight, _centroids(weight, bits, groups=max(1, min(groups, len(weight))), **how))
+
+
+def _rated(weight: Tensor, rate: float) -> Codebook:
+    values = weight.detach()
+    return Codebook(*codebook(rated(values.reshape(-1), rate).nearest(values), BITS))
+
+
+def _rated_moving(weight: Tensor, rate: float) -> RatedMoving:
+    return RatedMoving(weight, rated(weight.detach().reshape(-1), rate))
 
 
 def homes_of(model: nn.Module, names: Collection[str]) -> dict[str, list[tuple[nn.Module, str]]]:

@@ -20,6 +20,7 @@ def pack(
     output: str | Path,
     *,
     bits: int | dict[str, int] | None = None,
+    rate: float | dict[str, float] | None = None,
     sparsity: float | None = None,
     other: Any = "float32",
     force: bool = False,
@@ -36,7 +37,7 @@ def pack(
     # of a file that is packed, pack says what to do
     if not path.is_dir() and path.suffix not in (WEIGHTS, ".lzc"):
         raise ArtifactError(f"{model}: give an artifact folder, or a {WEIGHTS} file")
-    options: dict[str, Any] = {"bits": bits, "sparsity": sparsity, "other": other}
+    options: dict[str, Any] = {"bits": bits, "rate": rate, "sparsity": sparsity, "other": other}
     return codebook.pack(path, output, progress=report or False, **options)
 
 

@@ -284,7 +284,8 @@ def _check_share(run: Run, state: State, step: ShareWeights) -> None:
                 f"'pack' and 'quantize' (ptq) go behind it"
             )
     found = weights.compressible(state.model, step.ignore)
-    homes_of(state.model, bits_by_name(found, step.bits, also=names_of(state.model)))
+    option, asked = ("bits", step.bits) if step.rate is None else ("rate", step.rate)
+    homes_of(state.model, bits_by_name(found, asked, also=names_of(state.model), option=option))
     if step.max_drop is not None:
         validation_metric(run.task)
     if step.distill and step.trainings:

@@ -1,4 +1,4 @@
-"""The step `share_weights`: codebooks by k-means, training of weights that move between values, then of the values.
+"""The step `share_weights`: codebooks by k-means, or of a rate, training of weights that move between values, then of the values.
 
 The bits that a search found are a file in the step's folder: a run that goes on does not search again. The model is an
 ordinary one again when the step is done; its weights take the codebooks' values to the bit.
@@ -18,6 +18,7 @@ from lianzhi import distill, files, train
 from lianzhi.codebook.bits import bits_by_name, search_bits
 from lianzhi.codebook.masks import names_of, weights_of
 from lianzhi.codebook.moving import follow
+from lianzhi.codebook.rated import BITS
 from lianzhi.codebook.sharing import bake, share
 from lianzhi.pipeline.batches import on_validation, validation_metric
 from lianzhi.pipeline.stages import distributions, stage
@@ -36,24 +37,34 @@ def run_share(run: Run, state: State, step: ShareWeights, folder: Path, *, resum
     dense = {name: weight.detach().clone() for name, weight in compressible(state.model, step.ignore).items()}
     how: Details = {"init": step.init, "groups": step.groups, "seed": run.recipe.seed}
     with working(run, "share weights: k-means"):
-        bits = _bits(run, state, step, folder, resume=resume)
-        share(state.model, bits, **how, moving=step.moving is not None)
+        asked = _asked(run, state, step, folder, resume=resume)
+        share(state.model, **asked, **how, moving=step.moving is not None)
+    (names,) = asked.values()
     history: Details = {}
     if step.moving is not None:
         moved = _fit(run, state, step, step.moving, folder / "moving", resume=resume, after_step=follow)
         bake(state.model)
         history["moving"] = moved.to_dict()
-        share(state.model, bits, **how)  # few values are left, and each is its own centroid
+        few = asked.get("bits", dict.fromkeys(names, BITS))  # each value that is left is its own centroid
+        share(state.model, few, **how)
     if step.epochs:
         history |= _train(run, state, step, folder, resume=resume)
     bake(state.model)
-    shown = distributions({name: dense[name] for name in bits}, _weights(state, bits))
-    return {"bits": bits, **history, **stage(run, state.model, folder), "distributions": shown}
+    shown = distributions({name: dense[name] for name in names}, _weights(state, names))
+    return {**asked, **history, **stage(run, state.model, folder), "distributions": shown}
 
 
 def _weights(state: State, names: Iterable[str]) -> dict[str, Tensor]:
     found = weights_of(state.model)
     return {name: found[name] for name in names}
+
+
+def _asked(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: bool) -> Details:
+    """The rate of each weight, or its bits."""
+    if step.rate is None:
+        return {"bits": _bits(run, state, step, folder, resume=resume)}
+    weights = compressible(state.model, step.ignore)
+    return {"rate": bits_by_name(weights, step.rate, also=names_of(state.model), option="rate")}
 
 
 def _bits(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: bool) -> dict[str, int]:

@@ -50,12 +50,21 @@ class ShareWeights(TrainOptions):
     >>> ShareWeights(bits=3, moving={"epochs": 20}, epochs=5).moving.optimizer
     'sgd'
 
+    With `rate` a layer's codes take so many bits a weight, in place of having so many:
+
+    >>> ShareWeights(rate={"*embeddings*": 1.8, "*": 3.4}, moving={"epochs": 1}).rate["*"]
+    3.4
+
     With `layerwise` every layer learns from the teacher's, as in the method of that name.
     """
 
     kind: ClassVar[str] = "share_weights"
     bits: int | dict[str, int] = Field(
         default=5, description="of a code; or patterns of layer names: the first that fits, others stay float"
+    )
+    rate: float | dict[str, float] | None = Field(
+        default=None,
+        description="in place of bits: what the codes take a weight, as entropy, zeros among them (or patterns, as for bits)",
     )
     max_drop: float | None = Field(
         default=None,
@@ -115,8 +124,21 @@ class ShareWeights(TrainOptions):
             raise ValueError("no pattern is given; name some layers, or give one number for all")
         return value
 
+    @field_validator("rate")
+    @classmethod
+    def _above_zero(cls, value: float | dict[str, float] | None) -> float | dict[str, float] | None:
+        if isinstance(value, dict) and not value:
+            raise ValueError("no pattern is given; name some layers, or give one number for all")
+        for number in value.values() if isinstance(value, dict) else [value]:
+            if number is not None and not 0 < number <= 8:
+                raise ValueError(f"{number:g} bits a weight; give more than 0 and at most 8")
+        return value
+
     @model_validator(mode="after")
     def _goes_together(self) -> ShareWeights:
+        for name in ("bits", "max_drop", "init", "groups"):
+            if self.rate is not None and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"'{name}' is of k-means, and 'rate' is not; leave one of them out")
         if self.max_drop is not None and isinstance(self.bits, dict):
             raise ValueError("with 'max_drop' the bits are searched, from one number 'bits' down")
         if self.layerwise and not self.trainings:

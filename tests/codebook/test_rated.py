@@ -1,0 +1,196 @@
+"""Values under a bound on their codes' entropy: against the best quantizers known, k-means, and the definition."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import optimize
+from scipy.stats import norm
+from torch import nn
+
+import lianzhi as lz
+from lianzhi.codebook import kmeans, moving
+from lianzhi.codebook.masks import magnitude_mask
+from lianzhi.codebook.rated import MOST, entropy_of, intervals, rated
+from lianzhi.codebook.rated_moving import RatedMoving
+from lianzhi.codebook.sharing import bake, share
+from lianzhi.errors import DataError, RecipeError
+
+NORMAL = torch.randn(400_000, generator=torch.Generator().manual_seed(0))
+
+
+def entropy(codes: torch.Tensor) -> float:
+    return entropy_of(torch.bincount(codes.flatten().long()).double() / codes.numel())
+
+
+def error(values: torch.Tensor, found: torch.Tensor) -> float:
+    return float((values - found).square().mean() / values.square().mean())
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.8, 1.0, 1.5, 2.0, 3.0, 4.5])
+def test_the_rate_is_met_and_zero_is_a_value(rate):
+    levels = rated(NORMAL, rate)
+    assert entropy(levels.assign(NORMAL)) == pytest.approx(levels.entropy, abs=1e-9)
+    assert rate - 0.01 <= levels.entropy <= rate
+    assert 0.0 in levels.centroids.tolist()
+    assert len(levels.centroids) <= MOST
+    assert bool((levels.centroids.diff() > 0).all())
+    codes = levels.assign(NORMAL).long()
+    for index, centroid in enumerate(levels.centroids.tolist()):
+        mean = NORMAL[codes == index].double().mean().item()
+        assert centroid == pytest.approx(mean if centroid else 0.0, abs=0.03)  # they are not quite settled
+
+
+@pytest.mark.parametrize("rate", [1.0, 2.0])
+def test_no_even_quantizer_of_a_normal_distribution_is_better(rate):
+    """An even grid with a zero interval of any width, its values the means: the best of them, by SciPy."""
+
+    def quantizer(zone: float, step: float) -> tuple[float, float]:
+        edges = np.append(zone + step * np.arange(40), np.inf)
+        shares, moments = norm.sf(edges[:-1]) - norm.sf(edges[1:]), norm.pdf(edges[:-1]) - norm.pdf(edges[1:])
+        some = shares > 1e-12
+        every = np.append(2 * norm.cdf(zone) - 1, np.repeat(shares[some], 2))
+        return float(-(every * np.log2(every)).sum()), float(
+            1 - 2 * (moments[some] ** 2 / shares[some]).sum()
+        )
+
+    errors = []
+    for step in np.linspace(0.2, 3, 141):
+        if quantizer(1e-3, step)[0] > rate:
+            zone = optimize.brentq(lambda zone, step=step: quantizer(zone, step)[0] - rate, 1e-3, 4)
+            errors.append(quantizer(zone, step)[1])
+    levels = rated(NORMAL, rate)
+    assert error(NORMAL, levels.nearest(NORMAL)) == pytest.approx(min(errors), rel=0.02)
+
+
+@pytest.mark.parametrize(("kept", "bits"), [(1.0, 2), (1.0, 4), (0.5, 3), (0.33, 3), (0.12, 3)])
+def test_of_as_many_bits_k_means_loses_more(kept, bits):
+    pruned = NORMAL * magnitude_mask(NORMAL, 1 - kept)
+    stays = pruned[pruned != 0]
+    centroids = kmeans.cluster(stays, 2**bits - 1)
+    codes = torch.where(pruned == 0, 0, kmeans.assign(pruned, centroids) + 1)
+    shared = torch.where(pruned == 0, 0, centroids[kmeans.assign(pruned, centroids).long()])
+    levels = rated(NORMAL, entropy(codes))
+    assert error(NORMAL, levels.nearest(NORMAL)) < 0.95 * error(NORMAL, shared)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-10, 10), st.floats(0, 20)), min_size=1, max_size=12, unique_by=lambda row: row[0]
+    ),
+    st.lists(st.floats(-15, 15), min_size=1, max_size=20),
+)
+@settings(max_examples=200, deadline=None)
+def test_each_number_is_in_the_interval_of_the_cheapest(rows, numbers):
+    rows.sort()
+    centroids, costs = (torch.tensor(column, dtype=torch.float64) for column in zip(*rows, strict=True))
+    bounds = intervals(centroids, costs)
+    assert bool((bounds[1:] >= bounds[:-1]).all())
+    values = torch.tensor(numbers, dtype=torch.float64)
+    found = torch.searchsorted(bounds, values, right=True)
+    all_costs = (values[:, None] - centroids).square() + costs
+    chosen = all_costs.gather(1, found[:, None])[:, 0]
+    assert torch.allclose(chosen, all_costs.min(1).values, rtol=1e-6, atol=1e-6)
+
+
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=60), st.floats(0.1, 6))
+@settings(max_examples=100, deadline=None)
+def test_any_numbers_have_a_quantizer_of_at_most_the_rate(numbers, rate):
+    values = torch.tensor(numbers)
+    levels = rated(values, rate)
+    assert levels.entropy <= rate + 1e-9
+    assert bool(levels.nearest(values).isfinite().all())
+
+
+def test_few_values_stay_as_they_are():
+    values = torch.tensor([0.0, 0.0, 0.25, -1.5]).repeat(100)
+    assert torch.equal(rated(values, 1.6).nearest(values), values)
+    assert rated(values, 1.6).entropy == pytest.approx(1.5)
+    assert rated(values, 1.0).entropy <= 1.0
+
+
+def test_what_is_no_number_is_refused():
+    with pytest.raises(DataError, match="NaN or infinite"):
+        rated(torch.tensor([1.0, math.nan, 2.0]), 2.0)
+    for rate in (0, -1, math.nan, math.inf):
+        with pytest.raises(RecipeError, match="rate"):
+            rated(NORMAL[:100], rate)
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 5))
+
+
+def test_a_model_is_shared_by_rate_and_packed(tmp_path):
+    model = net()
+    before = model[0].weight.detach().clone()
+    assert share(model, rate={"0.weight": 2.0}) == {"0.weight": 2.0}
+    assert [name for name, _ in model.named_parameters()][1] == "0.parametrizations.weight.original"
+    bake(model)
+    found = model[0].weight.detach()
+    assert 1.95 < entropy(found.unique(return_inverse=True)[1]) <= 2.0
+    assert torch.equal(found, rated(before.flatten(), 2.0).nearest(before))
+    lz.codebook.pack(model.state_dict(), tmp_path / "net.lzc")
+    assert torch.equal(lz.codebook.unpack(tmp_path / "net.lzc")["0.weight"], found)
+
+
+def test_what_does_not_go_together_is_refused():
+    for given_options in ({}, {"bits": 3, "rate": 2.0}, {"rate": "two"}):
+        with pytest.raises(RecipeError, match="give one of them"):
+            share(net(), **given_options)
+
+
+class TestMoving:
+    def test_weights_count_as_their_values_and_the_rate_holds(self):
+        model = net()
+        torch.manual_seed(1)
+        removed = model[0].weight.detach().abs() < 0.02
+        with torch.no_grad():
+            model[0].weight[removed] = 0
+        share(model, rate=1.5, moving=True)
+        original = model[0].parametrizations.weight.original
+        assert isinstance(model[0].parametrizations.weight[0], RatedMoving)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        for _ in range(400):
+            optimizer.zero_grad()
+            # weights grow away from zero, and so would their entropy
+            (model(torch.randn(32, 64)).square().mean() - 0.02 * original.abs().sum()).backward()
+            optimizer.step()
+            moving.follow(model)
+        weight = bake(model)[0].weight.detach()
+        assert bool((weight[removed] == 0).all())
+        assert entropy(weight.unique(return_inverse=True)[1]) == pytest.approx(1.5, abs=0.1)
+
+    def test_a_gradient_goes_to_what_is_not_pruned(self):
+        weight = torch.tensor([[0.0, 0.01, 0.5, -0.6]])
+        book = RatedMoving(weight, rated(weight.flatten(), 1.2))
+        parameter = nn.Parameter(weight.clone())
+        book(parameter).sum().backward()
+        assert parameter.grad.tolist() == [[0, 1, 1, 1]]
+
+    def test_its_state_goes_through_a_checkpoint(self):
+        one, other = net(), net()
+        share(one, rate=2.0, moving=True)
+        share(other, rate=3.0, moving=True)
+        for _ in range(3):
+            moving.follow(one)
+        small = net()
+        share(small, rate=2.0, moving=True)
+        small.load_state_dict(one.state_dict())
+        inputs = torch.randn(4, 64)
+        assert torch.equal(small(inputs), one(inputs))
+        assert not torch.equal(other(inputs), one(inputs))
+
+    def test_after_moving_the_values_are_shared_as_they_are(self):
+        model = net()
+        share(model, rate=2.0, moving=True)
+        moving.follow(model)
+        weight = bake(model)[0].weight.detach().clone()
+        share(model, 8)
+        assert torch.equal(model[0].weight, weight)
