@@ -60,7 +60,7 @@ def test_pruning_and_sharing_on_the_page(page):
     text = (DOCS / page).read_text(encoding="utf-8")
     found = blocks(text)
     names: dict[str, object] = {}
-    for block in found[-3:]:
+    for block in found[-4:]:
         exec(compile(block, page, "exec"), names)
     (steps,) = blocks(text, "yaml")
     kinds = [type(parse_step(step, "page")) for step in files.parse_yaml(steps, page)["steps"]]
@@ -74,7 +74,17 @@ def test_pruning_and_sharing_on_the_page(page):
     assert {*SCOPES, "sensitivity", *INITS} <= rows
     assert all(
         f"`{option}" in text
-        for option in ("quality", "gradual", "every", "feedback", "max_drop", "groups", "bits", "moving")
+        for option in (
+            "quality",
+            "gradual",
+            "every",
+            "feedback",
+            "max_drop",
+            "groups",
+            "bits",
+            "rate",
+            "moving",
+        )
     )
 
 

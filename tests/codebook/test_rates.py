@@ -10,6 +10,7 @@ import torch
 
 from lianzhi.codebook import huffman, kmeans
 from lianzhi.codebook.masks import magnitude_mask
+from lianzhi.codebook.rated import rated
 
 DOCS = Path(__file__).parents[2] / "docs"
 WEIGHTS = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
@@ -46,3 +47,21 @@ def test_what_the_guide_concludes() -> None:
     (third_size, third_lost), (quarter_size, quarter_lost) = cost(0.33, 3), cost(0.25, 4)
     assert third_lost < 0.75 * quarter_lost
     assert third_size < 1.05 * quarter_size
+
+
+@pytest.mark.parametrize("page", ["deep_compression.md", "zh/deep_compression.md"])
+def test_the_row_of_a_rate_is_what_comes_out(page: str) -> None:
+    lines = (DOCS / page).read_text(encoding="utf-8").splitlines()
+    start = next(number for number, line in enumerate(lines) if " 0.83 |" in line)
+    sizes, shared, of_a_rate = (
+        [float(number) for number in re.findall(r"[\d.]+(?= [%|])", lines[start + row])] for row in (0, 2, 3)
+    )
+    assert len(sizes) == len(shared) == len(of_a_rate) == 5
+    for size, lost, alike in zip(sizes, of_a_rate, shared, strict=True):
+        levels = rated(WEIGHTS, size)
+        apart = (levels.nearest(WEIGHTS) - WEIGHTS).square().sum() / WEIGHTS.square().sum()
+        assert lost == pytest.approx(100 * float(apart), abs=0.06)
+        known = [cost(kept, bits) for kept in (1.0, 0.75, 0.5, 0.33, 0.25, 0.12) for bits in (2, 3, 4)]
+        assert any(
+            abs(bits - size) < 0.006 and alike == pytest.approx(100 * loss, abs=0.06) for bits, loss in known
+        )
