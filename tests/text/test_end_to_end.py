@@ -168,3 +168,16 @@ def test_a_user_s_own_loader_of_tokens_takes_the_default_loss(bert):
     history = train.fit(model, task, lz.Train(epochs=1, label_smoothing=0.1), progress=False)
     assert len(history.epochs) == 1
     assert 0 <= lz.measure.evaluate(model, task, split="validation").value <= 1
+
+
+def test_the_ready_recipe_of_a_twelfth(teacher, glue, tmp_path):
+    ready = files.parse_yaml((RECIPES / "sst2-deep-compression.yaml").read_text(), "ready")
+    share = ready["steps"][0]["share_weights"]
+    share["epochs"] = share["moving"]["epochs"] = 0.2
+    recipe = write_recipe(tmp_path / "r.yaml", {"artifact": str(teacher)}, glue, ready["steps"], "pytorch")
+    assert cli.main(["compress", str(recipe), "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    row = json.loads((tmp_path / "out" / "report.json").read_text())["rows"][-1]
+    assert row["size_file"] == "model.lzc"
+    rates = {layer["name"]: layer["entropy"] for layer in row["details"]["stage"]["layers"]}
+    assert any("word_embeddings" in name for name in rates)
+    assert cli.main(["predict", str(tmp_path / "out" / "model.lzc"), "a very good film", "--quiet"]) == 0
