@@ -16,7 +16,8 @@ from torch import nn
 import lianzhi as lz
 from lianzhi.codebook import kmeans, moving
 from lianzhi.codebook.masks import magnitude_mask
-from lianzhi.codebook.rated import MOST, entropy_of, intervals, rated
+from lianzhi.codebook.merging import entropy_of
+from lianzhi.codebook.rated import MOST, intervals, rated
 from lianzhi.codebook.rated_moving import RatedMoving
 from lianzhi.codebook.sharing import bake, share
 from lianzhi.errors import DataError, RecipeError
@@ -107,6 +108,53 @@ def test_any_numbers_have_a_quantizer_of_at_most_the_rate(numbers, rate):
     assert bool(levels.nearest(values).isfinite().all())
 
 
+OTHERS = {
+    "normal": NORMAL,
+    "far from zero": 5 + 0.05 * NORMAL,
+    "long tails": torch.tensor(np.random.default_rng(0).standard_t(4, 100_000)).float(),
+    "one far away": torch.cat([NORMAL[:100_000], torch.tensor([1e6])]),
+    "two humps": torch.cat([NORMAL[:50_000].sign() * (1 + 0.02 * NORMAL[:50_000]), torch.zeros(9_000)]),
+    "few": torch.tensor([-1.0, 0.0, 0.5, 0.75, 1.0]).repeat(100),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_more_bits_are_never_worse_than_fewer_or_than_k_means(name):
+    values = OTHERS[name]
+    before = math.inf
+    for rate in (0.4, 0.95, 1.0, 1.58, 2.0, 3.5, 5.0, 6.3, 7.0, 8.0):
+        levels = rated(values, rate)
+        found = levels.nearest(values)
+        lost = float((values.double() - found).square().sum())
+        taken = entropy(found.unique(return_inverse=True)[1])
+        assert taken == pytest.approx(levels.entropy, abs=0.002)
+        assert taken <= rate + 1e-6
+        assert bool((found[values == 0] == 0).all())
+        assert lost <= 1.02 * before
+        before = min(lost, before)
+        for bits in (2, 3, 4, 8):
+            centroids = kmeans.cluster(values[values != 0], 2**bits - 1)
+            codes = torch.where(values == 0, 0, kmeans.assign(values, centroids) + 1)
+            shared = torch.where(values == 0, 0, centroids[kmeans.assign(values, centroids).long()])
+            if entropy(codes) <= rate:
+                assert lost <= 1.02 * float((values.double() - shared).square().sum()) + 1e-9
+
+
+def test_no_more_values_than_asked_for():
+    for most in (64, 100, 255):
+        assert len(rated(NORMAL, 6.5, most=most).centroids) <= most
+    with pytest.raises(RecipeError, match="most"):
+        rated(NORMAL, 2.0, most=63)
+
+
+def test_zeros_are_plus_zero():
+    values = torch.zeros(1000)
+    values[:400], values[-20:] = -0.0, 2.5
+    for rate in (0.05, 2.0):
+        found = rated(values, rate).nearest(values)
+        assert not bool(found[found == 0].signbit().any())
+
+
 def test_few_values_stay_as_they_are():
     values = torch.tensor([0.0, 0.0, 0.25, -1.5]).repeat(100)
     assert torch.equal(rated(values, 1.6).nearest(values), values)
@@ -117,7 +165,7 @@ def test_few_values_stay_as_they_are():
 def test_what_is_no_number_is_refused():
     with pytest.raises(DataError, match="NaN or infinite"):
         rated(torch.tensor([1.0, math.nan, 2.0]), 2.0)
-    for rate in (0, -1, math.nan, math.inf):
+    for rate in (0, -1, math.nan, math.inf, 9, True, "2", None):
         with pytest.raises(RecipeError, match="rate"):
             rated(NORMAL[:100], rate)
 
@@ -144,9 +192,78 @@ def test_what_does_not_go_together_is_refused():
     for given_options in ({}, {"bits": 3, "rate": 2.0}, {"rate": "two"}):
         with pytest.raises(RecipeError, match="give one of them"):
             share(net(), **given_options)
+    for number in ("2", None, True, 9):
+        with pytest.raises(RecipeError, match=r"rate=.*0\.weight"):
+            share(net(), rate={"0.weight": number})
 
 
 class TestMoving:
+    def test_of_few_values_it_may_take_the_bits_that_were_asked_for(self):
+        """As of a model that was shared before: its own entropy is not the rate."""
+        torch.manual_seed(0)
+        model = net()
+        share(model, rate=0.5)
+        bake(model)
+        with torch.no_grad():
+            model[0].weight.mul_(model[0].weight.abs() > 0)
+        share(model, rate={"0.weight": 2.0}, moving=True)
+        original = model[0].parametrizations.weight.original
+        book = model[0].parametrizations.weight[0]
+        assert book.rate == 2.0
+        assert book.price > 0
+        for _ in range(300):
+            with torch.no_grad():
+                original.add_(0.002 * torch.randn_like(original))
+            moving.follow(model)
+        assert entropy(bake(model)[0].weight.unique(return_inverse=True)[1]) < 2.2
+
+    def test_pruned_zeros_count_as_zeros(self):
+        humps = OTHERS["two humps"][torch.randperm(59_000, generator=torch.Generator().manual_seed(0))]
+        model = nn.Sequential(nn.Linear(590, 100, bias=False))
+        with torch.no_grad():
+            model[0].weight.copy_(humps.view(100, 590))
+        share(model, rate=1.4, moving=True)
+        for _ in range(100):
+            moving.follow(model)
+        book = model[0].parametrizations.weight[0]
+        weight = bake(model)[0].weight.detach()
+        assert bool((weight[humps.view(100, 590) == 0] == 0).all())
+        for centroid in weight.unique().tolist():
+            if centroid:
+                assert centroid == pytest.approx(
+                    humps.view(100, 590)[weight == centroid].mean().item(), abs=0.01
+                )
+        assert book.centroids_0.numel() >= len(weight.unique()) - 1
+
+    def test_half_precision_and_back(self):
+        model = nn.Linear(300, 300)
+        share(model, rate=2.0, moving=True)
+        inputs = torch.randn(2, 300)
+        for kind in (torch.bfloat16, torch.float64, torch.float32):
+            assert model.to(kind)(inputs.to(kind)).dtype == kind
+            moving.follow(model)
+
+    def test_what_is_no_number_is_said(self):
+        model = nn.Linear(64, 64)
+        share(model, rate=2.0, moving=True)
+        with torch.no_grad():
+            model.parametrizations.weight.original[0, 0] = math.nan
+        with pytest.raises(DataError, match="NaN or infinite"):
+            moving.follow(model)
+
+    def test_the_price_has_limits(self):
+        model = nn.Linear(64, 64, bias=False)
+        share(model, rate=0.5, moving=True)
+        book, original = model.parametrizations.weight[0], model.parametrizations.weight.original
+        before = original.detach().clone()
+        for values, updates in ((torch.ones(64, 64), 3000), (before, 600)):
+            with torch.no_grad():
+                original.copy_(values)
+            for _ in range(updates):
+                book.follow(original)
+            assert book.first / 64 <= book.price <= book.first * 64
+        assert entropy(model.weight.unique(return_inverse=True)[1]) < 0.6
+
     def test_weights_count_as_their_values_and_the_rate_holds(self):
         model = net()
         torch.manual_seed(1)
@@ -169,7 +286,7 @@ class TestMoving:
 
     def test_a_gradient_goes_to_what_is_not_pruned(self):
         weight = torch.tensor([[0.0, 0.01, 0.5, -0.6]])
-        book = RatedMoving(weight, rated(weight.flatten(), 1.2))
+        book = RatedMoving(weight, rated(weight.flatten(), 1.2), 1.2)
         parameter = nn.Parameter(weight.clone())
         book(parameter).sum().backward()
         assert parameter.grad.tolist() == [[0, 1, 1, 1]]

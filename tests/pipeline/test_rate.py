@@ -12,7 +12,8 @@ from torch import nn
 import lianzhi as lz
 from lianzhi import codebook
 from lianzhi.codebook.masks import weights_of
-from lianzhi.codebook.rated import MOST, entropy_of
+from lianzhi.codebook.merging import entropy_of
+from lianzhi.codebook.rated import MOST
 from lianzhi.errors import RecipeError
 
 QUICK = lz.Measure(batches=(1,), repeats=1, threads=1)

@@ -11,6 +11,7 @@ from tiny_corpus import VOCABULARY, bert_config, write_texts, write_tokenizer
 from torch import nn
 
 import lianzhi as lz
+from lianzhi.errors import RecipeError
 from lianzhi.tasks.corpus.focus import asked_only
 from lianzhi.train import TrainOptions, default_step
 
@@ -106,6 +107,26 @@ def test_a_model_of_ones_own_runs_as_it_is(tmp_path):
     assert rows_of("head", Plain(), task, batch) == [(*batch.labels.shape, 8)]
 
 
+def test_a_head_of_ones_own_that_looks_at_several_tokens(tmp_path):
+    task = task_of(tmp_path)
+
+    class Wide(nn.Module):
+        def __init__(self, head):
+            super().__init__()
+            self.head, self.mix = head, nn.Conv1d(24, 24, 3, padding=1)
+
+        def forward(self, hidden):
+            return self.head(self.mix(hidden.transpose(1, 2)).transpose(1, 2))
+
+    class Own(transformers.BertForMaskedLM):
+        def __init__(self, config):
+            super().__init__(config)
+            self.cls = Wide(self.cls)
+
+    batch = next(iter(task.batches("train", 8)))
+    assert rows_of("cls", Own(bert_config()), task, batch) == [(*batch.labels.shape, 24)]
+
+
 def test_the_hook_is_gone_after_an_error():
     model = transformers.BertForMaskedLM(bert_config())
     labels = torch.tensor([[-100, 3]])
@@ -114,3 +135,8 @@ def test_the_hook_is_gone_after_an_error():
     assert not model.bert._forward_hooks
     with asked_only(model, torch.full((2, 3), -100)):
         assert not model.bert._forward_hooks
+
+
+def test_labels_of_tokens_are_not_smoothed(tmp_path):
+    with pytest.raises(RecipeError, match="asks for tokens"):
+        default_step(task_of(tmp_path), TrainOptions(epochs=1, label_smoothing=0.1))

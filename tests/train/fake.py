@@ -39,6 +39,7 @@ class FakeTask:
     metrics: dict[str, Any] = field(default_factory=lambda: {"top1": top1})
     poison: int | None = None
     scores: bool = False
+    preprocess: Any = None
 
     def __post_init__(self) -> None:
         self.parts = {"train": self._part(self.samples, 1), "validation": self._part(self.validation, 2)}

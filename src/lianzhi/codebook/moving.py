@@ -56,15 +56,21 @@ class Moving(nn.Module):
     @torch.no_grad()
     def follow(self, weight: Tensor) -> None:
         """Move each centroid to the mean of the weights that are nearest to it."""
+        for centroids, values in zip(self._tables(), self._filled(weight), strict=True):
+            if len(centroids):
+                centroids.copy_(iterate(values, centroids))
+
+    def _filled(self, weight: Tensor) -> list[Tensor]:
+        """The weights of each run that are not zero."""
         if self._places is None or self._places[0].device != weight.device:
             self._places = [
                 part.reshape(-1).nonzero().view(-1).int() for part in runs(self.filled, self.groups)
             ]
-        for centroids, part, places in zip(
-            self._tables(), runs(weight, self.groups), self._places, strict=True
-        ):
-            if len(centroids):
-                centroids.copy_(iterate(part.reshape(-1).index_select(0, places), centroids))
+        parts = zip(runs(weight, self.groups), self._places, strict=True)
+        return [
+            part.reshape(-1) if len(places) == part.numel() else part.reshape(-1).index_select(0, places)
+            for part, places in parts
+        ]
 
     def _bits_for(self, weight: Tensor) -> Tensor:
         """Those of `filled`, as wide as the weight; made once."""

@@ -14,7 +14,7 @@ from lianzhi.codebook import coding, container
 from lianzhi.codebook.bits import bits_by_name
 from lianzhi.codebook.halves import fades_in_float16, fits_float16, kept
 from lianzhi.codebook.masks import magnitude_mask
-from lianzhi.codebook.rated import BITS, rated
+from lianzhi.codebook.rated import rated, require_rate
 from lianzhi.codebook.report import Layer, PackReport
 from lianzhi.codebook.sharing import share_values
 from lianzhi.codebook.sources import Source, note_of, opened, owners_of, weight_names
@@ -198,8 +198,7 @@ def _check(bits: Bits | None, rate: Rate | None, sparsity: float | None, other: 
         if type(value) is not int or not 1 <= value <= 16:
             raise RecipeError(f"bits={value!r}: give a whole number from 1 to 16")
     for value in _numbers(rate, "rate"):
-        if type(value) not in (int, float) or not 0 < value <= BITS:
-            raise RecipeError(f"rate={value!r}: give bits a weight, more than 0 and at most {BITS}")
+        require_rate(value)
     known = isinstance(sparsity, (int, float)) and not isinstance(sparsity, bool)
     if sparsity is not None and not (known and 0 <= sparsity < 1):
         raise RecipeError(

@@ -9,44 +9,70 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lianzhi.codebook.merging import entropy_of
 from lianzhi.codebook.moving import Moving
 from lianzhi.codebook.places import place
-from lianzhi.codebook.rated import Levels, entropy_of, followed, intervals
+from lianzhi.codebook.rated import Levels, followed, intervals
+from lianzhi.codebook.slices import Sorted, not_numbers
 
 GAIN = 0.05  # of the price, for each bit too many: some hundred updates until a difference is gone
+REACH = 64.0  # times its first value, up or down, the price goes at most
 
 
 class RatedMoving(Moving):
     """The parametrization of such a weight. What was zero before stays zero, and gets no gradient.
 
     >>> weight = torch.tensor([[0.0, 0.1, 1.2, 1.9]])
-    >>> RatedMoving(weight, Levels(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.5, 1.5]), 0.1, 1.5))(weight)
+    >>> RatedMoving(weight, Levels(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.5, 1.5]), 0.1, 1.5), 1.5)(weight)
     tensor([[0., 0., 1., 2.]])
     """
 
     centroids_0: Tensor
     bounds: Tensor
-    price: Tensor
-    rate: Tensor
 
-    def __init__(self, weight: Tensor, levels: Levels) -> None:
+    def __init__(self, weight: Tensor, levels: Levels, rate: float) -> None:
         super().__init__(weight, [levels.centroids])
         self.register_buffer("bounds", levels.bounds.clone())
-        for name, number in (("price", levels.price), ("rate", levels.entropy)):
-            self.register_buffer(name, torch.tensor(number, dtype=torch.float64))
+        self.rate, self.first, self.price = rate, levels.price, levels.price
 
     def _shared(self, weight: Tensor) -> Tensor:
-        codes = place(weight.float(), self.bounds)
+        codes = place(weight.float(), self.bounds.float())
         return self.centroids_0.to(weight.dtype).index_select(0, codes.view(-1)).view(codes.shape)
 
     @torch.no_grad()
     def follow(self, weight: Tensor) -> None:
         """One iteration: each centroid, what it costs and its interval, from the weights that it has."""
-        flat = weight.reshape(-1)
-        codes = place(flat.float(), self.bounds)
-        counts = torch.bincount(codes, minlength=len(self.centroids_0))
-        sums = torch.bincount(codes, flat.double(), len(self.centroids_0))
-        self.price.mul_(2 ** (GAIN * (entropy_of(counts.double() / len(flat)) - self.rate)))
-        centroids, costs = followed(self.centroids_0, counts, sums, float(self.price))
+        (flat,) = self._filled(weight)
+        counts, sums = _by_value(flat, self.bounds.float(), len(self.centroids_0))
+        if not bool(sums.isfinite().all()):
+            raise not_numbers(flat)
+        zeros = weight.numel() - len(flat)
+        zero = self.centroids_0 == 0
+        every = counts.double() + zeros * zero
+        beside = every.new_tensor([0.0 if bool(zero.any()) else float(zeros)])
+        entropy = entropy_of(torch.cat([every, beside]) / max(1, weight.numel()))
+        price = self.price * 2 ** (GAIN * (entropy - self.rate))
+        self.price = min(max(price, self.first / REACH), self.first * REACH)
+        centroids, costs = followed(self.centroids_0, counts, sums, self.price, zeros=zeros)
         self.centroids_0.copy_(centroids)
         self.bounds.copy_(intervals(centroids, costs))
+
+    def get_extra_state(self) -> Tensor:
+        """The price, for a checkpoint; no buffer, for in half precision it would stand still."""
+        return torch.tensor(self.price, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the price from a checkpoint."""
+        self.price = float(state)
+
+
+def _by_value(flat: Tensor, bounds: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """How many weights each value has, and their sum."""
+    if flat.device.type != "cpu":  # elsewhere sums by code are taken in any order
+        data = Sorted(flat)
+        if not len(data):
+            return bounds.new_zeros(count), bounds.new_zeros(count).double()
+        slices = data.slices_of(bounds)
+        return slices.counts, slices.sums
+    codes = place(flat.float(), bounds)
+    return torch.bincount(codes, minlength=count), torch.bincount(codes, flat.double(), count)

@@ -20,8 +20,9 @@ from lianzhi.codebook.lookup import lookup, rows_by_code
 from lianzhi.codebook.masks import weights_of
 from lianzhi.codebook.moving import Moving, runs
 from lianzhi.codebook.plain import require_plain
-from lianzhi.codebook.rated import BITS, rated
+from lianzhi.codebook.rated import BITS, rated, require_rate
 from lianzhi.codebook.rated_moving import RatedMoving
+from lianzhi.codebook.slices import filled
 from lianzhi.errors import DataError, GraphError, RecipeError
 
 MOST_BITS = 16
@@ -88,16 +89,7 @@ def _centroids(tensor: Tensor, bits: int, *, init: str, groups: int, seed: int) 
             f"groups: {groups} for a tensor of shape {tuple(tensor.shape)}; give 1 to {max(1, rows)}"
         )
     parts = (part.reshape(-1) for part in runs(tensor.detach(), groups))
-    return [cluster(_filled(part), 2**bits - 1, init=init, seed=seed) for part in parts]
-
-
-def _filled(flat: Tensor) -> Tensor:
-    """The values that are not zero; selecting takes eight bytes an element, so it is done in parts."""
-    counts = [int(piece.count_nonzero()) for piece in flat.split(PART)]
-    filled = flat.new_empty(sum(counts))
-    for piece, place in zip(flat.split(PART), filled.split(counts), strict=True):
-        place.copy_(piece[piece != 0])
-    return filled
+    return [cluster(filled(part), 2**bits - 1, init=init, seed=seed) for part in parts]
 
 
 def _codes(flat: Tensor, centroids: Tensor, before: int) -> Tensor:
@@ -179,6 +171,7 @@ def share(
     shared: dict[str, Codebook | Moving] = {}
     for name, number in wanted.items():
         if rate is not None:
+            require_rate(number, name)
             shared[name] = (_rated_moving if moving else _rated)(weights[name], number)
         else:
             shared[name] = (_moving if moving else _fixed)(weights[name], number, **how)
@@ -204,7 +197,7 @@ def _rated(weight: Tensor, rate: float) -> Codebook:
 
 
 def _rated_moving(weight: Tensor, rate: float) -> RatedMoving:
-    return RatedMoving(weight, rated(weight.detach().reshape(-1), rate))
+    return RatedMoving(weight, rated(weight.detach().reshape(-1), rate), rate)
 
 
 def homes_of(model: nn.Module, names: Collection[str]) -> dict[str, list[tuple[nn.Module, str]]]:

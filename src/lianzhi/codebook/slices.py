@@ -16,6 +16,7 @@ from lianzhi.errors import DataError
 
 BLOCK = 64  # values between two stored prefix sums: a sum reads fewer than that, and they take a quarter of a byte a value
 PART = 2**16  # values that are converted at a time, so that they stay in the processor's cache
+SELECTED = 2**22  # values that are looked at at a time for those that are not zero
 ROWS = 2**12  # sums that are taken at a time, for the same reason
 
 
@@ -99,15 +100,12 @@ class Sorted:
 
     def slices(self, centroids: Tensor) -> Slices:
         """The values by their nearest centroid."""
-        return self.between(
-            torch.cat(
-                [
-                    self.index.new_zeros(1),
-                    self.below(boundaries(centroids)),
-                    self.index.new_tensor([len(self)]),
-                ]
-            )
-        )
+        return self.slices_of(boundaries(centroids))
+
+    def slices_of(self, bounds: Tensor) -> Slices:
+        """The values between bounds (sorted); one that is a bound is above it."""
+        inner = self.below(bounds.float())
+        return self.between(torch.cat([self.index.new_zeros(1), inner, self.index.new_tensor([len(self)])]))
 
     def between(self, ends: Tensor) -> Slices:
         """The slices from each of `ends` to the next."""
@@ -137,6 +135,19 @@ class Sorted:
         steps = (torch.arange(count, dtype=torch.float64) + 0.5) / count
         size = len(self) - 2 * leave
         return self.values[leave + (steps * size).long().clamp(max=size - 1).to(self.values.device)]
+
+
+def filled(flat: Tensor) -> Tensor:
+    """The values that are not zero; selecting takes eight bytes an element, so it is done in parts.
+
+    >>> filled(torch.tensor([0.0, 1.0, -0.0, 2.0]))
+    tensor([1., 2.])
+    """
+    counts = [int(piece.count_nonzero()) for piece in flat.split(SELECTED)]
+    found = flat.new_empty(sum(counts))
+    for piece, place in zip(flat.split(SELECTED), found.split(counts), strict=True):
+        place.copy_(piece[piece != 0])
+    return found
 
 
 def not_numbers(values: Tensor) -> DataError:

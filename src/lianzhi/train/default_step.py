@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from lianzhi.errors import RecipeError
 from lianzhi.tasks.outputs import logits_of
+from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.train.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def task_loss(task: Task, options: TrainOptions) -> Callable[[Any, Any], Tensor]
     """The task's loss of outputs and labels as these options have it: with label smoothing.
 
     Raises:
-        RecipeError: label smoothing is asked for, and the task is a score.
+        RecipeError: label smoothing is asked for, and the task is a score, or of tokens.
     """
     smoothing = options.label_smoothing
     if not smoothing:
@@ -50,6 +51,10 @@ def task_loss(task: Task, options: TrainOptions) -> Callable[[Any, Any], Tensor]
     if task.scores:
         raise RecipeError(
             f"label_smoothing {smoothing:g}: task '{task.name}' is a score and has no classes; leave it out"
+        )
+    if isinstance(task.preprocess, TextPreprocess) and task.num_classes is None:
+        raise RecipeError(
+            f"label_smoothing {smoothing:g}: task '{task.name}' asks for tokens and not for classes; leave it out"
         )
     return lambda outputs, labels: smooth(task.loss(outputs, labels), logits_of(outputs), smoothing)
 

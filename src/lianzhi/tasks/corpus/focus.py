@@ -18,8 +18,9 @@ from lianzhi.tasks.corpus.masking import NOT_ASKED
 def asked_only(model: nn.Module, labels: Any) -> Iterator[None]:
     """What a Hugging Face model's encoder gives its head is the (asked, hidden) rows of it, as a batch of one.
 
-    The model's logits are then (1, asked, vocabulary), in the order of the labels. A model that has no encoder of its
-    own to tell from its head, or whose encoder returns no ``last_hidden_state``, runs as it is.
+    The model's logits are then (1, asked, vocabulary), in the order of the labels. A model whose class is not the library's
+    own may have a head that looks at several tokens, and runs as it is; so does one whose encoder returns no
+    ``last_hidden_state``.
     """
     encoder = _encoder(model)
     tokens = labels["tokens"] if isinstance(labels, Mapping) else labels
@@ -43,5 +44,7 @@ def asked_only(model: nn.Module, labels: Any) -> Iterator[None]:
 
 def _encoder(model: nn.Module) -> nn.Module | None:
     """The part of a transformers model under its head."""
+    if type(model).__module__.partition(".")[0] != "transformers":
+        return None
     found = getattr(model, "base_model", None)
     return found if isinstance(found, nn.Module) and found is not model else None
