@@ -9,7 +9,9 @@ from torch import nn
 import lianzhi as lz
 from lianzhi import deploy, quantize
 from lianzhi.codebook.masks import magnitude_mask, weights_of
-from lianzhi.codebook.sharing import share_values
+from lianzhi.codebook.moving import follow
+from lianzhi.codebook.rated import rated
+from lianzhi.codebook.sharing import share, share_values
 from lianzhi.errors import TargetError
 from lianzhi.quantize.qat.lsq import lsq
 
@@ -89,6 +91,21 @@ def test_sharing_gives_the_same_on_the_gpu(init):
     torch.testing.assert_close(there.cpu(), here, rtol=1e-5, atol=1e-6)
     mask = magnitude_mask(weight, 0.7)
     assert torch.equal(magnitude_mask(weight.cuda(), 0.7).cpu(), mask)
+
+
+@pytest.mark.parametrize("rate", [1.5, 7.5])
+def test_a_rate_gives_the_same_on_the_gpu(rate):
+    weight = torch.randn(64, 300, generator=torch.Generator().manual_seed(0))
+    weight[weight.abs() < 0.3] = 0.0
+    here, there = (rated(one.flatten(), rate).nearest(one) for one in (weight, weight.cuda()))
+    torch.testing.assert_close(there.cpu(), here, rtol=1e-5, atol=1e-6)
+    layers = torch.nn.Linear(300, 64), torch.nn.Linear(300, 64).cuda()
+    for layer in layers:
+        layer.weight.data.copy_(weight)
+        share(layer, rate={"weight": rate}, moving=True)
+        for _ in range(3):
+            follow(layer)
+    torch.testing.assert_close(layers[1].weight.cpu(), layers[0].weight, rtol=1e-5, atol=1e-6)
 
 
 def test_a_model_that_is_on_the_gpu(task, tmp_path):
