@@ -8,8 +8,9 @@ a 6-layer BERT on SST-2.
 
 A model is trained; then one copy goes on training for so many epochs (the dense model that is compared with), and another is
 pruned by magnitude along a cubic schedule, its weights are shared, move between the shared values, and these are trained, in
-the same number of epochs, with the same optimizer and augmentation. Its only teacher is the dense model; of BERT the trained
-model that both begin with, whose layers teach those of the copy one by one. The file is what `lz.codebook.pack` writes; top-1 is that of
+the same number of epochs, with the same optimizer and augmentation. Of BERT nothing is pruned before: its weights are shared by
+rate, with zero among the values. The only teacher is the dense model; of BERT the trained model that both begin with, whose
+layers teach those of the copy one by one. The file is what `lz.codebook.pack` writes; top-1 is that of
 the model that the file gives back, on the test split; what is lost is counted from the dense model, or from a trained model that both began with
 if that is better. What is on record is not done again; a phase that was stopped goes on.
 """
