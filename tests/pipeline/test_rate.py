@@ -86,6 +86,8 @@ def test_zeros_that_were_pruned_hold(task, tmp_path):
         ({"rate": 0}, "more than 0 and at most 8"),
         ({"rate": {"*": 9}}, "more than 0 and at most 8"),
         ({"rate": float("nan")}, "finite number"),
+        ({"rate": True}, "true and false"),
+        ({"rate": {"*": False}}, "true and false"),
         ({"rate": {}}, "no pattern is given"),
         ({"rate": 2, "bits": 4}, "'bits' is of k-means"),
         ({"rate": 2, "max_drop": 0.1}, "'max_drop' is of k-means"),

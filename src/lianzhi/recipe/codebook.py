@@ -124,6 +124,14 @@ class ShareWeights(TrainOptions):
             raise ValueError("no pattern is given; name some layers, or give one number for all")
         return value
 
+    @field_validator("rate", mode="before")
+    @classmethod
+    def _is_a_number(cls, value: Any) -> Any:
+        given = value.values() if isinstance(value, dict) else [value]
+        if any(isinstance(number, bool) for number in given):
+            raise ValueError("true and false are no bits a weight; give a number")
+        return value
+
     @field_validator("rate")
     @classmethod
     def _above_zero(cls, value: float | dict[str, float] | None) -> float | dict[str, float] | None:
