@@ -102,7 +102,7 @@ def _train(run: Run, state: State, step: ShareWeights, folder: Path, *, resume: 
     if history.best_value < record["before"]:
         state.note(
             f"training of shared weights did not help: {record['before']:.4f} on validation before, "
-            f"{history.best_value:.4f} at best in training; k-means' values are kept (a smaller lr may do better)"
+            f"{history.best_value:.4f} at best in training; the values before are kept (a smaller lr may do better)"
         )
         state.model.load_state_dict(before.state_dict())
     return {"history": record}
