@@ -84,6 +84,47 @@ def test_few_symbols_are_coded_in_pairs(shares, count):
     assert np.array_equal(sequence.read(octets.Octets(coded.data), count, len(shares)), symbols)
 
 
+@pytest.mark.parametrize("alphabet", [16, 20, 21])
+@pytest.mark.parametrize("over", [0, 1, 2])
+def test_two_frequent_ones_are_coded_in_runs(alphabet, over):
+    """As the two values next to zero are among those that are not zero: pairs take whole bits, too."""
+    shares = 0.18 ** (np.arange(alphabet) // 2)
+    symbols = np.random.default_rng(0).choice(alphabet, 600_000 + over, p=shares / shares.sum()).astype(np.uint8)
+    coded = sequence.write(symbols, alphabet)
+    assert tuple(coded.data[:2]) == (sequence.RUNS, 3)
+    assert coded.entropy < 8 * len(coded.data) < 1.02 * coded.entropy
+    assert np.array_equal(sequence.read(octets.Octets(coded.data), len(symbols), alphabet), symbols)
+
+
+def test_runs_that_are_none_are_refused():
+    one = bytes([sequence.RUNS, 3, sequence.SINGLE, 5])  # 0, 1, 2 to the base 3
+    assert sequence.read(octets.Octets(one), 6, 3).tolist() == [0, 1, 2, 0, 1, 2]
+    with pytest.raises(ArtifactError, match="follows after the last"):
+        sequence.read(octets.Octets(one), 5, 3)
+    for length in (0, 1, 2, 9, 255):
+        with pytest.raises(ArtifactError, match=f"runs of {length}"):
+            sequence.read(octets.Octets(bytes([sequence.RUNS, length, sequence.SINGLE, 5])), 6, 3)
+    for data, alphabet in ((one, 1), (one, 22), (bytes([sequence.RUNS, 3]) * 50, 3)):
+        with pytest.raises(ArtifactError):
+            sequence.read(octets.Octets(data), 6, alphabet)
+
+
+def test_a_table_is_a_sequence_where_that_is_shorter():
+    symbols = drawn(200_000, 700, 2).astype(np.uint16)
+    data = sequence.write(symbols, 700).data
+    assert data[0] == sequence.HUFFMAN
+    assert data[3] == 0
+    source = octets.Octets(data)
+    assert np.array_equal(sequence.read(source, 200_000, 700), symbols)
+    assert not source.left
+    for form in (sequence.PAIRS, sequence.RUNS, 9):  # a table is none of these
+        with pytest.raises(ArtifactError):
+            sequence.read(octets.Octets(data[:4] + bytes([form]) + data[5:]), 200_000, 700)
+    inner = data[:4] + bytes([sequence.HUFFMAN, 0, 1, 0]) + data[8:]  # nor has it such a table
+    with pytest.raises(ArtifactError, match="code lengths are impossible"):
+        sequence.read(octets.Octets(inner), 200_000, 700)
+
+
 def test_pairs_that_are_none_are_refused():
     symbols = drawn(1001, 3, 2).astype(np.uint8)
     data = sequence.write(symbols, 3).data
