@@ -96,6 +96,26 @@ def test_two_frequent_ones_are_coded_in_runs(alphabet, over):
     assert np.array_equal(sequence.read(octets.Octets(coded.data), len(symbols), alphabet), symbols)
 
 
+def test_runs_that_are_damaged_are_refused_or_read():
+    shares = 0.18 ** (np.arange(16) // 2)
+    symbols = np.random.default_rng(0).choice(16, 600_000, p=shares / shares.sum()).astype(np.uint8)
+    data = bytearray(sequence.write(symbols, 16).data)
+    assert data[0] == sequence.RUNS
+    draw = np.random.default_rng(1)
+    refused = 0
+    for case in range(200):
+        damaged = bytearray(data)
+        for place in draw.integers(0, 40 if case % 2 else len(data), 3):  # the head and its table, or anywhere
+            damaged[place] = draw.integers(256)
+        try:
+            found = sequence.read(octets.Octets(bytes(damaged)), 600_000, 16)
+            assert len(found) == 600_000
+            assert found.max() < 16
+        except ArtifactError:
+            refused += 1
+    assert 50 < refused < 200
+
+
 def test_runs_that_are_none_are_refused():
     one = bytes([sequence.RUNS, 3, sequence.SINGLE, 5])  # 0, 1, 2 to the base 3
     assert sequence.read(octets.Octets(one), 6, 3).tolist() == [0, 1, 2, 0, 1, 2]
