@@ -142,9 +142,27 @@ def test_more_bits_are_never_worse_than_fewer_or_than_k_means(name):
 
 def test_no_more_values_than_asked_for():
     for most in (64, 100, 255):
-        assert len(rated(NORMAL, 6.5, most=most).centroids) <= most
+        for values in (NORMAL, NORMAL * (NORMAL > 0), NORMAL[:4000] * magnitude_mask(NORMAL[:4000], 0.7)):
+            for rate in (4, 6.5, 8):
+                assert len(rated(values, rate, most=most).centroids) <= most
     with pytest.raises(RecipeError, match="most"):
         rated(NORMAL, 2.0, most=63)
+
+
+def test_one_merge_is_compared_with_the_grid():
+    """A value that must go is not merged with its neighbour where another split of all is better."""
+    draw = torch.Generator().manual_seed(5)
+    for _ in range(30):
+        count = int(torch.randint(3, 39, (1,), generator=draw))
+        table = torch.randn(count, generator=draw)
+        values = table[torch.randint(0, count, (3000,), generator=draw)]
+        values[torch.rand(3000, generator=draw) < 0.3] = 0
+        rate = 0.999 * entropy(values.unique(return_inverse=True)[1])
+        wider = torch.cat(
+            [values, torch.full((1,), 1e-3)]
+        )  # the same with one value more: it is not exact either way
+        lost = error(values, rated(values, rate).nearest(values))
+        assert lost <= 1.1 * error(values, rated(wider, rate).nearest(values)) + 1e-9
 
 
 def test_zeros_are_plus_zero():
@@ -302,7 +320,14 @@ class TestMoving:
         small.load_state_dict(one.state_dict())
         inputs = torch.randn(4, 64)
         assert torch.equal(small(inputs), one(inputs))
-        assert not torch.equal(other(inputs), one(inputs))
+        larger = net()
+        with torch.no_grad():
+            larger[0].weight.mul_(100)
+        share(larger, rate=2.0, moving=True)
+        larger.load_state_dict(one.state_dict())
+        for model in (one, larger):
+            moving.follow(model)
+        assert torch.equal(larger(inputs), one(inputs)), "the price has the limits that it had"
 
     def test_after_moving_the_values_are_shared_as_they_are(self):
         model = net()

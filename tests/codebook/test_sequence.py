@@ -89,7 +89,9 @@ def test_few_symbols_are_coded_in_pairs(shares, count):
 def test_two_frequent_ones_are_coded_in_runs(alphabet, over):
     """As the two values next to zero are among those that are not zero: pairs take whole bits, too."""
     shares = 0.18 ** (np.arange(alphabet) // 2)
-    symbols = np.random.default_rng(0).choice(alphabet, 600_000 + over, p=shares / shares.sum()).astype(np.uint8)
+    symbols = (
+        np.random.default_rng(0).choice(alphabet, 600_000 + over, p=shares / shares.sum()).astype(np.uint8)
+    )
     coded = sequence.write(symbols, alphabet)
     assert tuple(coded.data[:2]) == (sequence.RUNS, 3)
     assert coded.entropy < 8 * len(coded.data) < 1.02 * coded.entropy
@@ -105,7 +107,9 @@ def test_runs_that_are_damaged_are_refused_or_read():
     refused = 0
     for case in range(200):
         damaged = bytearray(data)
-        for place in draw.integers(0, 40 if case % 2 else len(data), 3):  # the head and its table, or anywhere
+        for place in draw.integers(
+            0, 40 if case % 2 else len(data), 3
+        ):  # the head and its table, or anywhere
             damaged[place] = draw.integers(256)
         try:
             found = sequence.read(octets.Octets(bytes(damaged)), 600_000, 16)
@@ -114,6 +118,13 @@ def test_runs_that_are_damaged_are_refused_or_read():
         except ArtifactError:
             refused += 1
     assert 50 < refused < 200
+
+
+def test_one_stream_for_all_is_refused():
+    """A step a symbol would take seconds."""
+    data = bytes([sequence.HUFFMAN, 0, 1, 1, 0xC0]) + octets.whole(100_000) + b"\0" + bytes(100_000)
+    with pytest.raises(ArtifactError, match="fewer streams"):
+        sequence.read(octets.Octets(data), 800_000, 2)
 
 
 def test_runs_that_are_none_are_refused():

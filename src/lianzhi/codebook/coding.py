@@ -39,7 +39,7 @@ from lianzhi.errors import ArtifactError
 CODINGS = ("constant", "raw", "codes", "gaps", "mask")
 WIDTHS = (5, 8)
 EXPANSION = 4096
-SPARSE = 0.25  # with fewer, a zero among dense codes takes a whole bit, and a mask never more
+SPARSE = 0.25  # with fewer, a mask or gaps take fewer bits than zeros among dense codes
 DENSE = 0.75  # with more numbers that are not zero, leaving the zeros out does not pay
 
 

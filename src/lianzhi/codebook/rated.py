@@ -89,7 +89,7 @@ def rated(values: Tensor, rate: float, *, most: int = MOST) -> Levels:
     found = []
     if exact is not None:
         cells = merged(data, zeros, _halfway(exact), rate)
-        if len(cells) >= len(exact):
+        if len(cells) == len(exact) + (zeros > 0):  # none was merged
             return _levels_of(cells, _price_of(data, rate))
         found.append((cells, _price_of(data, rate)))
     low, high = _steps(data, most)
@@ -97,7 +97,8 @@ def rated(values: Tensor, rate: float, *, most: int = MOST) -> Levels:
     enough = cells.entropy <= rate  # there are too few values for an even grid of so many bits
     found.append((cells, price) if enough else _bisected(data, zeros, (low, high), rate, most))
     if enough or rate >= HIGH:
-        many = _halfway(cluster(data.values, most - 1))
+        cells_beside = 3 if zeros else 1  # that of zeros may cut another one in two
+        many = _halfway(cluster(data.values, most - cells_beside))
         found.append((merged(data, zeros, many, rate), price))
     cells, price = min(found, key=lambda one: one[0].error)
     return _levels_of(cells, price)

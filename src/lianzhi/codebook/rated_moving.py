@@ -58,12 +58,12 @@ class RatedMoving(Moving):
         self.bounds.copy_(intervals(centroids, costs))
 
     def get_extra_state(self) -> Tensor:
-        """The price, for a checkpoint; no buffer, for in half precision it would stand still."""
-        return torch.tensor(self.price, dtype=torch.float64)
+        """The price and its first value, for a checkpoint; no buffer, for in half precision they would stand still."""
+        return torch.tensor([self.price, self.first], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take the price from a checkpoint."""
-        self.price = float(state)
+        """Take them from a checkpoint."""
+        self.price, self.first = state.tolist()
 
 
 def _by_value(flat: Tensor, bounds: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -69,8 +69,9 @@ class Layer:
 class PackReport:
     """The packed file: its bytes, those of the float state dict, and a row a tensor.
 
-    `overhead` is the share by which all coded streams together are longer than their entropy; tables of code lengths
-    and the starts of streams count as streams. `note` says what the file lacks, if anything, that nothing was
+    `overhead` is the share by which all coded streams together are longer than the entropy of their single symbols; tables of
+    code lengths and the starts of streams count as streams. It is below 0 where runs of symbols that depend on each other
+    were coded as one. `note` says what the file lacks, if anything, that nothing was
     pruned or shared where it was asked for, and which tensors were where they may be no weights.
     """
 
@@ -124,7 +125,7 @@ class PackReport:
         lines = aligned(rows, left={0, 1, len(rows[0]) - 1})
         lines.append(
             f"{self.path}: {self.bytes:,} bytes of {self.bytes_float:,} ({self.ratio:.1f}×), "
-            f"streams {self.overhead:.1%} above their entropy"
+            f"streams {abs(self.overhead):.1%} {'above' if self.overhead >= 0 else 'below'} their entropy"
         )
         lines += [f"note: {self.note}"] if self.note else []
         return "\n".join(lines)

@@ -26,6 +26,7 @@ How many symbols there are, and how many the alphabet has, the reader has to kno
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,10 +49,10 @@ BITS_A_STREAM = 3000  # a stream of its own costs some 12 bits: less than half a
 
 @dataclass(frozen=True)
 class Coded:
-    """A sequence's bytes, and how long it had to be at least."""
+    """A sequence's bytes, and how long it had to be at least in codes of single symbols."""
 
     data: bytes
-    entropy: float  # bits, of single symbols
+    entropy: float  # bits; runs of neighbours that depend on each other may take fewer
 
 
 def write(symbols: Symbols, alphabet: int) -> Coded:
@@ -183,12 +184,17 @@ def _joined(symbols: Symbols, alphabet: int, length: int) -> Symbols:
 
 def _apart(runs: Symbols, count: int, alphabet: int, length: int) -> Symbols:
     """What `_joined` took."""
-    places = alphabet ** np.arange(length - 1, -1, -1)
-    table = (np.arange(alphabet**length)[:, None] // places % alphabet).astype(np.uint8)
-    symbols = table[runs].reshape(-1)
+    symbols = _digits(alphabet, length)[runs].reshape(-1)
     if symbols[count:].any():
         raise ArtifactError("a symbol follows after the last")
     return symbols[:count]
+
+
+@functools.lru_cache(maxsize=256)
+def _digits(alphabet: int, length: int) -> Symbols:
+    """The symbols of each run; a file may ask for them once a sequence."""
+    places = alphabet ** np.arange(length - 1, -1, -1)
+    return (np.arange(alphabet**length)[:, None] // places % alphabet).astype(np.uint8)
 
 
 def _read_huffman(source: Octets, count: int, alphabet: int, *, nested: bool) -> Symbols:
@@ -203,6 +209,8 @@ def _read_huffman(source: Octets, count: int, alphabet: int, *, nested: bool) ->
     if spread > 32 or smallest > source.left:
         raise ArtifactError("the sizes of the streams are impossible")
     sizes = source.bits(1 << log, spread) + smallest
+    if log < MOST_STREAMS and 8 * int(sizes.sum()) > (2 * BITS_A_STREAM + 8) << log:
+        raise ArtifactError("there are fewer streams than are written for so many bytes")  # each costs steps
     return lockstep.decode(source.take(int(sizes.sum())), sizes, count, lengths)
 
 
