@@ -302,6 +302,16 @@ class TestMoving:
         assert bool((weight[removed] == 0).all())
         assert entropy(weight.unique(return_inverse=True)[1]) == pytest.approx(1.5, abs=0.1)
 
+    @pytest.mark.parametrize("rate", [0.8, 1.84, 3.44])
+    def test_the_rate_is_met_where_weights_grow_ever_more_slowly(self, rate):
+        """As under a schedule that ends at 0: what is too much at first is gone at the end."""
+        weight, away = NORMAL[:50_000], NORMAL[50_000:100_000]
+        book = RatedMoving(weight, rated(weight, rate), rate)
+        for step in range(600):
+            weight = weight + 0.01 * (1 - step / 600) * (0.5 * away + 0.5 * weight.sign())
+            book.follow(weight)
+        assert entropy(book(weight).unique(return_inverse=True)[1]) == pytest.approx(rate, abs=0.01)
+
     def test_a_gradient_goes_to_what_is_not_pruned(self):
         weight = torch.tensor([[0.0, 0.01, 0.5, -0.6]])
         book = RatedMoving(weight, rated(weight.flatten(), 1.2), 1.2)

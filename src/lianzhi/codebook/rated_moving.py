@@ -15,7 +15,7 @@ from lianzhi.codebook.places import place
 from lianzhi.codebook.rated import Levels, followed, intervals
 from lianzhi.codebook.slices import Sorted, not_numbers
 
-GAIN = 0.05  # of the price, for each bit too many: some hundred updates until a difference is gone
+GAIN = 0.25  # of the price, as a power of two, for each bit too many: some tens of updates until a difference is gone
 REACH = 64.0  # times its first value, up or down, the price goes at most
 
 
