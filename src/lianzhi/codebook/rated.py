@@ -88,7 +88,7 @@ def rated(values: Tensor, rate: float, *, most: int = MOST) -> Levels:
     exact = data.distinct(most - 1)
     found = []
     if exact is not None:
-        cells = merged(data, zeros, _halfway(exact), rate)
+        cells = merged(data, zeros, boundaries(exact.double()), rate)
         if len(cells) == len(exact) + (zeros > 0):  # none was merged
             return _levels_of(cells, _price_of(data, rate))
         found.append((cells, _price_of(data, rate)))
@@ -98,7 +98,7 @@ def rated(values: Tensor, rate: float, *, most: int = MOST) -> Levels:
     found.append((cells, price) if enough else _bisected(data, zeros, (low, high), rate, most))
     if enough or rate >= HIGH:
         cells_beside = 3 if zeros else 1  # that of zeros may cut another one in two
-        many = _halfway(cluster(data.values, most - cells_beside))
+        many = boundaries(cluster(data.values, most - cells_beside).double())
         found.append((merged(data, zeros, many, rate), price))
     cells, price = min(found, key=lambda one: one[0].error)
     return _levels_of(cells, price)
@@ -141,10 +141,12 @@ def _settled(data: Sorted, zeros: int, step: float, most: int) -> tuple[Cells, f
     costs = torch.zeros_like(centroids)
     for _ in range(ITERATIONS):
         slices = data.slices_of(intervals(centroids, costs))
-        centroids, costs = followed(centroids, slices.counts, slices.sums, price, zeros=zeros)
         stays = (slices.counts > 0) | (centroids == 0)
-        centroids, costs = centroids[stays], costs[stays]
-    return Cells.of(data, zeros, intervals(centroids, costs), zero=_place_of_zero(centroids)), price
+        centroids, costs = followed(
+            centroids[stays], slices.counts[stays], slices.sums[stays], price, zeros=zeros
+        )
+    place_of_zero = int((centroids == 0).nonzero()[0])
+    return Cells.of(data, zeros, intervals(centroids, costs), zero=place_of_zero), price
 
 
 def _grid(data: Sorted, step: float, most: int) -> Tensor:
@@ -178,7 +180,7 @@ def _steps(data: Sorted, most: int) -> tuple[float, float]:
     """The least step whose even grid holds all weights but the tails, and one at which hardly anything is left."""
     low, high = _bulk(data)
     farthest = max(abs(float(data.values[0])), abs(float(data.values[-1])))
-    least = (high - low) / max(1, most - 2 * TAIL_VALUES - 2)
+    least = (high - low) / (most - 2 * TAIL_VALUES - 2)
     return max(least, farthest * 2.0**-24), farthest * 16
 
 
@@ -188,15 +190,6 @@ def _price_of(data: Sorted, rate: float) -> float:
         return 0.0
     everything = data.slices_of(data.values.new_zeros(0).double())
     return 2 * math.log(2) * 1.42 * float(everything.squares[0]) / len(data) * 4.0**-rate
-
-
-def _halfway(values: Tensor) -> Tensor:
-    return boundaries(values.double())
-
-
-def _place_of_zero(centroids: Tensor) -> int | None:
-    where = (centroids == 0).nonzero()
-    return int(where[0]) if len(where) else None
 
 
 def _levels_of(cells: Cells, price: float) -> Levels:

@@ -26,7 +26,8 @@ def corpus_loss(outputs: Any, labels: Any) -> Tensor:
     2.0794
 
     Outputs are logits of shape (batch, tokens, vocabulary), or of the tokens that are asked for alone, (1, asked,
-    vocabulary), in their order; or a dict with ``logits`` or ``prediction_logits`` and, where `labels` is a dict of ``tokens`` and ``next``, ``seq_relationship_logits`` of shape (batch, 2).
+    vocabulary), in their order; or a dict with ``logits`` or ``prediction_logits`` and, where `labels` is a dict of
+    ``tokens`` and ``next``, ``seq_relationship_logits`` of shape (batch, 2).
 
     Raises:
         DataError: nothing is asked, or the model has no such outputs.
