@@ -46,6 +46,30 @@ def test_packed_and_unpacked_weights_are_the_same(folder, tmp_path, capsys):
     ]
 
 
+def test_a_folder_gets_what_lies_beside_the_packed_file(folder, tmp_path, capsys):
+    packed = tmp_path / "run" / "m.lzc"
+    packed.parent.mkdir()
+    for name in ("preprocess.json", "labels.txt"):
+        (packed.parent / name).write_bytes((folder / name).read_bytes())
+    assert run(capsys, "pack", folder, "-o", packed)[0] == 0
+    code, found = run(capsys, "unpack", packed, "-o", tmp_path / "again")
+    assert code == 0
+    assert found["bytes"] == sum(item.stat().st_size for item in (tmp_path / "again").iterdir())
+    assert (tmp_path / "again" / "labels.txt").read_text() == "a\nb\nc\n"
+    assert (tmp_path / "again" / "preprocess.json").is_file()
+
+
+def test_nothing_is_unpacked_over_the_folder_of_the_packed_file(folder, tmp_path, capsys, monkeypatch):
+    assert run(capsys, "pack", folder, "-o", tmp_path / "m.lzc")[0] == 0
+    (tmp_path / "report.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    for output in (tmp_path, ".", tmp_path / ".." / tmp_path.name):
+        code, error = run(capsys, "unpack", "m.lzc", "-o", output, "--force")
+        assert code == 2
+        assert "the model itself lies there" in error["error"]
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["m.lzc", "report.json"]
+
+
 def test_pruned_and_shared(folder, tmp_path, capsys):
     options = ["--sparsity", "0.9", "--bits", "conv*=8,*=5", "--other", "float16"]
     code, report = run(capsys, "pack", folder, "-o", tmp_path / "m.lzc", *options)

@@ -199,7 +199,7 @@ def grown(path, header, architecture=b""):
     if architecture:
         text = container.CHECK.pack(len(architecture)) + zlib.compress(architecture, 9)
         header = header.replace(b'"architecture":0', b'"architecture":%d' % len(text))
-        section = container._section(0, len(text), text)
+        section = b"".join(container._section(0, len(text), text))
     deflated = zlib.compress(header, 9)
     start = container.START.pack(container.MAGIC, container.VERSION, len(deflated), len(header))
     check = struct.pack("<I", zlib.crc32(deflated, zlib.crc32(start[8:])))

@@ -51,3 +51,14 @@ def test_weights_of_many_values_stay_dense(tmp_path):
     assert not [node for node in onnx.load(path).graph.node if node.op_type == "Gather"]
     with torch.no_grad():
         assert torch.allclose(outputs(path, x), model(x), atol=1e-5)
+
+
+def test_weights_of_half_and_double_precision_become_codes_too(tmp_path):
+    for dtype, width in ((torch.half, 2), (torch.double, 8)):
+        layer = nn.Linear(64, 64, bias=False)
+        layer.weight.data.copy_(share_values(layer.weight, 3))
+        layer, x = layer.to(dtype).eval(), torch.randn(3, 64).to(dtype)
+        dense = lz.codebook.export_onnx(layer, x[:1], tmp_path / "dense.onnx", codes=False)
+        codes = lz.codebook.export_onnx(layer, x[:1], tmp_path / "codes.onnx")
+        assert dense.stat().st_size - codes.stat().st_size > (width - 1) * 64 * 64 - 1000
+        assert torch.equal(outputs(codes, x), outputs(dense, x))

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +63,19 @@ def load(path: PathLike) -> nn.Module:
         return _built(architecture, table, ties, lambda: files.read_tensors(weights))
 
 
-def stored(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], set[str]]:
-    """An artifact's tensors, also by their other names; its architecture as `rebuild` takes it; the names of its parameters."""
+def stored(
+    folder: Path, held: Mapping[str, Tensor] | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any], set[str]]:
+    """An artifact's tensors, also by their other names; its architecture as `rebuild` takes it; the names of its parameters.
+
+    Those that are in `held` already are not read into memory again.
+    """
     check_folder(folder)
     architecture = read_architecture(folder)
     with _explained(folder):
         weights = _checked_weights(folder, architecture["weights"])
         ties = _checked_ties(architecture["ties"], files.tensor_table(weights))
-        tensors: dict[str, Tensor] = files.read_tensors(weights)
+        tensors: dict[str, Tensor] = files.read_tensors(weights, held=held)
     tensors.update({alias: tensors[name] for alias, name in ties.items()})
     data = architecture[architecture["kind"]]
     kinds = data.get("tensors") if isinstance(data, dict) else None

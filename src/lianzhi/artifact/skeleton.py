@@ -27,15 +27,17 @@ def describe(model: nn.Module) -> dict[str, Any] | None:
 
 
 def image_inputs(model: nn.Module) -> Tensor | None:
-    """A batch of one image of the size that a model of the zoo was made for; None for one that takes no images, or is not the zoo's.
+    """A batch of one image of the size and type that a model of the zoo takes; None for one that takes no images, or is not the zoo's.
 
     >>> image_inputs(models.model("lenet5")).shape, image_inputs(nn.Linear(2, 2))
     (torch.Size([1, 1, 28, 28]), None)
     """
     try:
-        return torch.zeros(1, *models.input_shape(model))
+        image = torch.zeros(1, *models.input_shape(model))
     except RecipeError:
         return None
+    kinds = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    return image.to(next(kinds, image.dtype))
 
 
 def skeleton(name: str, config: dict[str, Any]) -> nn.Module:

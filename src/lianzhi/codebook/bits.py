@@ -35,11 +35,17 @@ def bits_by_name(
     {'embed.weight': 4}
 
     A weight that no pattern fits has no bits, and stays as it is. Raises `RecipeError`, which names the `option`, for a
-    pattern that fits none.
+    pattern that fits none, or stands behind ``*``, and for no pattern at all.
     """
     names = list(names)
     if not isinstance(bits, Mapping):
         return dict.fromkeys(names, bits)
+    if not bits:
+        raise RecipeError(f"{option}: no pattern is given; name some layers, or give one number for all")
+    patterns = list(bits)
+    behind = patterns[patterns.index("*") + 1 :] if "*" in bits else []
+    if behind:
+        raise RecipeError(f"{option}: '{behind[0]}' stands behind '*', which takes all weights; put '*' last")
     found: dict[str, Number] = {}
     used = set()
     for name in names:

@@ -73,12 +73,12 @@ def encode(bits: Bits, *, floats: bool) -> Section:
         data = bits[:1].astype(KINDS[size]).tobytes()
         kept = len(bits) if bits[0] else 0
         return Section("constant", data + bytes(max(0, least - len(data))), kept)
-    filled = np.flatnonzero(bits)
-    kept = len(filled)
+    kept = int(np.count_nonzero(bits))
     found = []
     if kept > SPARSE * len(bits):
         found += [_dense(written, kept) for written in values.write(bits, floats=floats)]
     if kept <= DENSE * len(bits):
+        filled = np.flatnonzero(bits)
         numbers = values.write(bits[filled], floats=floats)
         shortest = min(numbers, key=lambda written: len(written.data))
         found += [*_gaps(filled, shortest), _mask(bits, shortest, kept)]

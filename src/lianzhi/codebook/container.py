@@ -91,7 +91,10 @@ def _opened(path: PathLike) -> IO[bytes]:
 
 def write(path: PathLike, tensors: Sequence[tuple[dict[str, Any], bytes]], architecture: Any = None) -> int:
     """Write a file whole or not at all; return its bytes. Each tensor is its entry without "bytes", and its section."""
-    entries, sections = [], []
+    entries: list[dict[str, Any]] = []
+    sections: list[
+        tuple[bytes, bytes]
+    ] = []  # checksums and bytes, which are not put together: that would be a copy
     for described, data in tensors:
         entry = described if "same" in described else {**described, "bytes": len(data)}
         entries.append(entry)
@@ -105,17 +108,18 @@ def write(path: PathLike, tensors: Sequence[tuple[dict[str, Any], bytes]], archi
         raise ArtifactError(
             f"{os.fspath(path)}: its header would have {len(header):,} bytes, at most {MAX_HEADER:,}"
         )
-    deflated = deflate(header, START.size + CHECK.size + sum(map(len, sections)))
+    parts = [part for section in sections for part in section]
+    deflated = deflate(header, START.size + CHECK.size + sum(map(len, parts)))
     start = START.pack(MAGIC, VERSION, len(deflated), len(header))
     check = CHECK.pack(zlib.crc32(deflated, zlib.crc32(start[8:])))
     with files.writing(path) as temporary, temporary.open("wb") as file:
-        for part in (start, check, deflated, *sections):
+        for part in (start, check, deflated, *parts):
             file.write(part)
         return file.tell()
 
 
-def _section(index: int, entry: Any, data: bytes) -> bytes:
-    return CHECK.pack(_checksum(index, entry, data)) + data
+def _section(index: int, entry: Any, data: bytes) -> tuple[bytes, bytes]:
+    return CHECK.pack(_checksum(index, entry, data)), data
 
 
 def _checksum(index: int, entry: Any, data: bytes) -> int:

@@ -53,7 +53,7 @@ def _architecture(reader: Reader) -> Any:
     architecture = reader.architecture()
     if architecture is None:
         raise ArtifactError(
-            f"{reader.path} holds tensors only: it was packed from a state dict. Read them with "
-            f"lianzhi.codebook.unpack, or pack the model itself"
+            f"{reader.path} holds tensors only, and no architecture. Read them with lianzhi.codebook.unpack, or pack "
+            f"the artifact folder, or the module with its example_inputs"
         )
     return architecture

@@ -1,6 +1,6 @@
 """ONNX files whose weights are looked up: ``Gather(codebook, codes)`` instead of the weight itself.
 
-ONNX has no Huffman codes, but codes of a byte make a file of float32 weights four times smaller. A runtime that folds
+ONNX has no Huffman codes, but codes of a byte make a file of float32 weights four times smaller, one of float16 twice. A runtime that folds
 constants, as ONNX Runtime does, makes the weight of them once, when it loads the file, so it computes the same at the
 same speed.
 """
@@ -17,6 +17,7 @@ from torch import nn
 
 from lianzhi import deploy
 from lianzhi.codebook import values
+from lianzhi.codebook.values import KINDS
 from lianzhi.deploy.inspection import read_onnx
 
 SMALLEST = 1024  # weights; two nodes and a codebook of their own do not pay for fewer
@@ -49,7 +50,9 @@ def export_onnx(
 
 
 def write_codes(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> int:
-    """Write an ONNX file as another, with its float32 weights of few distinct values as codes; return how many were.
+    """Write an ONNX file as another, with its floating weights of few distinct values as codes; return how many were.
+
+    Weights are initializers of 1,024 numbers or more; one that is also an input of the graph may be given by the caller and stays.
 
     >>> import torch
     >>> layer, folder = nn.Linear(64, 64), tempfile.mkdtemp()
@@ -67,15 +70,17 @@ def write_codes(source: str | os.PathLike[str], path: str | os.PathLike[str]) ->
 
 
 def look_up(graph: Any) -> int:
-    """Replace the graph's float32 weights of few distinct values, in place; return how many were."""
+    """Replace the graph's floating weights of few distinct values, in place; return how many were."""
     import onnx
     from onnx import helper, numpy_helper
+
+    floating = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
     kept, added, nodes = [], [], []
     outputs = {item.name for item in graph.output} | {item.name for item in graph.input}
     for tensor in graph.initializer:
         found = None
-        if tensor.data_type == onnx.TensorProto.FLOAT and tensor.name not in outputs:
+        if tensor.data_type in floating and tensor.name not in outputs:
             weight = numpy_helper.to_array(tensor)
             found = _codes(weight) if weight.size >= SMALLEST else None
         if found is None:
@@ -98,11 +103,11 @@ def look_up(graph: Any) -> int:
 
 def _codes(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Codebook and codes, if they are smaller than the weight."""
-    bits = np.ascontiguousarray(weight).reshape(-1).view(np.uint32)
+    bits = np.ascontiguousarray(weight).reshape(-1).view(KINDS[weight.itemsize])
     found = values.distinct(bits)
     if found is None:
         return None
     codes = values.codes(bits, found)
     if found.nbytes + codes.nbytes >= bits.nbytes:
         return None
-    return found.view(np.float32), codes.reshape(weight.shape)
+    return found.view(weight.dtype), codes.reshape(weight.shape)

@@ -14,6 +14,7 @@ from lianzhi.codebook import coding, container
 from lianzhi.codebook.bits import bits_by_name
 from lianzhi.codebook.halves import fades_in_float16, fits_float16, kept
 from lianzhi.codebook.masks import magnitude_mask
+from lianzhi.codebook.plain import require_plain_names
 from lianzhi.codebook.rated import rated, require_rate
 from lianzhi.codebook.report import Layer, PackReport
 from lianzhi.codebook.sharing import share_values
@@ -65,7 +66,7 @@ def pack(
     alone are packed, as the report's `note` says. `progress` shows a bar, or is called with a tensor's name, the weights done, and those of all.
 
     Raises `ArtifactError` for tensors that cannot be stored and files that cannot be written, `RecipeError` for options
-    that make no sense, `DataError` for weights that are NaN where they are to be pruned or shared; the file appears whole or not at all.
+    that make no sense, `GraphError` for weights of weight_norm and its like where they are to be pruned or shared, `DataError` for weights that are NaN where they are to be pruned or shared; the file appears whole or not at all.
     """
     _check(bits, rate, sparsity, other)
     with opened(model, example_inputs) as source, _shown(progress) as report:
@@ -74,6 +75,9 @@ def pack(
             require_storable(tensor, name)
         owners = owners_of(state)
         change = _Change(weight_names(source, owners), bits, rate, sparsity, other)
+        require_plain_names(
+            change.changed, state, step="pack", leave="leave it out by patterns of 'bits' or 'rate'"
+        )
         total = sum(tensor.numel() for name, tensor in state.items() if owners[name] == name)
         done, entropy, coded = 0, 0.0, 0
         tensors: list[tuple[dict[str, Any], bytes]] = []

@@ -5,12 +5,17 @@ A step that changes values one by one must not change those: a removed scale of 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from lianzhi.errors import GraphError
+
+# what a weight is computed of: the ending of its name, and the one of a tensor beside it that says so
+_COMPUTED = {"_g": ("_v", "weight_norm"), "_v": ("_g", "weight_norm"), "_orig": ("_u", "spectral_norm")}
 
 
 def require_plain(name: str, module: nn.Module, *, step: str, leave: str) -> None:
@@ -37,3 +42,23 @@ def require_plain(name: str, module: nn.Module, *, step: str, leave: str) -> Non
         raise GraphError(
             f"{step}: the weight of {where} is computed by {type(computed[0]).__name__}; remove it first, or {leave}"
         )
+
+
+def require_plain_names(names: Iterable[str], every: Collection[str], *, step: str, leave: str) -> None:
+    """The same by the names of tensors alone, among `every` name there is.
+
+    >>> require_plain_names(["fc.weight"], ["fc.weight", "fc.bias"], step="pack", leave="leave it out")
+    >>> require_plain_names(["fc.weight_g"], ["fc.weight_g", "fc.weight_v"], step="pack", leave="leave it out")
+    Traceback (most recent call last):
+        ...
+    lianzhi.errors.GraphError: pack: 'fc.weight_g' is what weight_norm computes a weight of; remove it first, or leave it out
+    """
+    for name in names:
+        by = "a parametrization" if ".parametrizations." in f".{name}" else ""
+        for ending, (beside, kind) in _COMPUTED.items():
+            if name.endswith(ending) and name.removesuffix(ending) + beside in every:
+                by = kind
+        if by:
+            raise GraphError(
+                f"{step}: '{name}' is what {by} computes a weight of; remove it first, or {leave}"
+            )

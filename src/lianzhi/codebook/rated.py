@@ -112,7 +112,7 @@ def require_rate(rate: Any, name: str = "") -> None:
         ...
     lianzhi.errors.RecipeError: rate='2': give bits a weight, more than 0 and at most 8
     """
-    if type(rate) not in (int, float) or not 0 < rate <= BITS:
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate <= BITS:
         of = f" of '{name}'" if name else ""
         raise RecipeError(f"rate={rate!r}{of}: give bits a weight, more than 0 and at most {BITS}")
 

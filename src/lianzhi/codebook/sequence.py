@@ -74,7 +74,8 @@ def write(symbols: Symbols, alphabet: int) -> Coded:
 def _in_runs(symbols: Symbols, alphabet: int, length: int, head: bytes, best: Coded) -> Coded:
     """The sequence in runs, where it is worth it; else the best one so far."""
     runs, larger = _joined(symbols, alphabet, length), alphabet**length
-    least = huffman.entropy(_counts(runs, larger)) / 8 + np.count_nonzero(np.bincount(runs)) / 8
+    counts = _counts(runs, larger)
+    least = huffman.entropy(counts) / 8 + np.count_nonzero(counts) / 8
     if least > WORTH * len(best.data):
         return best
     coded = head + (write if length == 2 else _alone)(runs, larger).data

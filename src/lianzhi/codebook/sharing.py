@@ -227,7 +227,7 @@ def homes_of(model: nn.Module, names: Collection[str]) -> dict[str, list[tuple[n
     places = {id(weights[name]): name for name in names}
     homes: dict[str, list[tuple[nn.Module, str]]] = {name: [] for name in names}
     for module_name, module in model.named_modules():
-        for own, parameter in module.named_parameters(recurse=False):
+        for own, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             if id(parameter) in places:
                 _require_sharable(module_name, module)
                 homes[places[id(parameter)]].append((module, own))

@@ -138,12 +138,14 @@ class Sorted:
 
 
 def filled(flat: Tensor) -> Tensor:
-    """The values that are not zero; selecting takes eight bytes an element, so it is done in parts.
+    """The values that are not zero, the tensor itself if all are; selecting takes eight bytes an element, so it is done in parts.
 
     >>> filled(torch.tensor([0.0, 1.0, -0.0, 2.0]))
     tensor([1., 2.])
     """
     counts = [int(piece.count_nonzero()) for piece in flat.split(SELECTED)]
+    if sum(counts) == len(flat):
+        return flat
     found = flat.new_empty(sum(counts))
     for piece, place in zip(flat.split(SELECTED), found.split(counts), strict=True):
         place.copy_(piece[piece != 0])

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 from torch import Tensor, nn
 
 from lianzhi import artifact, files
 from lianzhi.codebook.container import is_packed
 from lianzhi.codebook.sharing import bake, is_shared
-from lianzhi.errors import ArtifactError
+from lianzhi.codebook.tensors import to_bits
+from lianzhi.errors import ArtifactError, GraphError
 
 Source: TypeAlias = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 NAMED = 8  # of the tensors that a note names
@@ -36,14 +38,11 @@ def opened(model: Source, example_inputs: Any) -> Iterator[Opened]:
     """The source, open as long as its tensors are used. Raises `ArtifactError` for what is none."""
     if isinstance(model, nn.Module):
         model = bake(copy.deepcopy(model)) if is_shared(model) else model
-        example_inputs = artifact.image_inputs(model) if example_inputs is None else example_inputs
-        if example_inputs is None:
-            names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-            yield Opened(_by_name(model.state_dict()), None, names)
-            return
-        with tempfile.TemporaryDirectory() as place:
-            folder = artifact.save(model, Path(place) / "model", example_inputs=example_inputs)
-            yield Opened(*artifact.stored(folder))
+        yield _of_module(model, example_inputs)
+    elif example_inputs is not None:
+        raise ArtifactError(
+            "example_inputs are of a module, and this is none; give the module itself, or leave them out"
+        )
     elif isinstance(model, Mapping):
         yield Opened(_by_name(model))
     elif not isinstance(model, (str, os.PathLike)):
@@ -58,14 +57,40 @@ def opened(model: Source, example_inputs: Any) -> Iterator[Opened]:
             f"lianzhi unpack {model} -o FOLDER (or FILE.safetensors)"
         )
     else:
-        yield Opened(files.read_tensors(model))
+        yield Opened(_of_file(model))
 
 
-def _by_name(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    for name, tensor in state.items():
+def _of_module(model: nn.Module, example_inputs: Any) -> Opened:
+    guessed = artifact.image_inputs(model) if example_inputs is None else None
+    inputs = guessed if example_inputs is None else example_inputs
+    # an image model of the zoo may have been changed until it takes other images
+    refused = () if guessed is None else (GraphError,)
+    if inputs is not None:
+        with contextlib.suppress(*refused), tempfile.TemporaryDirectory() as place:
+            folder = artifact.save(model, Path(place) / "model", example_inputs=inputs)
+            return Opened(*artifact.stored(folder, held=model.state_dict()))
+    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return Opened(_by_name(model.state_dict()), None, names)
+
+
+def _of_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file; those that it says to be one are one, unless they were changed since."""
+    tensors = files.read_tensors(path)
+    for name, owner in files.tied_names(path).items():
+        own, other = tensors[name], tensors[owner]
+        if (own.dtype, own.shape) == (other.dtype, other.shape):
+            same = np.array_equal(to_bits(own, name), to_bits(other, owner))
+            tensors[name] = other if same else own
+    return tensors
+
+
+def _by_name(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All tensors at once: one that is made on access and freed again would leave its place in memory to the next."""
+    tensors = dict(state.items())
+    for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise ArtifactError(f"{name!r:.80} is a {type(tensor).__name__}; give tensors by name")
-    return state
+    return tensors
 
 
 def owners_of(state: Mapping[str, Tensor]) -> dict[str, str]:
@@ -80,7 +105,7 @@ def owners_of(state: Mapping[str, Tensor]) -> dict[str, str]:
     owners = {}
     for name, tensor in state.items():
         seen: Any = id(tensor)
-        if tensor.numel():
+        if tensor.numel() and tensor.data_ptr():
             place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
             seen = (*place, tensor.dtype, tensor.is_conj(), tensor.is_neg())
         owners[name] = first.setdefault(seen, name)

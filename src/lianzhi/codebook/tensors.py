@@ -52,6 +52,11 @@ def require_storable(tensor: Tensor, name: str) -> None:
             f"'{name}' of type {tensor.dtype} ({kind}, {tensor.device}) cannot be packed; "
             f"types that can: {', '.join(str(dtype) for dtype in NAMES)}"
         )
+    if tensor.numel() and not tensor.data_ptr():
+        raise ArtifactError(
+            f"'{name}' is a {type(tensor).__name__} without memory of its own and cannot be packed; give the ordinary "
+            f"tensor that it stands for (DTensor: full_tensor())"
+        )
     if tensor.dim() > MAX_DIMS:
         raise ArtifactError(
             f"'{name}' of {tensor.dim()} dimensions cannot be packed; reshape it to {MAX_DIMS} at most"

@@ -57,14 +57,19 @@ def distinct(values: Bits, most: int = MOST) -> Bits | None:
 
 
 def write(values: Bits, *, floats: bool) -> list[Written]:
-    """The numbers in each form that they can have; `floats` says that 32 bits are a float32."""
-    plain = Written(bytes([PLAIN]) + _store(values, floats), 0, 0.0, 0)
+    """The numbers in each form that may be the shortest; `floats` says that 32 bits are a float32."""
     found = distinct(values, min(MOST, len(values) // 2))
     if found is None or not len(found):
-        return [plain]
+        return [_plain(values, floats)]
     coded = sequence.write(codes(values, found), len(found))
-    head = bytes([CODEBOOK]) + whole(len(found)) + _store(found, floats)
-    return [plain, Written(head + coded.data, len(found), coded.entropy, 8 * len(coded.data))]
+    data = b"".join((bytes([CODEBOOK]), whole(len(found)), *_store(found, floats), coded.data))
+    written = Written(data, len(found), coded.entropy, 8 * len(coded.data))
+    least = 2 if floats else values.dtype.itemsize  # bytes of a plain number
+    return [written] if len(data) <= least * len(values) else [_plain(values, floats), written]
+
+
+def _plain(values: Bits, floats: bool) -> Written:
+    return Written(b"".join((bytes([PLAIN]), *_store(values, floats))), 0, 0.0, 0)
 
 
 def read(source: Octets, count: int, size: int) -> Bits:
@@ -96,14 +101,17 @@ def codes(values: Bits, found: Bits) -> Bits:
     return result
 
 
-def _store(values: Bits, floats: bool) -> bytes:
+def _store(values: Bits, floats: bool) -> tuple[bytes, memoryview]:
+    """How they are stored, and the numbers, not copied where they stay as they are."""
+    plain = np.ascontiguousarray(values, KINDS[values.dtype.itemsize])
     if floats and values.dtype.itemsize == 4 and len(values):
-        if not (values & np.uint32(0xFFFF)).any():
-            return bytes([BRAIN]) + (values >> np.uint32(16)).astype("<u2").tobytes()
+        lower, upper = plain.view("<u2").reshape(-1, 2).T
+        if not lower.any():
+            return bytes([BRAIN]), np.ascontiguousarray(upper).data
         half = _to_half(values)
         if half is not None:
-            return bytes([HALF]) + half.tobytes()
-    return bytes([SAME]) + values.astype(KINDS[values.dtype.itemsize], copy=False).tobytes()
+            return bytes([HALF]), half.data
+    return bytes([SAME]), plain.data
 
 
 def _to_half(values: Bits) -> NDArray[np.float16] | None:

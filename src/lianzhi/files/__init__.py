@@ -19,7 +19,7 @@ from lianzhi.files.disk import (
 from lianzhi.files.places import expanded, find_folder
 from lianzhi.files.strict_json import finite, parse_json, read_json
 from lianzhi.files.strict_yaml import parse_yaml
-from lianzhi.files.tensors import TensorInfo, read_tensors, tensor_table, write_tensors
+from lianzhi.files.tensors import TensorInfo, read_tensors, tensor_table, tied_names, write_tensors
 
 __all__ = [
     "TensorInfo",
@@ -40,6 +40,7 @@ __all__ = [
     "require_empty",
     "require_writable",
     "tensor_table",
+    "tied_names",
     "whole_folder",
     "write_bytes",
     "write_json",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ DTYPES = {
     "I64": torch.int64,
     "U64": torch.uint64,
     "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
     "F8_E5M2": torch.float8_e5m2,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
     "F32": torch.float32,
@@ -37,6 +40,7 @@ DTYPES = {
 }
 MAX_HEADER = 1 << 26
 MAX_DIMS = 16
+TIES = "lianzhi.ties"  # in the metadata
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,12 @@ class TensorInfo:
     shape: tuple[int, ...]
 
 
-def write_tensors(path: PathLike, tensors: Mapping[str, Tensor]) -> Path:
-    """Write tensors, whole or not at all. Each is written on its own, ties and strides are not kept.
+def write_tensors(
+    path: PathLike, tensors: Mapping[str, Tensor], *, ties: Mapping[str, str] | None = None
+) -> Path:
+    """Write tensors, whole or not at all. Each is written on its own, strides are not kept.
+
+    `ties` say in the metadata which name is another name of which tensor, for `tied_names`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +81,7 @@ def write_tensors(path: PathLike, tensors: Mapping[str, Tensor]) -> Path:
         try:
             temporary.touch()
             mode = temporary.stat().st_mode
-            save_file(plain, temporary)
+            save_file(plain, temporary, {TIES: json.dumps(dict(ties))} if ties else None)
             temporary.chmod(mode)  # safetensors leaves files that only their owner can read
         except SafetensorError as error:
             number = re.search(r"os error (\d+)", str(error))
@@ -83,15 +91,18 @@ def write_tensors(path: PathLike, tensors: Mapping[str, Tensor]) -> Path:
     return Path(path)
 
 
-def read_tensors(path: PathLike) -> dict[str, Tensor]:
-    """Read all tensors, in memory of their own. A damaged file is refused before memory is allocated."""
+def read_tensors(path: PathLike, *, held: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Read all tensors, in memory of their own. A damaged file is refused before memory is allocated.
+
+    One that `held` has under its name, bit for bit, is taken from there and needs no memory.
+    """
     from safetensors import SafetensorError, safe_open
 
     table = tensor_table(path)
     try:
         with safe_open(path, "pt") as file:
             # clones, for the library's tensors may be views of the file, which may be replaced
-            tensors = {name: file.get_tensor(name).clone() for name in table}
+            tensors = {name: _own(file.get_tensor(name), (held or {}).get(name)) for name in table}
     except OSError as error:
         raise explain(error, path, "read") from error
     except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
@@ -104,20 +115,40 @@ def read_tensors(path: PathLike) -> dict[str, Tensor]:
     return tensors
 
 
+def _own(read: Tensor, held: Tensor | None) -> Tensor:
+    if held is None or (held.dtype, held.shape, held.device.type) != (read.dtype, read.shape, "cpu"):
+        return read.clone()
+    if not held.is_contiguous() or not held.numel() or held.is_conj() or held.is_neg():
+        return read.clone()
+    same = torch.equal(*(tensor.detach().reshape(-1).view(torch.uint8) for tensor in (held, read)))
+    return held.detach() if same else read.clone()
+
+
+def tied_names(path: PathLike) -> dict[str, str]:
+    """Which names of a file are other names of one tensor, as `write_tensors` was told; none in a file of other makers.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     same = torch.ones(2)
+    ...     file = write_tensors(folder + "/a.safetensors", {"embed": same, "head": same}, ties={"head": "embed"})
+    ...     tied_names(file)
+    {'head': 'embed'}
+    """
+    _, entries, metadata = _described(path, _refusal(path))
+    ties = parse_json(metadata.get(TIES, "{}"), f"{os.fspath(path)}, {TIES},")
+    known = isinstance(ties, dict) and all(
+        isinstance(owner, str) and {name, owner} <= entries.keys() and owner not in ties
+        for name, owner in ties.items()
+    )
+    if not known:
+        raise _refusal(path)(f"{TIES} of its metadata does not name its tensors")
+    return dict(ties)
+
+
 def tensor_table(path: PathLike) -> dict[str, TensorInfo]:
     """Type and shape of every tensor, from the header alone, which must describe the file exactly."""
-    source = os.fspath(path)
-
-    def refuse(reason: str) -> ArtifactError:
-        return ArtifactError(f"{source} is damaged or not a safetensors file: {reason}; restore it")
-
-    size, header = _header(path, refuse)
-    entries = parse_json(header, source)
-    if not isinstance(entries, dict):
-        raise refuse("the header is not a table")
-    metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise refuse("the metadata are not strings")
+    refuse = _refusal(path)
+    size, entries, _ = _described(path, refuse)
     table, spans = {}, []
     for name, entry in entries.items():
         info, begin, end = _entry(name, entry, refuse)
@@ -131,6 +162,24 @@ def tensor_table(path: PathLike) -> dict[str, TensorInfo]:
     if position != size:
         raise refuse(f"the header describes {position:,} bytes of tensors, and the file has {size:,}")
     return table
+
+
+def _refusal(path: PathLike) -> Callable[[str], ArtifactError]:
+    return lambda reason: ArtifactError(
+        f"{os.fspath(path)} is damaged or not a safetensors file: {reason}; restore it"
+    )
+
+
+def _described(path: PathLike, refuse: Any) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """The size of the data, the entries of the header, its metadata."""
+    size, header = _header(path, refuse)
+    entries = parse_json(header, os.fspath(path))
+    if not isinstance(entries, dict):
+        raise refuse("the header is not a table")
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise refuse("the metadata are not strings")
+    return size, entries, metadata
 
 
 def _header(path: PathLike, refuse: Any) -> tuple[int, str]:

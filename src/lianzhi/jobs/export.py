@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 from lianzhi import artifact, codebook, deploy, files, measure
 from lianzhi.errors import ArtifactError, RecipeError, TargetError
 from lianzhi.jobs.artifacts import Saved
+from lianzhi.jobs.members import BESIDE, WEIGHTS, copied, require_elsewhere, unpacked
 
-BESIDE = ("preprocess.json", "labels.txt", "tokenizer")  # what a predict.py reads
-WEIGHTS = ("architecture.json", "model.safetensors")
 REPORT = "export.json"
 
 
@@ -40,12 +38,11 @@ def export(
     saved = Saved(model)
     if not force:
         files.require_empty(output)
-    if Path(output).exists() and Path(output).resolve() == saved.folder.resolve():
-        raise RecipeError(f"-o {output}: the model itself lies there; give another folder")
+    require_elsewhere(output, saved.folder)
     with files.whole_folder(output, overwrite=force, owned=artifact.MEMBERS | {REPORT}) as folder:
         if target == "pytorch" and saved.is_module:
             runtime.require()
-            names = [*_weights(saved, folder), *_copied(saved.folder, folder, BESIDE)]
+            names = [*_weights(saved, folder), *copied(saved.folder, folder, BESIDE)]
             artifact.load(folder)
             result: dict[str, Any] = {"files": names, "precision": "f32", "loaded": True, "notes": []}
         elif saved.is_module and not runtime.takes_onnx:
@@ -69,11 +66,7 @@ def export_text(result: dict[str, Any]) -> str:
 
 def _weights(saved: Saved, folder: Path) -> list[str]:
     """Weights and architecture: the artifact's own, or those of a packed file."""
-    if not saved.packed:
-        return _copied(saved.folder, folder, WEIGHTS)
-    with tempfile.TemporaryDirectory(prefix="lianzhi-") as place:
-        artifact.save(saved.module(), Path(place) / "model", example_inputs=saved.example_inputs())
-        return _copied(Path(place) / "model", folder, WEIGHTS)
+    return unpacked(saved.path, folder) if saved.packed else copied(saved.folder, folder, WEIGHTS)
 
 
 def _from_module(
@@ -83,7 +76,7 @@ def _from_module(
     if options:
         raise TargetError(f"target '{runtime.name}' has no option '{next(iter(options))}'; leave it out")
     result = runtime.export_module(saved.module(), saved.example_inputs(), folder)
-    names = [*result["files"], *_copied(saved.folder, folder, BESIDE)]
+    names = [*result["files"], *copied(saved.folder, folder, BESIDE)]
     if runtime.name not in artifact.SCRIPTED or not (folder / "preprocess.json").is_file():
         return {**result, "files": names, "notes": [*result["notes"], artifact.NO_SCRIPT]}
     script = artifact.write_predict(folder, runtime=runtime.name)
@@ -108,8 +101,8 @@ def _from_onnx(
             count = codebook.write_codes(dense, source)
             if not count:
                 raise RecipeError(
-                    f"--codes: no float32 weight of {saved.path} has few distinct values; share its weights first "
-                    f"(lianzhi pack --bits), or leave it out"
+                    f"--codes: no weight of {saved.path} (an initializer of 1,024 numbers or more, and no input) has few "
+                    f"distinct values that are not codes yet; share its weights first (lianzhi pack --bits), or leave it out"
                 )
             notes.append(f"{count} weights are a codebook and codes; the rest is dense")
         result = runtime.export(source, folder, **options)
@@ -120,7 +113,7 @@ def _from_onnx(
         )
     names = [*result["files"]]
     if saved.is_module or saved.path.name == "model.onnx":
-        names += _copied(saved.folder, folder, BESIDE)
+        names += copied(saved.folder, folder, BESIDE)
     if (
         runtime.name in artifact.SCRIPTED
         and (folder / "preprocess.json").is_file()
@@ -129,18 +122,3 @@ def _from_onnx(
         artifact.write_predict(folder, runtime=runtime.name, precision=result["precision"])
         names.append("predict.py")
     return {**result, "files": names, "notes": [*notes, *result["notes"]]}
-
-
-def _copied(source: Path, folder: Path, names: tuple[str, ...]) -> list[str]:
-    """Copy those of the members that are there."""
-    done = []
-    for name in names:
-        member = files.member(source, name)
-        if member.is_dir():
-            shutil.copytree(member, folder / name)
-        elif member.is_file():
-            shutil.copyfile(member, folder / name)
-        else:
-            continue
-        done.append(name)
-    return done

@@ -9,6 +9,7 @@ from typing import Any
 from lianzhi import artifact, codebook, files, measure
 from lianzhi.codebook.container import Reader
 from lianzhi.errors import ArtifactError
+from lianzhi.jobs.members import BESIDE, copied, require_elsewhere, unpacked
 from lianzhi.jobs.outputs import require_free
 
 Report = Callable[[str, int, int], None]
@@ -46,24 +47,34 @@ def unpack(
 ) -> dict[str, Any]:
     """Write a packed file's tensors as one `.safetensors` file, or its model as an artifact folder, as `output` is named.
 
+    A folder gets the preprocessing, labels and tokenizer that lie beside the file; a `.safetensors` file says in its metadata
+    which names are of one tensor, so that it can be packed into as small a file again.
+
     Raises `ArtifactError` for a file that is damaged, an output that exists, unless `force`, and a folder where the
-    file holds tensors only.
+    file holds tensors only, `RecipeError` for the folder that the file itself lies in.
     """
     output = Path(output)
     if output.suffix != WEIGHTS:
-        if not force:
-            files.require_empty(output)
-        artifact.save(
-            codebook.load(file), output, example_inputs=codebook.example_inputs(file), overwrite=force
-        )
-        return {"file": str(file), "path": str(output), "bytes": measure.size(output)}
+        return _unpacked_folder(Path(file), output, force=force)
     require_free(output, WEIGHTS, force=force)
     with Reader(file) as reader:
         total = len(reader.entries)
+        ties = {name: entry.same for name, entry in reader.entries.items() if entry.same is not None}
         tensors = {}
         for name, tensor in reader.tensors():
             tensors[name] = tensor
             if report is not None:
                 report(name, len(tensors), total)
-    files.write_tensors(output, tensors)
+    files.write_tensors(output, tensors, ties=ties)
     return {"file": str(file), "path": str(output), "tensors": total, "bytes": output.stat().st_size}
+
+
+def _unpacked_folder(file: Path, output: Path, *, force: bool) -> dict[str, Any]:
+    if not force:
+        files.require_empty(output)
+    require_elsewhere(output, file.parent)
+    with files.whole_folder(output, overwrite=force, owned=artifact.MEMBERS) as folder:
+        unpacked(file, folder)
+        copied(file.parent, folder, BESIDE)
+        size = measure.size(folder)
+    return {"file": str(file), "path": str(output), "bytes": size}

@@ -113,6 +113,14 @@ class ShareWeights(TrainOptions):
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("bits", mode="before")
+    @classmethod
+    def _is_no_switch(cls, value: Any) -> Any:
+        given = value.values() if isinstance(value, dict) else [value]
+        if any(isinstance(number, bool) for number in given):
+            raise ValueError("true and false are no bits; give a whole number")
+        return value
+
     @field_validator("bits")
     @classmethod
     def _in_range(cls, value: int | dict[str, int]) -> int | dict[str, int]:
