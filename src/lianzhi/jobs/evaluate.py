@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lianzhi import deploy, measure, tasks, train
+from lianzhi import artifact, deploy, measure, tasks, train
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.jobs.prepare import open_task
 from lianzhi.recipe import TaskSpec
 from lianzhi.tasks import Task, TextPreprocess
+
+LISTED = 12
+EMPTY = " (of a class without images, an empty folder of its name)"
 
 
 def evaluate(
@@ -61,7 +64,13 @@ def checked_device(device: str | None) -> str | None:
 def task_for(
     saved: Saved, *, task: str | None, data: str | None, options: dict[str, Any] | None
 ) -> tuple[Task, bool]:
-    """The task of a saved model, and whether it is its own; defaults come from the recipe beside the model."""
+    """The task of a saved model, and whether it is its own; defaults come from the recipe beside the model.
+
+    Its classes have the model's numbers: a task that can be told their names is told them.
+
+    Raises:
+        DataError: the data calls a class otherwise, or has the classes in another order.
+    """
     known = saved.task
     if task is None and known is None:
         raise RecipeError(
@@ -73,12 +82,34 @@ def task_for(
     if (saved.folder / "tokenizer").is_dir():
         own["tokenizer"] = str(saved.folder)
         own["max_length"] = TextPreprocess.load(saved.folder).max_length  # as `predict` cuts
-    spec = TaskSpec(
-        name=task or known["name"],  # type: ignore[index]
-        data=data or (known or {}).get("data"),
-        options={**own, **(options or {})},
-    )
-    return open_task(spec), known is not None
+    name, given = task or known["name"], {**own, **(options or {})}  # type: ignore[index]
+    names = artifact.labels_of(saved.folder)
+    if names and not given.get("score") and _takes_names(name):
+        given["labels"] = given.get("labels") or names
+    found = open_task(TaskSpec(name=name, data=data or (known or {}).get("data"), options=given))
+    _check_names(saved.path, names, found)
+    return found, known is not None
+
+
+def _takes_names(task: str) -> bool:
+    """Whether a task has the option `labels` that names classes; elsewhere it may be the name of a column."""
+    config = tasks.registry.get(task).config
+    field = None if config is None else config.model_fields.get("labels")
+    return field is not None and field.annotation == tuple[str, ...] | None
+
+
+def _check_names(path: Path, names: list[str], task: Task) -> None:
+    """Refuse a task whose class of some number is another one than the model's: its accuracy would be of mixed classes.
+
+    One with the first of the model's classes has the same numbers.
+    """
+    for number, (ours, theirs) in enumerate(zip(task.labels or (), names, strict=False)):
+        if ours != theirs:
+            raise DataError(
+                f"{path} calls class {number} '{theirs}', and the task '{task.name}' on {task.source} '{ours}'; evaluate it "
+                f"on data with its classes in its order: {', '.join(names[:LISTED])}{', …' * (len(names) > LISTED)}"
+                f"{EMPTY if task.name == 'image_folder' else ''}"
+            )
 
 
 def _check_classes(path: Path, outputs: Any, task: tasks.Task, *, own_task: bool) -> None:

@@ -1,0 +1,66 @@
+"""A saved classifier of images is evaluated on data whose classes have its own numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from lianzhi import artifact, jobs
+from lianzhi.errors import DataError
+
+LEVELS = {"black": 0, "grey": 128, "white": 255}
+
+
+class Levels(nn.Module):
+    """Tells how bright an image is."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(1, 3)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.tensor([[-9.0], [0.0], [9.0]]))
+            self.head.bias.copy_(torch.tensor([0.0, 3.0, 0.0]))
+
+    def forward(self, x):
+        return self.head(x.mean((1, 2, 3))[:, None])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return artifact.save(
+        Levels().eval(), tmp_path / "model", example_inputs=torch.zeros(1, 3, 8, 8), labels=list(LEVELS)
+    )
+
+
+def write(place, names):
+    """Four images a class, and one class that has none where a name ends in a dash."""
+    for name in names:
+        (place / name.rstrip("-")).mkdir(parents=True)
+        for number in range(0 if name.endswith("-") else 4):
+            pixels = np.full((8, 8, 3), LEVELS.get(name, 0), np.uint8)
+            Image.fromarray(pixels).save(place / name / f"{number}.png")
+    return str(place)
+
+
+def evaluated(folder, data):
+    options = {"validation": 0, "calibration": 0, "test": 0, "mean": [0.5] * 3, "std": [0.5] * 3}
+    return jobs.evaluate(
+        folder, task="image_folder", data=data, split="train", options=options, progress=False
+    )
+
+
+def test_all_classes_and_one_without_images(folder, tmp_path):
+    assert evaluated(folder, write(tmp_path / "all", LEVELS))["value"] == 1.0
+    assert evaluated(folder, write(tmp_path / "two", ["black", "grey-", "white"]))["value"] == 1.0
+
+
+def test_another_class_of_a_number_is_refused(folder, tmp_path):
+    """Numbered anew, white would be grey, and the accuracy a half."""
+    match = r"calls class 1 'grey', and the task 'image_folder' on .* 'white'.*: black, grey, white \(of a class without"
+    with pytest.raises(DataError, match=match):
+        evaluated(folder, write(tmp_path / "two", ["black", "white"]))
+    with pytest.raises(DataError, match="calls class 0 'black', .* 'blue'"):
+        evaluated(folder, write(tmp_path / "other", ["blue", "grey", "white"]))
