@@ -28,6 +28,7 @@ from lianzhi.pipeline import weights
 from lianzhi.pipeline.batches import evaluator, require_calibration, validation_metric
 from lianzhi.pipeline.choose import runtimes
 from lianzhi.pipeline.distilling import Training, check_distill, check_refine
+from lianzhi.pipeline.given import check_given, check_outputs
 from lianzhi.pipeline.packing import to_round
 from lianzhi.pipeline.pruning import latency_target, make_plan
 from lianzhi.pipeline.quantizing import quantization_targets, reads_samples, settings
@@ -53,6 +54,7 @@ def check(run: Run, model: nn.Module) -> list[dict[str, Training]]:
     runtimes(run)
     _check_precision(run)
     _check_labels(run.task)
+    check_given(run)
     graph.check_values(model)
     if is_shared(model):
         raise GraphError("the weights of the model are shared; bake it first (lianzhi.codebook.sharing.bake)")
@@ -130,6 +132,7 @@ def _check_shapes(run: Run, model: nn.Module) -> None:
             f"the model gives {outputs[1]} outputs, and the task '{run.task.name}' has {classes} classes; "
             f"make the model with num_classes={classes}"
         )
+    check_outputs(run, outputs)
 
 
 def _check_batch(run: Run, model: nn.Module) -> None:

@@ -17,7 +17,7 @@ from lianzhi.pipeline.state import Run
 from lianzhi.pipeline.teachers import check_labels
 from lianzhi.recipe import StudentSpec
 from lianzhi.tasks import Task
-from lianzhi.tasks.same_tokens import tokenizers_of
+from lianzhi.tasks.same_tokens import require_same_tokens
 
 
 def make_student(run: Run, model: nn.Module, spec: StudentSpec) -> nn.Module:
@@ -50,12 +50,8 @@ def _check_reading(task: Task, spec: StudentSpec) -> None:
     if spec.artifact is not None:
         check_labels(task, spec.artifact, f"the student {spec.artifact}")
     place = tokenizer_of(spec)
-    both = None if place is None else tokenizers_of(task, place)
-    if both is not None and both[0].to_str() != both[1].to_str():
-        raise RecipeError(
-            f"the student {place} reads other tokens than task '{task.name}' gives it; set the task's tokenizer to "
-            f"{place} (a teacher reads with its own), or give a student of the task's tokenizer"
-        )
+    if place is not None:
+        require_same_tokens(task, place, "the student", more=" (a teacher reads with its own)")
 
 
 def chosen_layers(spec: StudentSpec, depth: int) -> list[int]:

@@ -21,6 +21,16 @@ def tokenizers_of(task: Task, place: str) -> tuple[Any, Any] | None:
     return parse(read(place).text, place), parse(task.preprocess.members[FILE], FILE)
 
 
+def require_same_tokens(task: Task, place: str, who: str, *, more: str = "") -> None:
+    """Raise `RecipeError` where the model at `place` has a tokenizer that is another than the task's."""
+    both = tokenizers_of(task, place)
+    if both is not None and both[0].to_str() != both[1].to_str():
+        raise RecipeError(
+            f"{who} {place} reads other tokens than task '{task.name}' gives it; set the task's tokenizer to "
+            f"{place}{more}, or give {who.replace('the ', 'a ', 1)} of the task's tokenizer"
+        )
+
+
 def require_same_vocabulary(task: Task, place: str, who: str) -> None:
     """Raise `RecipeError` where an id means another token to the model at `place` than to the task's tokenizer."""
     both = tokenizers_of(task, place)

@@ -1,14 +1,15 @@
-"""A saved classifier of images is evaluated on data whose classes have its own numbers."""
+"""A saved classifier of images is evaluated on, and compressed with, data whose classes have its own numbers."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import nn
 
-from lianzhi import artifact, jobs
+from lianzhi import artifact, cli, jobs
 from lianzhi.errors import DataError
 
 LEVELS = {"black": 0, "grey": 128, "white": 255}
@@ -62,5 +63,25 @@ def test_another_class_of_a_number_is_refused(folder, tmp_path):
     match = r"calls class 1 'grey', and the task 'image_folder' on .* 'white'.*: black, grey, white \(of a class without"
     with pytest.raises(DataError, match=match):
         evaluated(folder, write(tmp_path / "two", ["black", "white"]))
-    with pytest.raises(DataError, match="calls class 0 'black', .* 'blue'"):
+    with pytest.raises(DataError, match=r"calls class 0 'black', .* 'blue'"):
         evaluated(folder, write(tmp_path / "other", ["blue", "grey", "white"]))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["black", "grey", "white"], None),
+        (["blue", "grey", "white"], "calls class 0 'black', and the task 'blue'"),
+        (["black", "white"], "has 3 classes by name, and the task 'image_folder' 2"),
+    ],
+)
+def test_a_recipe(folder, tmp_path, capsys, names, said):
+    values = {
+        "model": {"artifact": str(folder)},
+        "task": {"name": "image_folder", "data": write(tmp_path / "data", names), "validation": 0},
+        "target": "pytorch",
+        "steps": [{"train": {"epochs": 1}}],
+    }
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(values))
+    assert cli.main(["train", str(tmp_path / "r.yaml"), "--dry-run"]) == (2 if said else 0)
+    assert said is None or said in capsys.readouterr().err

@@ -1,0 +1,91 @@
+"""A recipe whose model is an artifact: its classes and its tokenizer are those of the task, or the run is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from own_tables import KNOWN
+from tiny_text import WORDS, tokens, write_tokenizer
+
+import lianzhi as lz
+from lianzhi import artifact, cli
+from lianzhi.tasks import TextPreprocess
+
+
+def save(bert: Path, folder: Path, labels: list[str] | None, classes: int = 2) -> Path:
+    """A classifier with its tokenizer and the names of its classes."""
+    torch.manual_seed(0)
+    model = lz.model("huggingface", path=str(bert), num_classes=classes).eval()
+    preprocess = TextPreprocess.open(str(bert), max_length=16)
+    members = {"preprocess": preprocess, "tokenizer": preprocess.members, "labels": labels}
+    return artifact.save(model, folder, example_inputs=tokens(1, 7), **members)
+
+
+def tried(folder: Path, model: Path, task: dict, steps: list | None = None) -> int:
+    """The exit code of a dry run."""
+    lines = [f"{text}\t{'good' if label else 'bad'}" for text, label in KNOWN]
+    (folder / "train.tsv").write_text("text\tlabel\n" + "\n".join(lines) + "\n")
+    values = {
+        "model": {"artifact": str(model)},
+        "task": {"name": "text", "data": str(folder / "train.tsv"), "max_length": 16, **task},
+        "target": "pytorch",
+        "steps": steps or [{"distill": {"student": {"layers": 1}, "epochs": 1}}],
+    }
+    (folder / "r.yaml").write_text(yaml.safe_dump(values))
+    return cli.main(["compress", str(folder / "r.yaml"), "-o", str(folder / "out"), "--dry-run"])
+
+
+@pytest.mark.parametrize("labels", [["bad", "good"], None])
+def test_the_same_classes_or_none_by_name(bert, tmp_path, labels):
+    assert tried(tmp_path, save(bert, tmp_path / "m", labels), {}) == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "said"),
+    [
+        ({}, ["good", "bad"], "/m calls class 0 'good', and the task 'bad'"),
+        ({}, ["poor", "good"], "/m calls class 0 'poor', and the task 'bad'"),
+        ({"labels": ["good", "bad"]}, ["bad", "good"], "/m calls class 0 'bad', and the task 'good'"),
+        ({}, ["bad", "good", "so-so"], "/m has 3 classes by name, and the task 'text' 2"),
+    ],
+)
+def test_other_classes(bert, tmp_path, capsys, task, labels, said):
+    assert tried(tmp_path, save(bert, tmp_path / "m", labels, len(labels)), task) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_more_classes_without_names(bert, tmp_path, capsys):
+    assert tried(tmp_path, save(bert, tmp_path / "m", None, 3), {}) == 2
+    assert "/m gives 3 outputs, and the task 'text' has 2 classes" in capsys.readouterr().err
+
+
+def test_a_tokenizer_that_is_not_the_models(bert, tmp_path, capsys):
+    """The same words with other numbers: nothing fails, and everything that is read is another text."""
+    model = save(bert, tmp_path / "m", ["bad", "good"])
+    same = write_tokenizer(tmp_path / "same")
+    assert tried(tmp_path, model, {"tokenizer": str(same)}) == 0
+    other = write_tokenizer(tmp_path / "other", (*WORDS[:4], *WORDS[:3:-1]))
+    assert tried(tmp_path, model, {"tokenizer": str(other)}) == 2
+    said = capsys.readouterr().err
+    assert "the model" in said
+    assert "/m reads other tokens than task 'text' gives it; set the task's tokenizer to" in said
+    assert "or give a model of the task's tokenizer" in said
+
+
+def test_a_model_of_scores(bert, tmp_path):
+    """It has no classes to compare."""
+    (tmp_path / "train.tsv").write_text(
+        "text\tscore\n" + "".join(f"{text}\t{label / 2}\n" for text, label in KNOWN)
+    )
+    task = {"name": "text", "data": str(tmp_path / "train.tsv"), "score": True, "max_length": 16}
+    values = {
+        "model": {"artifact": str(save(bert, tmp_path / "m", None, 1))},
+        "task": task,
+        "target": "pytorch",
+        "steps": [{"prune": {"ratio": 0.3}}],
+    }
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(values))
+    assert cli.main(["compress", str(tmp_path / "r.yaml"), "--dry-run"]) == 0
