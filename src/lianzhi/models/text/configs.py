@@ -81,6 +81,32 @@ def make(values: dict[str, Any], num_classes: int) -> Any:
         raise RecipeError(f"model 'huggingface': the config does not fit '{kind}' ({reason})") from None
 
 
+def told(changes: dict[str, Any], kind: Any) -> dict[str, Any]:
+    """What a user writes of a config, with the architecture's own names (`dim`) for the common ones (`hidden_size`).
+
+    A config that lies beside a model may have keys of other versions; what a user writes is meant to count.
+
+    Raises:
+        RecipeError: a key is unknown, or stands under both of its names.
+    """
+    if kind not in model_types():
+        return changes  # `make` says what is wrong
+    with explained():
+        cls = transformers().CONFIG_MAPPING[kind]
+        names, own = dict(cls.attribute_map), own_keys(cls)
+    known = own | names.keys()
+    for key in changes:
+        if key not in known | _DROPPED and key not in ("model_type", *_REFUSED) and not key.startswith("_"):
+            raise RecipeError(
+                f"model 'huggingface': config: '{kind}' has no key '{key:.60}'{did_you_mean(key, known)}"
+            )
+        if key in names and names[key] in changes:
+            raise RecipeError(
+                f"model 'huggingface': config: '{key}' and '{names[key]}' are the same of '{kind}'; leave one of them out"
+            )
+    return {names.get(key, key): value for key, value in changes.items()}
+
+
 def own_keys(cls: Any) -> set[str]:
     """The keys of the class's own config that say what the model is."""
     keys = cls().to_dict().keys()

@@ -79,15 +79,18 @@ class HuggingFaceConfig(TextModelConfig):
 )
 def huggingface(settings: HuggingFaceConfig) -> nn.Module:
     """Make the model; parts that its files do not have are drawn from PyTorch's generator, and said in `remarks`."""
-    folder, values = None, dict(settings.config)
+    folder: Path | None = None
+    values: dict[str, Any] = {}
     if settings.path is not None:
         folder = files.find_folder(settings.path, PATTERNS)
-        values = {**_config_of(folder), **values}
-    elif not values:
+        values = _config_of(folder)
+    elif not settings.config:
         raise RecipeError(
             f"model '{NAME}': give path: a folder, package:NAME/folder or a name on the hub; "
             f"or config: {{model_type: bert, …}} for fresh weights"
         )
+    kind = settings.config.get("model_type", values.get("model_type"))
+    values |= configs.told(settings.config, kind)
     classes = settings.num_classes or _classes_of(values)
     config = configs.make(values, classes)
     model = build(config)
