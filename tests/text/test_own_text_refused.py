@@ -135,3 +135,24 @@ def test_names_of_columns_that_a_file_has_itself_are_not_given_again(tmp_path, p
     file = write(tmp_path / "train.jsonl", rows(0, 40))
     with pytest.raises(DataError, match=r"train.jsonl: 'header' names the columns of a TSV or CSV file"):
         lz.task("text", data=file, tokenizer=place, header=header)
+
+
+def test_of_labels_by_number_the_wrong_one_is_named(tmp_path, place):
+    """One wrong number among hundreds of right ones does not make the right ones wrong."""
+    table = [{"text": row["text"], "label": str(int(row["label"] == "good"))} for row in rows(0, 60)]
+    table[40]["label"] = "2"
+    file = write(tmp_path / "train.tsv", table)
+    said = r"line 42: label '2' is unknown; the numbers of the classes are 0 to 1 \(neg, pos\)"
+    with pytest.raises(DataError, match=said):
+        lz.task("text", data=file, tokenizer=place, labels=["neg", "pos"])
+    table[40]["label"] = "pos"
+    with pytest.raises(
+        DataError, match=r"line 42: label 'pos' is unknown; the numbers of the classes are 0 to 1"
+    ):
+        lz.task("text", data=write(file, table), tokenizer=place, labels=["neg", "pos"])
+    table[40]["label"] = "1"
+    for row in table:
+        row["label"] = "bad" if row["label"] == "0" else "good"
+    table[40]["label"] = "2"
+    with pytest.raises(DataError, match=r"line 42: label '2' is unknown; known: bad, good"):
+        lz.task("text", data=write(file, table), tokenizer=place, labels=["bad", "good"])

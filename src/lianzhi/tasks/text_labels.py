@@ -23,7 +23,7 @@ class Classes:
     """
 
     def __init__(self, names: Sequence[str], by_number: bool) -> None:
-        self.names = tuple(names)
+        self.names, self.by_number = tuple(names), by_number
         self.places = {str(number) if by_number else name: number for number, name in enumerate(self.names)}
 
     @classmethod
@@ -35,9 +35,7 @@ class Classes:
         """
         written = [_written(value, line, row) for row, value in enumerate(values)]
         if names is not None:
-            by_name = set(names).issuperset(written)
-            numbers = {str(number) for number in range(len(names))}
-            found = cls(names, by_number=not by_name and numbers.issuperset(written))
+            found = cls(names, by_number=_by_number(written, names))
         else:
             for row, value in enumerate(written):
                 what = _no_class(value)
@@ -64,6 +62,11 @@ class Classes:
     def _number(self, value: Any, line: Line, row: int) -> int:
         written = _written(value, line, row)
         if written not in self.places:
+            if self.by_number:
+                numbered = (
+                    f"the numbers of the classes are 0 to {len(self.names) - 1} ({', '.join(self.names)})"
+                )
+                raise DataError(f"{line(row)}: label {written!r:.40} is unknown; {numbered:.400}")
             raise DataError(
                 f"{line(row)}: label {written!r:.40} is unknown{did_you_mean(written, self.places)}"
             )
@@ -106,6 +109,20 @@ def _written(value: Any, line: Line, row: int) -> str:
     return str(value).strip()
 
 
+def _by_number(written: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether labels are numbers of `names`: all of them are, or most would be, so that the others are the wrong ones."""
+    if set(names).issuperset(written):
+        return False
+    if {str(number) for number in range(len(names))}.issuperset(written):
+        return True
+    numbers = sum(_is_whole(value) for value in written)
+    return 2 * numbers > len(written) and not any(map(_is_whole, names))
+
+
+def _is_whole(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()
+
+
 def _no_class(text: str) -> str | None:
     """Why a label is hardly the name of a class; None if it may be one."""
     try:
@@ -119,4 +136,4 @@ def _no_class(text: str) -> str | None:
 
 def _order(name: str) -> tuple[int, float, str]:
     """Whole numbers by size, then names by the alphabet."""
-    return (0, int(name), "") if name.removeprefix("-").isdecimal() else (1, 0, name)
+    return (0, int(name), "") if _is_whole(name) else (1, 0, name)
