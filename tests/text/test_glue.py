@@ -159,6 +159,7 @@ def test_qqp_s_broken_rows_are_left_out_and_said(tmp_path, place):
     broken = [
         (7, 1, 2, "a film"),
         ("and a plot", "1"),
+        (),
         (8, 1, 2, "a film", " ", 1),
         (9, 1, 2, "", "a film", 0),
     ]
@@ -166,7 +167,7 @@ def test_qqp_s_broken_rows_are_left_out_and_said(tmp_path, place):
     write(tmp_path / "QQP", "dev.tsv", rows[60:], columns)
     task = lz.task("qqp", data=tmp_path, tokenizer=place)
     assert task.notes[:2] == (
-        "2 rows of train were left out: the line is broken",
+        "3 rows of train were left out: the line is broken",
         "2 rows of train were left out: a text is empty",
     )
     assert sum(task.size(name) for name in ("train", "validation", "calibration")) == 60

@@ -51,7 +51,14 @@ def place(tmp_path):
         ("train.csv", "text,label\na film,bad\na plot,\n", "line 3: no label"),
         ("train.csv", "text,label\na film,bad\na plot,bad\n", "all labels are 'bad'"),
         ("train.csv", b"text,label\ncaf\xe9,bad\n", "not UTF-8"),
-        ("train.tsv", "text\tlabel\na film\tbad\n\na\tb\tc\n", "line 4: 3 fields"),
+        ("train.tsv", "text\tlabel\na film\tbad\na\tb\tc\n", "line 3: 3 fields"),
+        (
+            "train.tsv",
+            "text\tlabel\na film\tbad\n\na plot\tgood\n",
+            "line 3: an empty line, .* or take it out",
+        ),
+        ("train.tsv", "text\tlabel\r\n\r\na plot\tgood\r\n", "line 2: an empty line"),
+        ("train.tsv", "text\tlabel\n\n\n", "no rows below the header"),
         ("train.parquet", "PAR", "damaged, or no parquet file"),
         ("test.csv", "text,label\na film,fine\n", "line 2: label 'fine' is unknown; known: bad, good"),
         ("test.csv", "text,label\na film,godd\n", "line 2: label 'godd' is unknown; did you mean 'good'"),
@@ -156,3 +163,25 @@ def test_of_labels_by_number_the_wrong_one_is_named(tmp_path, place):
     table[40]["label"] = "2"
     with pytest.raises(DataError, match=r"line 42: label '2' is unknown; known: bad, good"):
         lz.task("text", data=write(file, table), tokenizer=place, labels=["bad", "good"])
+
+
+@pytest.mark.parametrize("kind", ["tsv", "csv"])
+def test_a_first_line_of_other_names_is_no_sample(tmp_path, place, kind):
+    table = [{"review": row["text"], "Label": row["label"]} for row in rows(0, 40)]
+    file = write(tmp_path / f"train.{kind}", table)
+    said = rf"train.{kind}, line 1: 'Label' under 'stars' is the name of a column and no label; take the line out"
+    with pytest.raises(DataError, match=said):
+        lz.task("text", data=file, tokenizer=place, header=["text", "stars"], label="stars")
+    task = lz.task("text", data=file, tokenizer=place, label="Label")
+    assert sum(task.size(name) for name in task.splits) == 40
+
+
+def test_a_class_may_be_called_as_a_column_is(tmp_path, place):
+    lines = [f"{row['text']}\t{'class' if row['label'] == 'good' else 'none'}" for row in rows(0, 40)]
+    lines.sort(key=lambda line: line.endswith("none"))
+    (tmp_path / "train.tsv").write_text("\n".join(lines) + "\n")
+    task = lz.task("text", data=tmp_path / "train.tsv", tokenizer=place, header=["text", "label"])
+    assert task.labels == ["class", "none"]
+    (tmp_path / "train.tsv").write_text("")
+    with pytest.raises(DataError, match="an empty file"):
+        lz.task("text", data=tmp_path / "train.tsv", tokenizer=place, header=["text", "label"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from lianzhi.errors import DataError, did_you_mean
 from lianzhi.tasks.readers import arrow, csv_table, jsonl, tsv
 from lianzhi.tasks.readers.table import TextTable, joined
+from lianzhi.tasks.text_columns import LABELS, SCORES
 
 ENDINGS = (".tsv", ".csv", ".jsonl", ".json", arrow.PARQUET, arrow.ARROW)
 PARTS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
@@ -74,7 +75,7 @@ def names(file: Path, header: Sequence[str] | None) -> list[str]:
 
 
 def read(files: Sequence[Path], columns: Sequence[str], header: Sequence[str] | None) -> TextTable:
-    """The columns of one part, in the order of its files.
+    """The columns of one part, in the order of its files; the last one is that of the labels.
 
     Raises:
         DataError: a file cannot be read, or there are no rows.
@@ -93,7 +94,20 @@ def _read(file: Path, columns: Sequence[str], header: Sequence[str] | None) -> T
         return jsonl.read(file, columns)
     if header is not None and names(file, None) == list(header):
         raise DataError(f"{file}: its first line names the columns as 'header' does; leave 'header' out")
-    return (csv_table if kind == ".csv" else tsv).read(file, columns, header=header)
+    table = (csv_table if kind == ".csv" else tsv).read(file, columns, header=header)
+    if header is not None:
+        _require_sample(table, columns[-1])
+    return table
+
+
+def _require_sample(table: TextTable, label: str) -> None:
+    """Refuse a first line that names columns, and not as `header` does: its label is called one, and is so only there."""
+    values = table.columns[label]
+    if values[0].strip().casefold() in {label.casefold(), *LABELS, *SCORES} and values.count(values[0]) == 1:
+        raise DataError(
+            f"{table.line(0)}: '{values[0]}' under '{label}' is the name of a column and no label; take the line out, or "
+            f"leave 'header' out and say text: NAME and label: NAME"
+        )
 
 
 def _of(folder: Path, name: str) -> list[Path]:

@@ -27,30 +27,32 @@ def read(
 ) -> TextTable:
     """Read columns by name; `header` names those of a file without a first line of names.
 
-    A byte order mark is skipped, lines may end as on Windows, empty lines count for nothing. With `gaps`, lines that
-    are broken (without one of the columns, or with too many fields) are passed over and counted.
+    A byte order mark is skipped, lines may end as on Windows, empty lines at the end count for nothing. With `gaps`,
+    lines that are broken (empty, without one of the columns, or with too many fields) are passed over and counted.
 
     Raises:
-        DataError: the file is missing, not UTF-8, lacks a column, or has a line of another number of fields.
+        DataError: the file is missing, not UTF-8, lacks a column, or has a line that is empty or of another number of
+            fields.
     """
     lines = lines_of(file)
     start = 0 if header is not None else 1
+    while len(lines) > start and not lines[-1]:
+        del lines[-1]
     given = list(header) if header is not None else lines[0].split("\t")
     places = [place_of(column, given, file) for column in columns]
     found: list[list[str]] = [[] for _ in columns]
     numbers: list[int] = []
     broken = 0
     for number, line in enumerate(lines[start:], start + 1):
-        if not line:
-            continue
-        fields = line.split("\t")
+        fields = line.split("\t") if line else []
         if gaps and not max(places, default=0) < len(fields) <= len(given):
             broken += 1
             continue
         if not gaps and len(fields) != len(given):
+            what = f"{len(fields)} fields" if line else "an empty line"
             raise DataError(
-                f"{file}, line {number}: {len(fields)} fields, and the table has {len(given)} columns "
-                f"({', '.join(given)}); mend the line"
+                f"{file}, line {number}: {what}, and the table has {len(given)} columns ({', '.join(given)}); mend the "
+                f"line{'' if line else ', or take it out'}"
             )
         for values, place in zip(found, places, strict=True):
             values.append(fields[place])
