@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from own_tables import rows, write
 from tiny_text import write_tokenizer
 
 import lianzhi as lz
 from lianzhi.errors import DataError
+from lianzhi.tasks.recognize import explained
 
 
 @pytest.fixture
@@ -185,3 +188,16 @@ def test_a_class_may_be_called_as_a_column_is(tmp_path, place):
     (tmp_path / "train.tsv").write_text("")
     with pytest.raises(DataError, match="an empty file"):
         lz.task("text", data=tmp_path / "train.tsv", tokenizer=place, header=["text", "label"])
+
+
+def test_a_data_set_of_the_hub_is_read_from_a_folder(tmp_path, place, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = r"imdb: no such file or folder; .*load_dataset\('stanfordnlp/imdb'\)\.save_to_disk\('imdb'\), then data: imdb"
+    with pytest.raises(DataError, match=said):
+        lz.task("text", data="stanfordnlp/imdb", tokenizer=place)
+    with pytest.raises(DataError, match=said):
+        explained(Path("stanfordnlp/imdb"))
+    (tmp_path / "mine").mkdir()
+    for other in ("mine/imdb", str(tmp_path / "imdb"), "imdb.csv"):
+        with pytest.raises(DataError, match=r"no such file or folder$"):
+            lz.task("text", data=other, tokenizer=place)

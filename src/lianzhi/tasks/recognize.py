@@ -198,7 +198,7 @@ def _texts(path: Path, told: Mapping[str, Any]) -> Recognized | None:
 def explained(path: Path, options: Mapping[str, Any] | None = None) -> Recognized:
     """`recognize`, or a `DataError` that says what data may be."""
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
+        raise text_files.missing(path)
     found = recognize(path, options)
     if found is None:
         raise DataError(

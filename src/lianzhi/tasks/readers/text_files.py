@@ -14,6 +14,7 @@ from lianzhi.tasks.text_columns import LABELS, SCORES
 ENDINGS = (".tsv", ".csv", ".jsonl", ".json", arrow.PARQUET, arrow.ARROW)
 PARTS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 KINDS = ", ".join(ENDINGS)
+HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # owner/name
 KEPT = "cache-"  # what `Dataset.map` leaves beside the data
 
 
@@ -29,7 +30,7 @@ def find(data: Path) -> dict[str, list[Path]]:
     if data.is_file():
         return {"train": [checked(data)]}
     if not data.is_dir():
-        raise DataError(f"{data}: no such file or folder")
+        raise missing(data)
     alone = sorted(data.glob(f"data-*{arrow.ARROW}"))  # one Dataset, not a DatasetDict
     if alone:
         return {"train": alone}
@@ -47,6 +48,17 @@ def find(data: Path) -> dict[str, list[Path]]:
         if files:
             found[part] = files
     return found
+
+
+def missing(data: Path) -> DataError:
+    """What is said where nothing is there; of what is called like a data set of the hub, how it becomes a folder."""
+    named = data.as_posix()
+    if not HUB.fullmatch(named) or Path(data.parts[0]).exists():
+        return DataError(f"{data}: no such file or folder")
+    return DataError(
+        f"{data}: no such file or folder; a data set of the Hugging Face hub is read from a folder that `datasets` saves: "
+        f"datasets.load_dataset('{named}').save_to_disk('{data.name}'), then data: {data.name}"
+    )
 
 
 def checked(file: Path) -> Path:
