@@ -16,8 +16,8 @@ from tiny_text import SIZES, tokens
 import lianzhi as lz
 from lianzhi import artifact, cli, deploy, files, jobs
 from lianzhi.artifact.layout import own_digest
+from lianzhi.distill.lengths import fitted
 from lianzhi.errors import ArtifactError, DataError
-from lianzhi.pipeline.texts import fitted
 from lianzhi.tasks import TextPreprocess
 
 RUN = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ from lianzhi.tasks.text import TextOptions, assemble_text
 from lianzhi.tasks.text_part import TextFacts, TextPart
 
 
-def tiny_task(folder: Path) -> Task:
-    """40 texts, of an even or an odd number of letters."""
+def tiny_task(folder: Path, lines: Sequence[str] | None = None, *, max_length: int = 24) -> Task:
+    """40 texts, or given ones, of an even or an odd number of letters."""
     place = write_tokenizer(folder / "tokenizer")
-    lines = sentences(40, 0)
+    lines = sentences(40, 0) if lines is None else lines
     labels = np.asarray([len(line) % 2 for line in lines])
     part = TextPart(lines, None, labels, "made up", lambda row: f"row {row}")
     facts = TextFacts("tiny", "made up", ("even", "odd"), {"accuracy": top1})
-    options = TextOptions(tokenizer=str(place), validation=8, calibration=0, max_length=24)
+    options = TextOptions(tokenizer=str(place), validation=8, calibration=0, max_length=max_length)
     return assemble_text({"train": part}, facts, options)

@@ -10,12 +10,12 @@ from typing import Any
 from torch import nn
 
 from lianzhi import artifact, deploy, files, measure, quantize, train
+from lianzhi.distill.lengths import fitted
 from lianzhi.pipeline.packing import write_packed
 from lianzhi.pipeline.resolved import plain, recipe_yaml, resolved, with_sources
 from lianzhi.pipeline.result import Result
 from lianzhi.pipeline.rows import FLOAT
 from lianzhi.pipeline.state import LAYERS, NOTES, Run, State
-from lianzhi.pipeline.texts import fitted
 from lianzhi.quantize import QuantizedModel
 from lianzhi.report import Report
 from lianzhi.tasks import TextPreprocess

@@ -26,6 +26,7 @@ from lianzhi.config import Config
 from lianzhi.distill import losses
 from lianzhi.distill.augmentation.augmented import Augmented
 from lianzhi.distill.augmentation.word_level import WordLevelOptions, word_level
+from lianzhi.distill.lengths import fitting
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.teacher import Logits, logits_of, teacher_logits
@@ -185,6 +186,7 @@ def _data(
     if wanted is None:
         return cache(lambda: _Data(student, teacher, student.size("train")))
     mask = _mask_of(teacher) if wanted.mask else MASK
+    before, teacher = (*student.notes, *teacher.notes), fitting(teacher, setting.teacher)
     if wanted.tags is not None:
         find(files.expanded(wanted.tags))
 
@@ -199,7 +201,7 @@ def _data(
         if both[0].size("train") != both[1].size("train"):
             raise DataError("bilstm: teacher and student were left different texts; set augmentation: null")
         note = f"{both[0].size('train') - len(given):,} texts were made of {len(given):,} by changing words"
-        left = [found for found in both[0].notes if found not in student.notes]
+        left = [found for found in dict.fromkeys((*both[0].notes, *both[1].notes)) if found not in before]
         return _Data(both[0], both[1], len(given), (note, *more.notes, *left))
 
     return made

@@ -104,9 +104,10 @@ def build(setting: Setting, options: MiniLMOptions) -> Lessons:
             temperature=options.temperature,
             loss=setting.loss,
         )
-    texts = None if options.corpus is None else corpus_later("minilm", options.corpus, setting.task)
+    notes: list[str] = []
+    texts = None if options.corpus is None else corpus_later("minilm", options.corpus, setting, notes)
     first = Stage("relations", step, task=texts, choose=False)
-    return Lessons([first, Stage("prediction", prediction)])
+    return Lessons([first, Stage("prediction", prediction)], notes=notes)
 
 
 def _relations(both: Both, pair: tuple[str, str], options: MiniLMOptions) -> dict[str, tuple[float, Tensor]]:

@@ -25,6 +25,7 @@ from lianzhi.config import Config
 from lianzhi.distill import losses
 from lianzhi.distill.capture import capture
 from lianzhi.distill.layer_map import LayerMap
+from lianzhi.distill.lengths import fitting
 from lianzhi.distill.losses.parts import wide
 from lianzhi.distill.losses.positions import as_bool, mean_of
 from lianzhi.distill.methods import kd
@@ -132,18 +133,21 @@ def build(setting: Setting, options: MobileBertOptions) -> Lessons:
         GraphError: a model has no list of like layers, or no attention that can be read.
     """
     learned, task = setting, None
+    notes: list[str] = []
     if options.masked_lm is not None:
         teacher = read_masked_lm(find_masked_lm(options.masked_lm))
         require_same_vocabulary(setting.task, options.masked_lm, "masked_lm")
         learned = replace(setting, teacher=teacher, source=None, _placed=None)
     if options.corpus is not None:
-        task = corpus_later("mobilebert", options.corpus, setting.task)
+        task = corpus_later("mobilebert", options.corpus, learned, notes)
+    if learned is not setting:
+        learned = replace(learned, task=fitting(setting.task, learned.teacher))
     stages = _transfer(learned, options, task)
     if options.masked_lm is not None and options.corpus is not None:
         asked = options.corpus.next_sentence
         learner, step = masked_words(learned, one_hot=options.one_hot, next_sentence=asked)
         stages.append(Stage("masked_lm", step, learner, task, choose=False))
-    return Lessons([*stages, Stage("fine-tuning", _fine_tuning(setting, options))])
+    return Lessons([*stages, Stage("fine-tuning", _fine_tuning(setting, options))], notes=notes)
 
 
 def _transfer(setting: Setting, options: MobileBertOptions, task: Callable[[], Task] | None) -> list[Stage]:

@@ -26,6 +26,7 @@ from lianzhi.config import Config
 from lianzhi.distill import losses
 from lianzhi.distill.augmentation.tinybert import TinyBertAugmentation, augment, require_sources
 from lianzhi.distill.layer_map import LayerMap
+from lianzhi.distill.lengths import fitting
 from lianzhi.distill.losses.soft_cross_entropy import cross_entropies
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.corpora import CorpusData, corpus_later
@@ -135,16 +136,17 @@ def build(setting: Setting, options: TinyBertOptions) -> Lessons:
     found = _require_widths(learner, both, looks, options)
     if not (options.joint and options.prediction):
         _require_some(found, options)
-    stages = []
+    stages: list[Stage] = []
+    notes: list[str] = []
     if options.general is not None:
-        stages.append(_general(setting, options, options.general, learner))
-    task = _texts(setting, options.augmentation)
+        stages.append(_general(setting, options, options.general, learner, notes))
+    task = _texts(setting, options.augmentation, notes)
     if options.joint:
-        return Lessons([*stages, Stage("joint", _joint_step(setting, options, looks), learner, task)])
-    intermediate = Stage("intermediate", _step(setting, options, looks), learner, task, choose=False)
-    return Lessons(
-        [*stages, intermediate, Stage("prediction", _prediction_step(setting, options), task=task)]
-    )
+        stages.append(Stage("joint", _joint_step(setting, options, looks), learner, task))
+    else:
+        stages.append(Stage("intermediate", _step(setting, options, looks), learner, task, choose=False))
+        stages.append(Stage("prediction", _prediction_step(setting, options), task=task))
+    return Lessons(stages, notes=notes)
 
 
 def _compared(setting: Setting, options: TinyBertOptions, *, same_outputs: bool) -> tuple[_Looks, Both]:
@@ -265,27 +267,34 @@ def _prediction(both: Both, options: TinyBertOptions) -> Tensor:
     return mean_by_sample(rows, *both.logits, both.mask)
 
 
-def _general(setting: Setting, options: TinyBertOptions, general: GeneralOptions, learner: Learner) -> Stage:
+def _general(
+    setting: Setting, options: TinyBertOptions, general: GeneralOptions, learner: Learner, notes: list[str]
+) -> Stage:
     """The first stage: its own teacher, and a corpus that is read when the stage begins."""
     if general.teacher is not None:
         require_same_vocabulary(setting.task, general.teacher, "general.teacher")
         teacher = zoo_model("huggingface", path=general.teacher).eval()
         setting = replace(setting, teacher=teacher, source=None, _placed=None)
+    task = corpus_later("tinybert", general, setting, notes)
+    if general.teacher is not None:
+        setting = replace(setting, task=fitting(setting.task, setting.teacher))
     looks, both = _compared(setting, options, same_outputs=False)
     _require_some(_require_widths(learner, both, looks, options), options)
-    task = corpus_later("tinybert", general, setting.task)
     return Stage("general", _step(setting, options, looks), learner, task, choose=False)
 
 
-def _texts(setting: Setting, options: TinyBertAugmentation | None) -> Callable[[], Task] | None:
-    """The task with the augmented training texts, made when the first stage needs it."""
+def _texts(
+    setting: Setting, options: TinyBertAugmentation | None, notes: list[str]
+) -> Callable[[], Task] | None:
+    """The task with the augmented training texts, made when the first stage needs it, which adds to the `notes`."""
     if options is None:
         return None
     texts_of(setting.task, "train")
+    task = fitting(setting.task, setting.student, setting.teacher)
 
     @cache
     def made() -> Task:
-        given = texts_of(setting.task, "train")
+        given = texts_of(task, "train")
         with leader_first():
             more = augment(
                 given.texts,
@@ -295,6 +304,8 @@ def _texts(setting: Setting, options: TinyBertAugmentation | None) -> Callable[[
                 progress=setting.progress,
                 device=setting.device,
             )
-        return with_train(setting.task, more.texts, more.pairs, given.labels[more.origins])
+        texts = with_train(task, more.texts, more.pairs, given.labels[more.origins])
+        notes.extend(note for note in texts.notes if note not in setting.task.notes)
+        return texts
 
     return made
