@@ -16,6 +16,7 @@ from lianzhi.distill.methods import Learner, Setting
 from lianzhi.distill.methods.teacher import Logits
 from lianzhi.distill.transformer import layers_of
 from lianzhi.errors import ArtifactError, DataError, RecipeError
+from lianzhi.tasks.texts import texts_of
 
 pytest.importorskip("transformers")
 
@@ -200,6 +201,35 @@ class TestStages:
         assert 0 <= history.epochs[0]["metric"] <= 1
         again = taught(of_texts(texts), "tinybert", augmentation={**VECTORS, "vectors": vectors})
         assert again.stages[0].task().fingerprint() == data[0].fingerprint()
+
+    def test_how_many_texts_were_made_is_noted(self, texts, vectors):
+        made = taught(of_texts(texts), "tinybert", augmentation={**VECTORS, "vectors": vectors})
+        assert made.notes == []
+        found = texts_of(made.stages[0].task(), "train").texts
+        given = texts_of(texts, "train").texts
+        count = len(set(found) - set(given))
+        assert count == len(found) - len(given)
+        assert made.notes == [f"{count} texts were made of 32 by replacing words"]
+        assert made.stages[1].task().size("train") == len(found)
+        assert len(made.notes) == 1
+
+    def test_made_texts_of_other_splits_are_counted(self, tmp_path):
+        """A text of one word, and every other one-word text is validated on or there already."""
+        data = tiny_task(
+            tmp_path, ["film", "plot", "cast", *["dull film"] * 6, *["fine plot"] * 6, "good", "bad"]
+        )
+        (tmp_path / "v.txt").write_text("film 1 0\nplot 1 0.1\ncast 1 0.2\ndull 0 1\nfine 0.1 1\n")
+        options = {**VECTORS, "vectors": str(tmp_path / "v.txt"), "probability": 1.0}
+        made = taught(of_texts(data), "tinybert", augmentation=options)
+        made.stages[0].task()
+        assert [note for note in made.notes if "stand in another split too and were left out" in note]
+
+    def test_vectors_of_another_language_make_nothing(self, texts, tmp_path):
+        file = tmp_path / "other.txt"
+        file.write_text("фильм 0 1\nсюжет 1 0\n")
+        made = taught(of_texts(texts), "tinybert", augmentation={**VECTORS, "vectors": str(file)})
+        with pytest.raises(DataError, match=r"made no text of 32: .*vectors: .*other\.txt; give one of"):
+            made.stages[0].task()
 
 
 class TestErrors:

@@ -13,7 +13,7 @@ layers; means leave padding out, where the authors' code counts it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Literal
@@ -43,12 +43,12 @@ from lianzhi.distill.methods.encoders import (
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.terms import require_some, require_unset, weighted
-from lianzhi.errors import RecipeError
+from lianzhi.errors import DataError, RecipeError
 from lianzhi.models import model as zoo_model
 from lianzhi.processes import leader_first
 from lianzhi.tasks import Batch, Task
 from lianzhi.tasks.same_tokens import require_same_vocabulary
-from lianzhi.tasks.texts import texts_of, with_train
+from lianzhi.tasks.texts import Texts, texts_of, with_train
 from lianzhi.train import Step
 
 
@@ -305,7 +305,28 @@ def _texts(
                 device=setting.device,
             )
         texts = with_train(task, more.texts, more.pairs, given.labels[more.origins])
+        notes.append(_count(given, texts_of(texts, "train"), options))
         notes.extend(note for note in texts.notes if note not in setting.task.notes)
         return texts
 
     return made
+
+
+def _count(given: Texts, left: Texts, options: TinyBertAugmentation) -> str:
+    """How many texts were made; raises `DataError` where none was."""
+    old = set(_sides(given))
+    made = sum(pair not in old for pair in _sides(left))
+    if not made:
+        sources = {"masked_lm": options.masked_lm, "vectors": options.vectors}
+        asked = " and ".join(
+            f"{name}: {place}" for name, place in sources.items() if options.words in ("both", name)
+        )
+        raise DataError(
+            f"tinybert: augmentation made no text of {len(given):,}: of words that are no stop-words none was replaced by "
+            f"one of {asked}; give one of the texts' language, more copies or probability, or leave augmentation out"
+        )
+    return f"{made:,} texts were made of {len(given):,} by replacing words"
+
+
+def _sides(texts: Texts) -> Iterator[tuple[str, str]]:
+    return zip(texts.texts, texts.pairs or [""] * len(texts), strict=True)
