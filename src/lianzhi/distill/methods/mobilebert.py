@@ -7,8 +7,8 @@
 
 Feature maps are the outputs of blocks, which are as wide in the student as in the teacher, the inverted-bottleneck
 BERT. In the phase of layer l that layer learns at the learning rate, what is below it at a tenth (`below`), and what
-is above it not at all. Embeddings and the head of masked words begin as the teacher's. As in the authors' code mean,
-variance and normalisation are of each token, over the width. Both models are transformers' `mobilebert`.
+is above it not at all. Embeddings (`copied_embeddings.py`) and the head of masked words begin as the teacher's. As in the
+authors' code mean, variance and normalisation are of each token, over the width. Both models are transformers' `mobilebert`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from lianzhi.distill.losses.parts import wide
 from lianzhi.distill.losses.positions import as_bool, mean_of
 from lianzhi.distill.methods import kd
 from lianzhi.distill.methods.catalog import registry
+from lianzhi.distill.methods.copied_embeddings import copying, embeddings_of_both
 from lianzhi.distill.methods.corpora import CorpusData, corpus_later
 from lianzhi.distill.methods.encoders import check_both, check_heads, depths, mask_of, modules_of
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.masked_words import masked_words
 from lianzhi.distill.methods.phases import Slowed, run_until
 from lianzhi.distill.methods.terms import require_some, require_unset, weighted
-from lianzhi.distill.transformer import embeddings_of, layers_of
+from lianzhi.distill.transformer import layers_of
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.graph import device_of
 from lianzhi.models.text.masked_lm import find_masked_lm, read_masked_lm
@@ -167,8 +168,8 @@ def _transfer(setting: Setting, options: MobileBertOptions, task: Callable[[], T
             f"mobilebert compares feature maps as they are, and the student's are {widths[0]} wide, the teacher's "
             f"{widths[1]}; give both the same hidden_size (they may differ inside: intra_bottleneck_size)"
         )
-    prepare = _copying(setting) if options.copy_embeddings else None
-    under = list(setting.student.get_submodule(_embeddings(setting)[0]).parameters())
+    prepare = copying(setting, task or (lambda: setting.task)) if options.copy_embeddings else None
+    under = list(setting.student.get_submodule(embeddings_of_both(setting)[0]).parameters())
     names = layers_of(setting.student)
     stages: list[Stage] = []
     done = 0
@@ -225,32 +226,6 @@ def _feature_maps(
         "mean": (options.mean, losses.hidden_mse(*means, mask=mask, by_sample=True)),
         "variance": (options.variance, mean_of(spread, keep, by_sample=True)),
     }
-
-
-def _embeddings(setting: Setting) -> Pair:
-    found = embeddings_of(setting.student), embeddings_of(setting.teacher)
-    if found[0] is None or found[1] is None:
-        raise RecipeError(
-            "mobilebert: a model has no module 'embeddings'; give models of the type mobilebert"
-        )
-    return found[0], found[1]
-
-
-def _copying(setting: Setting) -> Callable[[], None]:
-    """What gives the student the teacher's embeddings, when the first stage begins."""
-    one, other = _embeddings(setting)
-    student, teacher = setting.student.get_submodule(one), setting.teacher.get_submodule(other)
-    shapes = [{name: value.shape for name, value in side.state_dict().items()} for side in (student, teacher)]
-    if shapes[0] != shapes[1]:
-        raise RecipeError(
-            "mobilebert: the embeddings of student and teacher differ in shape; give both the same embedding_size, "
-            "normalization_type and max_position_embeddings, or set copy_embeddings: false"
-        )
-
-    def begin() -> None:
-        student.load_state_dict(teacher.state_dict())
-
-    return begin
 
 
 def _fine_tuning(setting: Setting, options: MobileBertOptions) -> Step:
