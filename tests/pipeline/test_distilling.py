@@ -356,9 +356,11 @@ def test_a_cache_of_another_teacher_is_refused(task, tmp_path):
     for change, match in (
         ({"teacher": str(tmp_path / "one")}, "another teacher"),
         ({"top_k": 2}, "another top_k"),
+        ({}, "another task"),
     ):
+        data = task if change else lz.task("synthetic", samples=180, classes=4, shape=(3, 8, 8))
         with pytest.raises(ArtifactError, match=rf"steps\.0 .*{match}"):
-            compress(Deep(), task, [step.model_copy(update=change)], tmp_path / "three")
+            compress(Deep(), data, [step.model_copy(update=change)], tmp_path / "three")
         assert not (tmp_path / "three").exists(), "known before the run begins"
 
 

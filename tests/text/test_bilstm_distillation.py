@@ -18,8 +18,11 @@ from lianzhi.distill import methods
 from lianzhi.distill.methods import Setting
 from lianzhi.distill.methods.bilstm import Augmentation, BiLSTMMethodOptions, make_step
 from lianzhi.distill.methods.teacher import Logits, teacher_logits
-from lianzhi.errors import DataError, RecipeError
+from lianzhi.errors import ArtifactError, DataError, RecipeError
 from lianzhi.jobs.prepare import Job
+from lianzhi.pipeline.distilling import check_distill, run_distill
+from lianzhi.pipeline.state import Run, State
+from lianzhi.pipeline.store import Store
 from lianzhi.recipe import Recipe
 from lianzhi.tasks import Batch, TextPreprocess
 from lianzhi.tasks.texts import retokenized, texts_of
@@ -292,3 +295,22 @@ def test_a_dry_run_says_whose_data_is_made_later(task, teacher, more, own):
     found = jobs.dry_run(Job("job", Recipe(steps=[step]), teacher, task))
     assert found.steps[0]["own_data"] == own
     assert ("theirs is made later" in str(found)) == bool(own)
+
+
+def test_kept_logits_of_made_texts_are_taken_again(task, teacher, tmp_path):
+    """They are of other data than the task's, and what was made is not known before."""
+    step = lz.Distill(
+        method="bilstm",
+        options={**SMALL, "augmentation": {**MORE, "times": 1}},
+        epochs=1,
+        max_steps=1,
+        batch_size=16,
+        cache=str(tmp_path / "kept"),
+    )
+    run = Run(Recipe(steps=[step]), task, Store(tmp_path / "out"), progress=False)
+    for name in ("first", "again"):
+        check_distill(run, State(teacher, teacher), step)
+        run_distill(run, State(teacher, teacher), step, tmp_path / name, resume=False)
+    plain = step.model_copy(update={"options": SMALL})
+    with pytest.raises(ArtifactError, match="made by or for another task; give another folder"):
+        check_distill(run, State(teacher, teacher), plain)

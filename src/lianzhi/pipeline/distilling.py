@@ -259,6 +259,10 @@ def check_distill(run: Run, state: State, step: Distill) -> dict[str, Training]:
         mark: dict[str, object] = {"top_k": step.top_k}
         if step.teacher != ORIGINAL:  # the original one may be trained before it teaches
             mark["teacher"] = fingerprint(setting.teacher)
+        if not any(
+            training.own_data for training in trainings.values()
+        ):  # texts that a stage makes are others
+            mark["task"] = (setting.reads or setting.task).fingerprint()
         teacher_cache.require_usable(_folder(step), named=not isinstance(step.cache, str), mark=mark)
     _take(state, setting, lessons)
     after = reading(run, state)
