@@ -189,7 +189,7 @@ class Twice(nn.Module):
     ("names", "asked", "message"),
     [
         (["sharde"], "sharde", "Twice has no module 'sharde'; did you mean 'shared'"),
-        (["shared"], "shared", "'shared' ran 2 times"),
+        (["shared"], "shared", "'shared' ran 2 times.*use the method kd, or an architecture without"),
         (["shared", "idle"], "idle", "'idle' did not run"),
         (["idle"], "shared", "'shared' is not captured"),
     ],

@@ -14,13 +14,13 @@ import pytest
 import torch
 from lessons import CASES, STILL, carried_out, first_batch, setting, task, taught, terms_of
 from safetensors.torch import load_file
-from small_transformers import bert
+from small_transformers import SIZES, TEXT, bert
 
 from lianzhi import train
 from lianzhi.distill.methods.teacher import Logits
-from lianzhi.errors import DataError, GraphError, RecipeError
+from lianzhi.errors import DataError, GraphError, LianzhiError, RecipeError
 
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -170,3 +170,11 @@ def test_models_of_other_kinds_teach_one_another():
     made = taught(given, "pkd")
     history = carried_out(given, made)[0]
     assert history.epochs[-1]["loss"] < history.epochs[0]["loss"]
+
+
+@pytest.mark.parametrize("method", ["tinybert", "minilm", "distilbert", "pkd"])
+def test_a_student_of_shared_layers_is_told_what_to_use(method):
+    config = transformers.AlbertConfig(**SIZES, **TEXT, num_hidden_layers=4, embedding_size=16, num_labels=2)
+    student = transformers.AlbertForSequenceClassification(config).eval()
+    with pytest.raises(LianzhiError, match="use the method kd, or an architecture without shared layers"):
+        taught(setting(student=student), method)

@@ -40,7 +40,8 @@ class Captured:
             raise GraphError(f"'{name}' is not captured{did_you_mean(name, self.names)}")
         if found:
             raise GraphError(
-                f"'{name}' ran {len(found)} times: its outputs cannot be told apart; use one pass"
+                f"'{name}' ran {len(found)} times: its outputs cannot be told apart; run the model once, and where its layers "
+                f"share their weights (ALBERT's do) use the method kd, or an architecture without shared layers"
             )
         raise GraphError(
             f"'{name}' did not run, or gave no tensor; was the model called inside `with capture`?"

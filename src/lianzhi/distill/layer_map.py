@@ -155,7 +155,8 @@ def _check_depths(name: str, student_layers: int, teacher_layers: int) -> None:
     if name in ("skip", "last") and student_layers == 1:
         raise RecipeError(
             f"layer map '{name}' leaves the last layer out, and the student has but one; "
-            f"use 'uniform', or a student of two layers or more"
+            f"use 'uniform', or a student of two layers or more; layers that share their weights (ALBERT's do) are one: for "
+            f"such a student use the method kd, or an architecture without shared layers"
         )
 
 
