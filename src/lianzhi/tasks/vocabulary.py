@@ -1,7 +1,8 @@
 """A smaller vocabulary: the tokens that the training texts need, and whatever keeps every other word readable.
 
 Kept are the special tokens, the tokens that are counted, and every token of one character (with its ``##`` form, or
-its byte), so that a word which could be read can still be read, in more pieces. Of merges (BPE) those stay that lead
+its byte), so that a word which could be read can still be read, in more pieces; for characters that have no such token
+see `kept_pieces.py`. Of merges (BPE) those stay that lead
 to a kept token. The training texts are tokenized as they were.
 """
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from lianzhi.errors import DataError
 from lianzhi.tasks._task import Task
+from lianzhi.tasks.kept_pieces import unreadable_without
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.tasks.token_split import TokenSplit
 from lianzhi.tasks.tokenizer import FILE, parse
@@ -71,8 +73,8 @@ def reduced(
         kept |= closure
     if size is not None and len(needed) > size:
         raise DataError(
-            f"a vocabulary of {size:,} is too small: {len(needed):,} tokens are special or of one character and have to "
-            f"stay; give a size above that"
+            f"a vocabulary of {size:,} is too small: {len(needed):,} tokens are special, of one character, or needed for "
+            f"characters without a token of their own, and have to stay; give a size above that"
         )
     order = np.asarray(sorted(kept), np.int64)
     new = {int(old): place for place, old in enumerate(order)}
@@ -106,7 +108,7 @@ def _names(values: dict[str, Any]) -> dict[int, str]:
 
 
 def _needed(values: dict[str, Any], names: dict[int, str]) -> set[int]:
-    """Special tokens, and every token of one character."""
+    """Special tokens, every token of one character, and those that read what has no such token."""
     model = values["model"]
     ids = {name: number for number, name in names.items()}
     special = {int(token["id"]) for token in values.get("added_tokens", [])}
@@ -123,23 +125,7 @@ def _needed(values: dict[str, Any], names: dict[int, str]) -> set[int]:
         byte = bare.startswith("<0x") and bare.endswith(">") and len(bare) == 6
         if len(bare) == 1 or byte or bare == "▁":
             single.add(number)
-    missing = _without_single(names, prefix) if model["type"] == "WordPiece" else set()
-    return special | single | missing
-
-
-def _without_single(names: dict[int, str], prefix: str) -> set[int]:
-    """Pieces with a character that has no piece of its own in that form: nothing else can read it."""
-    alone = {name for name in names.values() if len(name.removeprefix(prefix)) == 1}
-    special = {name for name in names.values() if name.startswith("[") and name.endswith("]")}
-    left = set()
-    for number, name in names.items():
-        bare = name.removeprefix(prefix)
-        forms = [prefix + char for char in bare]
-        if bare == name:
-            forms[:1] = [bare[:1]]
-        if name not in special and any(form not in alone for form in forms):
-            left.add(number)
-    return left
+    return special | single | unreadable_without(model, names)
 
 
 def _closure(values: dict[str, Any], names: dict[int, str], token: int) -> set[int]:
