@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,23 @@ def test_the_same_classes_in_another_order_are_refused(three, said, tmp_path):
         DataError, match=r"calls class 0 'neg', and the task 'text' on .* 'pos'.*: neg, neu, pos"
     ):
         jobs.evaluate(three, task="text", data=data, options={"labels": NAMES[::-1]}, progress=False)
+
+
+@pytest.mark.parametrize("others", [NAMES[::-1], ["zeta", "beta", "alpha"]])
+def test_names_that_a_file_keeps_for_its_numbers_count(three, said, tmp_path, others):
+    """By number alone, every text of 'pos' would be right under whatever name the file has for 2."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    feature = {"label": {"names": others, "_type": "ClassLabel"}}
+    table = pa.table({"text": list(said), "label": [NAMES.index(name) for name in said.values()]})
+    told = {b"huggingface": json.dumps({"info": {"features": feature}}).encode()}
+    pq.write_table(table.replace_schema_metadata(told), tmp_path / "test.parquet")
+    if others[0] == "zeta":
+        with pytest.raises(
+            DataError, match=r"test.parquet, row 0: label '\w+' is unknown; known: neg, neu, pos"
+        ):
+            jobs.evaluate(three, task="text", data=str(tmp_path), progress=False)
+        return
+    found = jobs.evaluate(three, task="text", data=str(tmp_path), progress=False)
+    assert found["value"] == pytest.approx(list(said.values()).count("neu") / len(said))

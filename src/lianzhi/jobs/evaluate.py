@@ -84,18 +84,20 @@ def task_for(
         own["max_length"] = TextPreprocess.load(saved.folder).max_length  # as `predict` cuts
     name, given = task or known["name"], {**own, **(options or {})}  # type: ignore[index]
     names = artifact.labels_of(saved.folder)
-    if names and not given.get("score") and _takes_names(name):
-        given["labels"] = given.get("labels") or names
+    if names and not given.get("score") and not given.get("labels"):
+        given |= _told(name, names)
     found = open_task(TaskSpec(name=name, data=data or (known or {}).get("data"), options=given))
     _check_names(saved.path, names, found)
     return found, known is not None
 
 
-def _takes_names(task: str) -> bool:
-    """Whether a task has the option `labels` that names classes; elsewhere it may be the name of a column."""
+def _told(task: str, names: list[str]) -> dict[str, Any]:
+    """The options that tell a task the names of its classes; elsewhere `labels` may be the name of a column."""
     config = tasks.registry.get(task).config
-    field = None if config is None else config.model_fields.get("labels")
-    return field is not None and field.annotation == tuple[str, ...] | None
+    fields = {} if config is None else config.model_fields
+    if "labels" not in fields or fields["labels"].annotation != tuple[str, ...] | None:
+        return {}
+    return {"labels": names, **({"rename": False} if "rename" in fields else {})}
 
 
 def _check_names(path: Path, names: list[str], task: Task) -> None:

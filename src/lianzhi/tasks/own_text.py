@@ -35,6 +35,11 @@ class OwnTextOptions(TextOptions):
         default=None,
         description="names of the classes in the order of their numbers (default: those found, sorted)",
     )
+    rename: bool = Field(
+        default=True,
+        exclude=True,  # of an evaluation, and no part of a recipe that is saved
+        description="labels may call the classes otherwise than a Parquet or Arrow file that names them",
+    )
     score: bool = Field(default=False, description="the label is a number to predict, not a class")
     header: tuple[str, ...] | None = Field(
         default=None, description="names of the columns of a TSV or CSV file without a first line of names"
@@ -117,10 +122,16 @@ def _tables(found: dict[str, list[Path]], options: OwnTextOptions) -> tuple[dict
     return {part: text_files.read(files, names, options.header) for part, files in found.items()}, columns
 
 
-def _names(table: TextTable, columns: Columns, told: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """What the numbers in a label column are called, where the file tells it; `told` can call them otherwise."""
-    names = table.classes.get(columns.label)
-    if names is None or told is None or set(names) <= set(told) or len(told) != len(names):
+def _names(table: TextTable, columns: Columns, options: OwnTextOptions) -> tuple[str, ...] | None:
+    """What the numbers in a label column are called, where the file tells it; `labels` can call them otherwise."""
+    names, told = table.classes.get(columns.label), options.labels
+    if (
+        names is None
+        or told is None
+        or not options.rename
+        or set(names) <= set(told)
+        or len(told) != len(names)
+    ):
         return names
     return told
 
@@ -140,7 +151,7 @@ def _labels(
     if options.score:
         found = {part: scores(table.columns[columns.label], table.line) for part, table in tables.items()}
         return found, None
-    called = {part: _names(table, columns, options.labels) for part, table in tables.items()}
+    called = {part: _names(table, columns, options) for part, table in tables.items()}
     written = {part: _label(table, columns, called[part]) for part, table in tables.items()}
     first = next(iter(tables))
     classes = Classes.of(written[first], tables[first].line, options.labels or called[first])
