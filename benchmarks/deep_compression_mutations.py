@@ -144,7 +144,7 @@ def swollen(draw: random.Random) -> tuple[str, bytes]:
     deflated = zlib.compress(header)
     start = container.START.pack(container.MAGIC, container.VERSION, len(deflated), len(header))
     check = struct.pack("<I", zlib.crc32(deflated, zlib.crc32(start[8:])))
-    body = container._section(0, len(section), section) if place == "architecture" else b""
+    body = b"".join(container._section(0, len(section), section)) if place == "architecture" else b""
     return f"swollen {place}", start + check + deflated + body
 
 

@@ -67,7 +67,7 @@ def given(task: str, lines: list[str], teacher: dict[str, Path]) -> list[str]:
     return [line.replace("$DATA", str(Path.cwd())) for line in changed]
 
 
-@pytest.mark.parametrize(("number", "name"), enumerate(LIKE_SST2))
+@pytest.mark.parametrize(("number", "name"), list(enumerate(LIKE_SST2)))
 def test_a_recipe_of_sst2_is_prepared_for_another_task(number, name, teacher, data):
     """Each for one of the tasks, in turn."""
     task = OTHERS[number % len(OTHERS)]
