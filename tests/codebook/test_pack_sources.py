@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,6 +14,7 @@ import lianzhi as lz
 from lianzhi import codebook, files
 from lianzhi.cli import main
 from lianzhi.codebook.bits import bits_by_name
+from lianzhi.codebook.rated import rated
 from lianzhi.codebook.sharing import bake, share
 from lianzhi.errors import ArtifactError, GraphError, RecipeError
 
@@ -69,6 +71,17 @@ def test_what_a_weight_is_computed_of_is_neither_pruned_nor_shared(kind, options
     assert all(
         torch.equal(value, model.state_dict()[name]) for name, value in codebook.read(tmp_path / "a.lzc")
     )
+
+
+def test_matrices_that_are_only_called_as_weight_norm_calls_its_own_are_shared(tmp_path):
+    state = {"w_g": torch.randn(20, 30), "w_v": torch.randn(20, 30)}
+    codebook.pack(state, tmp_path / "a.lzc", bits=2)
+    assert all(len(value.unique()) <= 4 for value in codebook.unpack(tmp_path / "a.lzc").values())
+
+
+def test_a_rate_may_be_a_number_of_numpy():
+    weights = torch.randn(1000)
+    assert rated(weights, np.float64(2.0)).entropy == rated(weights, 2.0).entropy
 
 
 class TwoNames(nn.Module):
@@ -174,5 +187,5 @@ def test_patterns_that_can_have_no_effect_are_refused():
         bits_by_name(["conv.weight"], {"*": 3, "conv*": 8})
     with pytest.raises(RecipeError, match="no pattern is given"):
         bits_by_name(["conv.weight"], {})
-    with pytest.raises(RecipeError, match="true and false are no bits"):
+    with pytest.raises(RecipeError, match="true and false are no numbers"):
         lz.ShareWeights(bits={"*": True})

@@ -92,9 +92,8 @@ def _opened(path: PathLike) -> IO[bytes]:
 def write(path: PathLike, tensors: Sequence[tuple[dict[str, Any], bytes]], architecture: Any = None) -> int:
     """Write a file whole or not at all; return its bytes. Each tensor is its entry without "bytes", and its section."""
     entries: list[dict[str, Any]] = []
-    sections: list[
-        tuple[bytes, bytes]
-    ] = []  # checksums and bytes, which are not put together: that would be a copy
+    # checksums and bytes, which are not put together: that would be a copy
+    sections: list[tuple[bytes, bytes]] = []
     for described, data in tensors:
         entry = described if "same" in described else {**described, "bytes": len(data)}
         entries.append(entry)

@@ -5,17 +5,17 @@ A step that changes values one by one must not change those: a removed scale of 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from lianzhi.errors import GraphError
 
-# what a weight is computed of: the ending of its name, and the one of a tensor beside it that says so
-_COMPUTED = {"_g": ("_v", "weight_norm"), "_v": ("_g", "weight_norm"), "_orig": ("_u", "spectral_norm")}
+# what a weight is computed of: the ending of its name, and the one of the numbers, one a channel, that belong to it
+_COMPUTED = {"_g": ("_g", "weight_norm"), "_v": ("_g", "weight_norm"), "_orig": ("_u", "spectral_norm")}
 
 
 def require_plain(name: str, module: nn.Module, *, step: str, leave: str) -> None:
@@ -44,19 +44,23 @@ def require_plain(name: str, module: nn.Module, *, step: str, leave: str) -> Non
         )
 
 
-def require_plain_names(names: Iterable[str], every: Collection[str], *, step: str, leave: str) -> None:
-    """The same by the names of tensors alone, among `every` name there is.
+def require_plain_names(
+    names: Iterable[str], tensors: Mapping[str, Tensor], *, step: str, leave: str
+) -> None:
+    """The same by names and shapes, where there are `tensors` alone.
 
-    >>> require_plain_names(["fc.weight"], ["fc.weight", "fc.bias"], step="pack", leave="leave it out")
-    >>> require_plain_names(["fc.weight_g"], ["fc.weight_g", "fc.weight_v"], step="pack", leave="leave it out")
+    >>> state = nn.utils.parametrizations.weight_norm(nn.Linear(2, 3)).state_dict()
+    >>> require_plain_names(["bias"], state, step="pack", leave="leave it out")
+    >>> require_plain_names(list(state)[1:], state, step="pack", leave="leave it out")
     Traceback (most recent call last):
         ...
-    lianzhi.errors.GraphError: pack: 'fc.weight_g' is what weight_norm computes a weight of; remove it first, or leave it out
+    lianzhi.errors.GraphError: pack: 'parametrizations.weight.original0' is what a parametrization computes a weight of; remove it first, or leave it out
     """
     for name in names:
         by = "a parametrization" if ".parametrizations." in f".{name}" else ""
-        for ending, (beside, kind) in _COMPUTED.items():
-            if name.endswith(ending) and name.removesuffix(ending) + beside in every:
+        for ending, (scale, kind) in _COMPUTED.items():
+            beside = tensors.get(name.removesuffix(ending) + scale) if name.endswith(ending) else None
+            if beside is not None and beside.numel() == max(beside.shape, default=1):
                 by = kind
         if by:
             raise GraphError(

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 from torch import Tensor, nn
 
 from lianzhi import artifact, files
 from lianzhi.codebook.container import is_packed
 from lianzhi.codebook.sharing import bake, is_shared
-from lianzhi.codebook.tensors import to_bits
 from lianzhi.errors import ArtifactError, GraphError
 
 Source: TypeAlias = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
@@ -77,10 +75,8 @@ def _of_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a `.safetensors` file; those that it says to be one are one, unless they were changed since."""
     tensors = files.read_tensors(path)
     for name, owner in files.tied_names(path).items():
-        own, other = tensors[name], tensors[owner]
-        if (own.dtype, own.shape) == (other.dtype, other.shape):
-            same = np.array_equal(to_bits(own, name), to_bits(other, owner))
-            tensors[name] = other if same else own
+        if files.same_bits(tensors[name], tensors[owner]):
+            tensors[name] = tensors[owner]
     return tensors
 
 

@@ -19,7 +19,7 @@ from lianzhi.files.disk import (
 from lianzhi.files.places import expanded, find_folder
 from lianzhi.files.strict_json import finite, parse_json, read_json
 from lianzhi.files.strict_yaml import parse_yaml
-from lianzhi.files.tensors import TensorInfo, read_tensors, tensor_table, tied_names, write_tensors
+from lianzhi.files.tensors import TensorInfo, read_tensors, same_bits, tensor_table, tied_names, write_tensors
 
 __all__ = [
     "TensorInfo",
@@ -39,6 +39,7 @@ __all__ = [
     "read_text",
     "require_empty",
     "require_writable",
+    "same_bits",
     "tensor_table",
     "tied_names",
     "whole_folder",

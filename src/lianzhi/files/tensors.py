@@ -115,13 +115,23 @@ def read_tensors(path: PathLike, *, held: Mapping[str, Tensor] | None = None) ->
     return tensors
 
 
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same bit for bit; False for one that is not plain in the CPU's memory.
+
+    >>> same_bits(torch.zeros(2), torch.zeros(2)), same_bits(torch.zeros(2), -torch.zeros(2))
+    (True, False)
+    """
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    if any(
+        x.device.type != "cpu" or not x.is_contiguous() or x.is_conj() or x.is_neg() for x in (one, other)
+    ):
+        return False
+    return torch.equal(*(tensor.detach().reshape(-1).view(torch.uint8) for tensor in (one, other)))
+
+
 def _own(read: Tensor, held: Tensor | None) -> Tensor:
-    if held is None or (held.dtype, held.shape, held.device.type) != (read.dtype, read.shape, "cpu"):
-        return read.clone()
-    if not held.is_contiguous() or not held.numel() or held.is_conj() or held.is_neg():
-        return read.clone()
-    same = torch.equal(*(tensor.detach().reshape(-1).view(torch.uint8) for tensor in (held, read)))
-    return held.detach() if same else read.clone()
+    return held.detach() if held is not None and same_bits(held, read) else read.clone()
 
 
 def tied_names(path: PathLike) -> dict[str, str]:

@@ -113,14 +113,6 @@ class ShareWeights(TrainOptions):
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("bits", mode="before")
-    @classmethod
-    def _is_no_switch(cls, value: Any) -> Any:
-        given = value.values() if isinstance(value, dict) else [value]
-        if any(isinstance(number, bool) for number in given):
-            raise ValueError("true and false are no bits; give a whole number")
-        return value
-
     @field_validator("bits")
     @classmethod
     def _in_range(cls, value: int | dict[str, int]) -> int | dict[str, int]:
@@ -132,12 +124,12 @@ class ShareWeights(TrainOptions):
             raise ValueError("no pattern is given; name some layers, or give one number for all")
         return value
 
-    @field_validator("rate", mode="before")
+    @field_validator("bits", "rate", mode="before")
     @classmethod
     def _is_a_number(cls, value: Any) -> Any:
         given = value.values() if isinstance(value, dict) else [value]
         if any(isinstance(number, bool) for number in given):
-            raise ValueError("true and false are no bits a weight; give a number")
+            raise ValueError("true and false are no numbers of bits; give a number")
         return value
 
     @field_validator("rate")
