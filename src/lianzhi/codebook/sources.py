@@ -72,12 +72,14 @@ def _of_module(model: nn.Module, example_inputs: Any) -> Opened:
 
 
 def _of_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file; those that it says to be one are one, unless they were changed since."""
+    """The tensors of a `.safetensors` file, in the order that it says; those that it says to be one are one, unless changed since."""
     tensors = files.read_tensors(path)
-    for name, owner in files.tied_names(path).items():
-        if files.same_bits(tensors[name], tensors[owner]):
-            tensors[name] = tensors[owner]
-    return tensors
+    owners = files.owners_in(path)
+    ordered = {name: tensors[name] for name in owners} | tensors
+    for name, owner in owners.items():
+        if files.same_bits(ordered[name], ordered[owner]):
+            ordered[name] = ordered[owner]
+    return ordered
 
 
 def _by_name(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

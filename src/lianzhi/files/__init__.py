@@ -19,7 +19,7 @@ from lianzhi.files.disk import (
 from lianzhi.files.places import expanded, find_folder
 from lianzhi.files.strict_json import finite, parse_json, read_json
 from lianzhi.files.strict_yaml import parse_yaml
-from lianzhi.files.tensors import TensorInfo, read_tensors, same_bits, tensor_table, tied_names, write_tensors
+from lianzhi.files.tensors import TensorInfo, owners_in, read_tensors, same_bits, tensor_table, write_tensors
 
 __all__ = [
     "TensorInfo",
@@ -31,6 +31,7 @@ __all__ = [
     "make_folder",
     "member",
     "open_regular",
+    "owners_in",
     "parse_json",
     "parse_yaml",
     "read_bytes",
@@ -41,7 +42,6 @@ __all__ = [
     "require_writable",
     "same_bits",
     "tensor_table",
-    "tied_names",
     "whole_folder",
     "write_bytes",
     "write_json",

@@ -40,7 +40,7 @@ DTYPES = {
 }
 MAX_HEADER = 1 << 26
 MAX_DIMS = 16
-TIES = "lianzhi.ties"  # in the metadata
+OWNERS = "lianzhi.owners"  # in the metadata
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,12 @@ class TensorInfo:
 
 
 def write_tensors(
-    path: PathLike, tensors: Mapping[str, Tensor], *, ties: Mapping[str, str] | None = None
+    path: PathLike, tensors: Mapping[str, Tensor], *, owners: Mapping[str, str] | None = None
 ) -> Path:
     """Write tensors, whole or not at all. Each is written on its own, strides are not kept.
 
-    `ties` say in the metadata which name is another name of which tensor, for `tied_names`.
+    The format has an order of its own, and no tensor of two names. `owners` say both in the metadata, for `owners_in`: all names,
+    in their order, each with the name whose tensor it is, its own where it is no other's.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +82,7 @@ def write_tensors(
         try:
             temporary.touch()
             mode = temporary.stat().st_mode
-            save_file(plain, temporary, {TIES: json.dumps(dict(ties))} if ties else None)
+            save_file(plain, temporary, {OWNERS: json.dumps(dict(owners))} if owners else None)
             temporary.chmod(mode)  # safetensors leaves files that only their owner can read
         except SafetensorError as error:
             number = re.search(r"os error (\d+)", str(error))
@@ -134,25 +135,25 @@ def _own(read: Tensor, held: Tensor | None) -> Tensor:
     return held.detach() if held is not None and same_bits(held, read) else read.clone()
 
 
-def tied_names(path: PathLike) -> dict[str, str]:
-    """Which names of a file are other names of one tensor, as `write_tensors` was told; none in a file of other makers.
+def owners_in(path: PathLike) -> dict[str, str]:
+    """The names of a file in the order that `write_tensors` was told, each with its owner; empty for a file of other makers.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     same = torch.ones(2)
-    ...     file = write_tensors(folder + "/a.safetensors", {"embed": same, "head": same}, ties={"head": "embed"})
-    ...     tied_names(file)
-    {'head': 'embed'}
+    ...     owners = {"table": "table", "head": "table"}
+    ...     owners_in(write_tensors(folder + "/a.safetensors", {"table": same, "head": same}, owners=owners))
+    {'table': 'table', 'head': 'table'}
     """
     _, entries, metadata = _described(path, _refusal(path))
-    ties = parse_json(metadata.get(TIES, "{}"), f"{os.fspath(path)}, {TIES},")
-    known = isinstance(ties, dict) and all(
-        isinstance(owner, str) and {name, owner} <= entries.keys() and owner not in ties
-        for name, owner in ties.items()
+    owners = parse_json(metadata.get(OWNERS, "{}"), f"{os.fspath(path)}, {OWNERS},")
+    known = isinstance(owners, dict) and all(
+        isinstance(owner, str) and name in entries and owner in entries and owners.get(owner) == owner
+        for name, owner in owners.items()
     )
     if not known:
-        raise _refusal(path)(f"{TIES} of its metadata does not name its tensors")
-    return dict(ties)
+        raise _refusal(path)(f"{OWNERS} of its metadata does not name its tensors")
+    return dict(owners)
 
 
 def tensor_table(path: PathLike) -> dict[str, TensorInfo]:

@@ -48,7 +48,7 @@ def unpack(
     """Write a packed file's tensors as one `.safetensors` file, or its model as an artifact folder, as `output` is named.
 
     A folder gets the preprocessing, labels and tokenizer that lie beside the file; a `.safetensors` file says in its metadata
-    which names are of one tensor, so that it can be packed into as small a file again.
+    in which order its tensors were and which names are of one, so that tensors alone are packed into the same file again.
 
     Raises `ArtifactError` for a file that is damaged, an output that exists, unless `force`, and a folder where the
     file holds tensors only, `RecipeError` for the folder that the file itself lies in.
@@ -59,13 +59,13 @@ def unpack(
     require_free(output, WEIGHTS, force=force)
     with Reader(file) as reader:
         total = len(reader.entries)
-        ties = {name: entry.same for name, entry in reader.entries.items() if entry.same is not None}
+        owners = {name: entry.same or name for name, entry in reader.entries.items()}
         tensors = {}
         for name, tensor in reader.tensors():
             tensors[name] = tensor
             if report is not None:
                 report(name, len(tensors), total)
-    files.write_tensors(output, tensors, ties=ties)
+    files.write_tensors(output, tensors, owners=owners)
     return {"file": str(file), "path": str(output), "tensors": total, "bytes": output.stat().st_size}
 
 
