@@ -33,6 +33,7 @@ class Plan:
     rated: bool = (
         False  # bits are what the codes take a weight, zeros among them, and nothing is pruned before
     )
+    criterion: Literal["l1", "hessian"] = "l1"
     feedback: bool = False  # removed weights move underneath and may come back; at SGD's rates they run away
 
 

@@ -153,6 +153,7 @@ def pruned(
         updates=round(RAMP * steps),
         every=EVERY,
         feedback=plan.feedback,
+        criterion=plan.criterion,
     )
     phase, after = folder / f"prune-{seed}", gradual.after_step
     fit(model, task, plan, plan.prune, seed, device, phase, step=step, options=plan.pruning, after_step=after)

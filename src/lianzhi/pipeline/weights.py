@@ -191,6 +191,7 @@ def _gradually(run: Run, state: State, step: Prune, scope: Scope, folder: Path, 
         every=step.every,
         schedule=step.schedule,
         feedback=step.feedback,
+        criterion="hessian" if step.criterion == "hessian" else "l1",
     )
     details = train_(folder, resume=resume, after_step=gradual.after_step)
     gradual.finish(state.model)

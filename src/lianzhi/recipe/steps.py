@@ -51,7 +51,8 @@ class Prune(Config):
     lianzhi.errors.RecipeError: Prune: give exactly one of ratio, macs, parameters, bytes, latency (got ratio, macs)
 
     Of weights the smallest go: a `ratio`, or all below `quality` times their layer's standard deviation. With `gradual` the
-    ratio rises while `refine` trains, over that part of it, and weights may come back:
+    ratio rises while `refine` trains, over that part of it, and weights may come back; with `criterion` ``hessian`` those go
+    whose removal costs least to second order:
 
     >>> Prune(granularity="weight", ratio=0.9, gradual=0.7, refine=Train(epochs=10)).every
     100
@@ -187,7 +188,8 @@ class Prune(Config):
             raise ValueError(
                 "granularity 'weight' takes a 'ratio' of the weights or a 'quality', and no other budget"
             )
-        structured = ("criterion", "criterion_options", "aggregate", "normalize", "round_to", "min_channels")
+        self._fits_criterion()
+        structured = ("criterion_options", "aggregate", "normalize", "round_to", "min_channels")
         for name in self._changed(
             *structured, "max_layer_ratio", "target", "batch", "calibration", "batch_size"
         ):
@@ -216,6 +218,21 @@ class Prune(Config):
         if self.gradual is None and self.refine is not None and self.iterations == 1:
             raise ValueError(
                 "'refine' runs with 'gradual' or between iterations: give one of them, or add a step"
+            )
+
+    def _fits_criterion(self) -> None:
+        """Of single weights: the smallest go, or while they train those that cost least."""
+        if self.criterion not in ("l1", "hessian"):
+            raise ValueError(
+                f"criterion '{self.criterion}' is of channels; granularity 'weight' knows 'l1' and, with 'gradual', 'hessian'"
+            )
+        if self.criterion == "hessian" and self.gradual is None:
+            raise ValueError(
+                "criterion 'hessian' of single weights reads the gradients of 'refine': it goes with 'gradual'"
+            )
+        if self.criterion == "hessian" and self.scope == "sensitivity":
+            raise ValueError(
+                "scope 'sensitivity' removes weights by magnitude; with criterion 'hessian' take global, layer or erk"
             )
 
     def _changed(self, *names: str) -> list[str]:
