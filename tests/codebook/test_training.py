@@ -290,13 +290,35 @@ def test_a_scale_before_a_normalization_changes_nothing(scale: float):
     same(second_order_masks(scale), expected)
 
 
+def test_what_no_gradient_has_reached_goes_last():
+    """By magnitude; zeros of before go first all the same."""
+    first, second = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+    model = nn.Sequential(first, second)
+    with torch.no_grad():
+        second.weight[0] = 0.0
+    largest = second.weight.detach().abs().flatten().argsort()[-2:].sort().values
+    names = ["0.weight", "1.weight"]
+    gradual = Gradual(
+        model,
+        names,
+        lambda weights, share: masks_for(weights, 30 / 32, "global"),
+        updates=1,
+        criterion="hessian",
+    )
+    first(torch.ones(1, 4)).sum().backward()
+    gradual.after_step(model)
+    masks = gradual.finish(model)
+    assert not masks["0.weight"].any()
+    assert masks["1.weight"].flatten().nonzero().flatten().tolist() == largest.tolist()
+
+
 def test_the_criterion_needs_gradients():
     layer = nn.Linear(2, 1)
     gradual = Gradual(layer, ["weight"], lambda weights, share: {}, updates=3, criterion="hessian")
     with pytest.raises(GraphError, match="before zero_grad"):
         gradual.after_step(layer)
     layer.weight.requires_grad_(False)
-    with pytest.raises(GraphError, match="weight is frozen"):
+    with pytest.raises(GraphError, match="frozen: weight"):
         Gradual(layer, ["weight"], lambda weights, share: {}, updates=3, criterion="hessian")
     with pytest.raises(RecipeError, match=r"hesian.*did you mean"):
         Gradual(layer, ["weight"], lambda weights, share: {}, updates=3, criterion="hesian")

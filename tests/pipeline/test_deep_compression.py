@@ -271,13 +271,25 @@ def test_a_model_that_is_shared_already_is_refused(task, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+GRADUAL = {"gradual": 0.5, "refine": lz.Train(epochs=1)}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"macs": 0.5}, "takes a 'ratio' of the weights or a 'quality'"),
         ({}, "takes a 'ratio'"),
         ({"ratio": 0.5, "quality": 1.0}, "takes a 'ratio'"),
-        ({"ratio": 0.5, "criterion": "l2"}, "'criterion' is of channels"),
+        ({"ratio": 0.5, "criterion": "l2"}, "'l2' is of channels"),
+        ({"ratio": 0.5, "criterion": "hessian"}, "it goes with 'gradual'"),
+        (
+            {"ratio": 0.5, "criterion": "hessian", "scope": "sensitivity", **GRADUAL},
+            "'sensitivity' removes weights by magnitude",
+        ),
+        (
+            {"ratio": 0.5, "criterion": "hessian", "criterion_options": {"over": "group"}, **GRADUAL},
+            "'criterion_options' is of channels",
+        ),
         ({"ratio": 0.5, "gradual": 0.5}, "'gradual' needs 'refine'"),
         ({"ratio": 0.5, "feedback": True}, "'feedback' goes with 'gradual'"),
         ({"ratio": 0.5, "refine": lz.Train(epochs=1)}, "with 'gradual' or between iterations"),

@@ -11,7 +11,7 @@ from torch import nn
 import lianzhi as lz
 from lianzhi.codebook.gradual import Gradual
 from lianzhi.codebook.masks import weights_of
-from lianzhi.errors import RecipeError
+from lianzhi.errors import GraphError, RecipeError
 
 QUICK = lz.Measure(batches=(1,), repeats=1, threads=1)
 FAST = {"batch_size": 32, "epochs": 1, "save_every": None}
@@ -64,6 +64,32 @@ def test_zeros_of_an_earlier_step_hold(task, tmp_path, refine):
     ]
     result = compress(task, steps, tmp_path / "out")
     assert list(zeros(result.model).values()) == pytest.approx([0.7] * 3, abs=0.01)
+
+
+def test_by_what_removing_costs(task, tmp_path):
+    """The ratio is reached, by other weights than the smallest; layers that the first stage does not train are not emptied."""
+    found = []
+    for criterion in ("l1", "hessian"):
+        refine = lz.Distill(method="fitnet", **HINTS, **FAST)
+        step = lz.Prune(
+            granularity="weight", ratio=0.8, gradual=0.5, every=1, criterion=criterion, refine=refine
+        )
+        model = compress(task, [step], tmp_path / criterion).model
+        weights = weights_of(model)
+        total = sum(weight.numel() for weight in weights.values())
+        assert sum(int((weight == 0).sum()) for weight in weights.values()) == round(0.8 * total)
+        found.append(weights["1.weight"] != 0)
+    assert all(share < 1 for share in zeros(model).values())
+    assert not torch.equal(*found)
+
+
+def test_frozen_weights_have_no_cost(task, tmp_path):
+    model = small().eval()
+    model[3].weight.requires_grad_(False)
+    step = prune(ratio=0.5, gradual=0.5, criterion="hessian", refine=lz.Train(**FAST))
+    with pytest.raises(GraphError, match=r"frozen: '3\.weight'"):
+        compress(task, [step], tmp_path / "out", model=model)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_ratio_is_reached_in_the_epochs_of_the_stage(task, tmp_path):

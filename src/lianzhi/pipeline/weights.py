@@ -27,7 +27,7 @@ from lianzhi.codebook.masks import (
     weights_of,
 )
 from lianzhi.codebook.plain import require_plain
-from lianzhi.errors import RecipeError
+from lianzhi.errors import GraphError, RecipeError, listed
 from lianzhi.pipeline.batches import evaluator, training_inputs
 from lianzhi.pipeline.distilling import Training, all_updates, check_refine, make_lessons, run_distill
 from lianzhi.pipeline.stages import stage
@@ -58,11 +58,17 @@ def compressible(model: nn.Module, ignore: tuple[str, ...]) -> dict[str, nn.Para
 
 
 def require_prunable(model: nn.Module, step: Prune) -> None:
-    """Raises `GraphError` for weights that no mask fits: computed of other parameters, or trained by sparse gradients.
+    """Raises `GraphError` for weights that no mask fits: computed of other parameters, trained by sparse gradients or, where these are read,
+    by none.
 
     Raises what `compressible` does, too.
     """
     weights = compressible(model, step.ignore)
+    frozen = [name for name, weight in weights.items() if not weight.requires_grad]
+    if step.criterion == "hessian" and frozen:
+        raise GraphError(
+            f"criterion 'hessian' reads gradients, and weights are frozen: {listed(frozen)}; leave them out (by 'ignore')"
+        )
     require_dense_gradients(model, weights)
     found = {id(weight) for weight in weights.values()}
     for name, module in model.named_modules():
