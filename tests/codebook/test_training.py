@@ -8,7 +8,6 @@ import pytest
 import torch
 from fake import FakeTask
 from torch import nn
-from torch.nn import functional
 
 from lianzhi import train
 from lianzhi.codebook.allocation import masks_for
@@ -214,114 +213,6 @@ def test_without_feedback_removed_weights_stay_where_they_were():
     assert values[:4] == [[0.97, 0.0], [0.913, 0.0], [0.8317, 0.0], [0.0, 0.79]]
     assert values[4][0] == 0.0
     assert values[4][1] > 0.79
-
-
-def second_order(layer: nn.Linear, inputs: list[list[float]], **options: object) -> list[bool]:
-    """Which weights stay of a linear layer under the loss ½ Σ outputs², by the criterion hessian, half of them."""
-    gradual = Gradual(
-        layer,
-        ["weight"],
-        lambda weights, share: masks_for(weights, 0.5, "layer"),
-        criterion="hessian",
-        **options,
-    )
-    for row in inputs:
-        layer.weight.grad = None
-        (0.5 * layer(torch.tensor([row])).square().sum()).backward()
-        gradual.after_step(layer)
-    return gradual.finish(layer)["weight"][0].tolist()
-
-
-def test_the_weights_that_cost_least_go():
-    """The larger weight has inputs a tenth as large as the other's, so that without it less is lost."""
-    layer = nn.Linear(2, 1, bias=False)
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[2.0, 1.0]]))
-    assert second_order(layer, [[0.1, 1.0]] * 3, updates=3) == [False, True]
-
-
-def test_what_removing_costs_is_the_running_mean_of_squared_gradients():
-    layer = nn.Linear(2, 1, bias=False)
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[3.0, 2.0]]))
-    seen = []
-
-    def masks(weights, share):
-        seen.append(weights["weight"][0].tolist())
-        return masks_for(weights, 0.5, "layer")
-
-    gradual = Gradual(layer, ["weight"], masks, updates=2, criterion="hessian")
-    squares = torch.zeros(2)
-    for row in ([1.0, 2.0], [0.0, 1.0]):
-        layer.weight.grad = None
-        layer(torch.tensor([row])).sum().backward()
-        gradual.after_step(layer)
-        squares = 0.999 * squares + 0.001 * torch.tensor(row) ** 2
-    assert seen == [pytest.approx((torch.tensor([3.0, 2.0]) * squares.sqrt()).tolist(), rel=1e-6)]
-    assert gradual.finish(layer)["weight"].tolist() == [[False, True]]
-
-
-def second_order_masks(scale: float) -> dict[str, torch.Tensor]:
-    """Of a layer times a number, a normalization and another layer."""
-    torch.manual_seed(0)
-    first, second = nn.Linear(6, 8, bias=False), nn.Linear(8, 3, bias=False)
-    with torch.no_grad():
-        first.weight.mul_(scale)
-    model = nn.Sequential(first, nn.BatchNorm1d(8, eps=1e-12, affine=False), second)
-    gradual = Gradual(
-        model,
-        ["0.weight", "2.weight"],
-        lambda weights, share: masks_for(weights, 0.5, "global"),
-        updates=2,
-        criterion="hessian",
-    )
-    for _ in range(2):
-        model.zero_grad()
-        functional.cross_entropy(model(torch.randn(16, 6)), torch.arange(16) % 3).backward()
-        gradual.after_step(model)
-    return gradual.finish(model)
-
-
-@pytest.mark.parametrize("scale", [0.125, 64.0])
-def test_a_scale_before_a_normalization_changes_nothing(scale: float):
-    """Magnitudes would choose otherwise, though the function is the same."""
-    expected = second_order_masks(1.0)
-    assert all(0 < int(mask.sum()) < mask.numel() for mask in expected.values())
-    same(second_order_masks(scale), expected)
-
-
-def test_what_no_gradient_has_reached_goes_last():
-    """By magnitude; zeros of before go first all the same."""
-    first, second = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
-    model = nn.Sequential(first, second)
-    with torch.no_grad():
-        second.weight[0] = 0.0
-    largest = second.weight.detach().abs().flatten().argsort()[-2:].sort().values
-    names = ["0.weight", "1.weight"]
-    gradual = Gradual(
-        model,
-        names,
-        lambda weights, share: masks_for(weights, 30 / 32, "global"),
-        updates=1,
-        criterion="hessian",
-    )
-    first(torch.ones(1, 4)).sum().backward()
-    gradual.after_step(model)
-    masks = gradual.finish(model)
-    assert not masks["0.weight"].any()
-    assert masks["1.weight"].flatten().nonzero().flatten().tolist() == largest.tolist()
-
-
-def test_the_criterion_needs_gradients():
-    layer = nn.Linear(2, 1)
-    gradual = Gradual(layer, ["weight"], lambda weights, share: {}, updates=3, criterion="hessian")
-    with pytest.raises(GraphError, match="before zero_grad"):
-        gradual.after_step(layer)
-    layer.weight.requires_grad_(False)
-    with pytest.raises(GraphError, match="frozen: weight"):
-        Gradual(layer, ["weight"], lambda weights, share: {}, updates=3, criterion="hessian")
-    with pytest.raises(RecipeError, match=r"hesian.*did you mean"):
-        Gradual(layer, ["weight"], lambda weights, share: {}, updates=3, criterion="hesian")
 
 
 def test_after_the_schedule_removed_weights_have_no_gradient():

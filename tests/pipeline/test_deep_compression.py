@@ -280,7 +280,9 @@ GRADUAL = {"gradual": 0.5, "refine": lz.Train(epochs=1)}
         ({"macs": 0.5}, "takes a 'ratio' of the weights or a 'quality'"),
         ({}, "takes a 'ratio'"),
         ({"ratio": 0.5, "quality": 1.0}, "takes a 'ratio'"),
-        ({"ratio": 0.5, "criterion": "l2"}, "'l2' is of channels"),
+        ({"ratio": 0.5, "criterion": "l2"}, "'l2' is none of granularity 'weight'; known: hessian, l1"),
+        ({"ratio": 0.5, "criterion": "hesian"}, "did you mean 'hessian'"),
+        ({"quality": 1.0, "criterion": "hessian"}, "'quality' prunes each layer once"),
         ({"ratio": 0.5, "criterion": "hessian"}, "it goes with 'gradual'"),
         (
             {"ratio": 0.5, "criterion": "hessian", "scope": "sensitivity", **GRADUAL},

@@ -11,6 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lianzhi import train
+from lianzhi.codebook.allocation import masks_for
+from lianzhi.codebook.gradual import Gradual
+from lianzhi.codebook.masks import weights_of
 from lianzhi.errors import TrainingError
 from lianzhi.tasks import Batch
 from lianzhi.train import precision
@@ -59,6 +62,12 @@ def network(kind: str) -> nn.Module:
     )
 
 
+def in_double(task: FakeTask, model: nn.Module) -> tuple[FakeTask, nn.Module]:
+    task.parts = {name: (inputs.double(), labels) for name, (inputs, labels) in task.parts.items()}
+    task.example_inputs = task.example_inputs.double()
+    return task, model.double()
+
+
 def gradients(
     kind: str, *, samples: int, batch: int, accumulate: int = 1, double: bool = True
 ) -> dict[str, Tensor]:
@@ -66,9 +75,7 @@ def gradients(
     task = FakeTask(samples=samples, shape=(2, 6, 6))
     model = network(kind)
     if double:
-        model.double()
-        task.parts = {name: (inputs.double(), labels) for name, (inputs, labels) in task.parts.items()}
-        task.example_inputs = task.example_inputs.double()
+        in_double(task, model)
     seen: dict[str, Tensor] = {}
     steps = []
 
@@ -82,6 +89,23 @@ def gradients(
     history = train.fit(model, task, options, progress=False, after_step=note)
     seen["loss"] = torch.tensor([history.epochs[0]["loss"], history.epochs[0]["metric"]], dtype=torch.float64)
     return {**seen, **{f"model/{name}": value.contiguous() for name, value in model.state_dict().items()}}
+
+
+def pruned() -> dict[str, Tensor]:
+    """The masks of pruning by what removing costs, which are made of the gradients of all processes."""
+    task, model = in_double(FakeTask(samples=41, shape=(2, 6, 6)), network("module"))
+    names = list(weights_of(model.body))
+    gradual = Gradual(
+        model.body,
+        names,
+        lambda weights, share: masks_for(weights, 0.7, "global", share=share),
+        updates=12,
+        every=3,
+        criterion="hessian",
+    )
+    options = train.TrainOptions(epochs=3, batch_size=8, lr=0.02, keep="last")
+    train.fit(model, task, options, progress=False, after_step=lambda model: gradual.after_step(model.body))
+    return gradual.finish(model.body)
 
 
 def whole_run(folder: Path, *, resume: bool = False, max_steps: int | None = None) -> dict[str, Tensor]:
@@ -139,6 +163,7 @@ def main(folder: Path) -> None:
         save_file(gradients(**options), folder / f"{name}-{rank}.safetensors")
     save_file(whole_run(folder / "run"), folder / f"run-{rank}.safetensors")
     save_file(whole_run(folder / "run", resume=True), folder / f"reopened-{rank}.safetensors")
+    save_file(pruned(), folder / f"pruned-{rank}.safetensors")
     save_file(poisoned(), folder / f"poisoned-{rank}.safetensors")
     save_file(chosen(rank), folder / f"chosen-{rank}.safetensors")
 

@@ -59,6 +59,16 @@ def test_processes_end_with_the_same_weights_and_metric(two: Path, tmp_path: Pat
     close(first, scenarios.whole_run(tmp_path), 1e-3)
 
 
+def test_masks_by_what_removing_costs_are_those_of_one_process(two: Path) -> None:
+    expected = scenarios.pruned()
+    assert sum(int(mask.sum()) for mask in expected.values()) < sum(
+        mask.numel() for mask in expected.values()
+    )
+    for rank in (0, 1):
+        found = load_file(two / f"pruned-{rank}.safetensors")
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_a_finished_run_is_reopened(two: Path) -> None:
     for rank in (0, 1):
         for name, tensor in load_file(two / f"run-{rank}.safetensors").items():

@@ -5,7 +5,7 @@ rises, a removed weight is zero for the model, and its value is kept underneath:
 comes back if those that stay become smaller than it (Zhu and Gupta); or, with feedback (2006.07253), it goes on moving by the
 gradient at its place, so that one that would grow is kept by the next masks. Then the masks are fixed and nothing is underneath.
 
-What is small is said by magnitude, or by what removing costs to second order (Optimal Brain Damage, LeCun, Denker and Solla 1990).
+Which go is said by magnitude, or by what removing costs to second order.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lianzhi.codebook.damage import Damage
 from lianzhi.codebook.masks import require_dense_gradients
 from lianzhi.codebook.zeroing import bits_of, zero_, zeroed
 from lianzhi.errors import GraphError, RecipeError, did_you_mean
 
 PREFIX = "_gradual_"  # of the buffers that the model has meanwhile
-DECAY = 0.999  # an update, of the mean of squared gradients
 CRITERIA = ("l1", "hessian")
 
 MakeMasks = Callable[[Mapping[str, Tensor], float], Mapping[str, Tensor]]
@@ -51,11 +51,8 @@ class Gradual:
     every `every` updates. Masks, what moves underneath and the count are buffers of the model until `finish`: a checkpoint
     holds them, and a resumed run goes on to the same end.
 
-    With `criterion` ``hessian`` it is given, in place of the weights w, w · √h, whose squares are twice the cost of removing w where h is
-    the Hessian's diagonal; h is the running mean of the squared gradients (decay 0.999), which the loop must not have cleared when it calls
-    `after_step`. Other than magnitudes, these compare between layers: a layer before a normalization may be scaled by any number, which
-    changes its weights and nothing else. A parameter that no gradient has reached yet goes last, by magnitude. It costs one more copy of
-    the weights.
+    With `criterion` ``hessian`` it gets scores w · √h in place of the weights w, by what removing costs (`damage.py`); the loop must not
+    have cleared the gradients when it calls `after_step`, nor scaled them. It costs one more copy of the weights in single precision.
 
     With `feedback` removed weights move underneath, and masks change more, most of all where the optimizer scales each weight's
     step, as Adam does: small gradients move a weight as far as large ones. LeNet-300-100 on Fashion-MNIST, 7 % kept after 5
@@ -89,13 +86,8 @@ class Gradual:
             raise RecipeError(
                 f"gradual pruning: criterion '{criterion}' is not known{did_you_mean(criterion, CRITERIA)}"
             )
-        frozen = [name for name in names if not model.get_parameter(name).requires_grad]
-        if criterion == "hessian" and frozen:
-            raise GraphError(
-                f"gradual pruning: criterion 'hessian' reads gradients, and weights are frozen: {', '.join(frozen)}; leave them out"
-            )
         self.names, self.make_masks = names, make_masks
-        self.reads_gradients = criterion == "hessian"
+        self.damage = Damage(model, names, PREFIX) if criterion == "hessian" else None
         self.updates, self.every, self.feedback = updates, every, feedback
         self.schedule: Literal["cubic", "linear"] = schedule
         self.count: int | None = None
@@ -105,8 +97,6 @@ class Gradual:
             weight = model.get_parameter(name).detach()
             self._add(f"mask_{index}", torch.ones_like(weight, dtype=torch.bool))
             self._add(f"latent_{index}", torch.zeros_like(weight))
-            if self.reads_gradients:
-                self._add(f"square_{index}", torch.zeros_like(weight, dtype=torch.float32))
         self._bits: list[Tensor] = []  # of the masks
         self.handles = [
             model.get_parameter(name).register_post_accumulate_grad_hook(
@@ -123,8 +113,9 @@ class Gradual:
         self.count = count
         self._get("count").fill_(count)
         weights = [model.get_parameter(name) for name in self.names]
-        if self.reads_gradients and count <= self.updates:
-            self._read(weights)
+        if self.damage is not None and count <= self.updates:
+            masks = [self._get(f"mask_{index}") for index in range(len(weights))]
+            self.damage.read(None if self.feedback else masks)
         if (count < self.updates and count % self.every == 0) or count == self.updates:
             self._renew(weights, count)
             return
@@ -142,7 +133,8 @@ class Gradual:
             # of a weight that stays nothing is hidden; one that is removed has what its last step left in its place
             hidden.add_(weight if self.feedback else zeroed(weight, bits))
         share = share_at(count / self.updates, self.schedule)
-        found = self.make_masks(dict(zip(self.names, self._scored(latent), strict=True)), share)
+        scores = latent if self.damage is None else self.damage.scores(latent)
+        found = self.make_masks(dict(zip(self.names, scores, strict=True)), share)
         self._bits = []
         for name, weight, hidden, mask in zip(self.names, weights, latent, masks, strict=True):
             mask.copy_(found[name])
@@ -150,32 +142,6 @@ class Gradual:
             hidden.masked_fill_(mask, 0.0)
             if count == self.updates:
                 hidden.zero_()
-
-    def _read(self, weights: list[nn.Parameter]) -> None:
-        """Take the update's gradients into the means of their squares."""
-        if all(weight.grad is None for weight in weights):
-            raise GraphError(
-                "gradual pruning: criterion 'hessian' reads gradients, and there are none; call after_step before zero_grad"
-            )
-        for index, weight in enumerate(weights):
-            if weight.grad is not None:
-                gradient = weight.grad.float()
-                self._get(f"square_{index}").mul_(DECAY).addcmul_(gradient, gradient, value=1 - DECAY)
-
-    def _scored(self, weights: list[Tensor]) -> list[Tensor]:
-        """What the masks are made of."""
-        if not self.reads_gradients:
-            return weights
-        squares = [self._get(f"square_{index}") for index in range(len(weights))]
-        scores = [weight * square.sqrt() for weight, square in zip(weights, squares, strict=True)]
-        top = max((float(score.abs().amax()) for score in scores if score.numel()), default=0.0)
-        for index, (weight, square) in enumerate(zip(weights, squares, strict=True)):
-            if square.numel() and not bool(
-                square.any()
-            ):  # another stage trains it: nothing is known of what it costs
-                sizes = weight.abs()
-                scores[index] = torch.where(sizes > 0, top * (1 + sizes / sizes.amax()), 0.0)
-        return scores
 
     def finish(self, model: nn.Module) -> dict[str, Tensor]:
         """Take the buffers off the model and return the masks as they are now."""

@@ -77,7 +77,7 @@ def _of_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     owners = files.owners_in(path)
     ordered = {name: tensors[name] for name in owners} | tensors
     for name, owner in owners.items():
-        if files.same_bits(ordered[name], ordered[owner]):
+        if owner != name and files.same_bits(ordered[name], ordered[owner]):
             ordered[name] = ordered[owner]
     return ordered
 

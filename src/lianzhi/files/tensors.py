@@ -41,6 +41,7 @@ DTYPES = {
 MAX_HEADER = 1 << 26
 MAX_DIMS = 16
 OWNERS = "lianzhi.owners"  # in the metadata
+FORMAT = {"format": "pt"}  # without it other libraries refuse a file that has metadata
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def write_tensors(
         try:
             temporary.touch()
             mode = temporary.stat().st_mode
-            save_file(plain, temporary, {OWNERS: json.dumps(dict(owners))} if owners else None)
+            save_file(plain, temporary, {**FORMAT, OWNERS: json.dumps(dict(owners))} if owners else None)
             temporary.chmod(mode)  # safetensors leaves files that only their owner can read
         except SafetensorError as error:
             number = re.search(r"os error (\d+)", str(error))
@@ -138,6 +139,8 @@ def _own(read: Tensor, held: Tensor | None) -> Tensor:
 def owners_in(path: PathLike) -> dict[str, str]:
     """The names of a file in the order that `write_tensors` was told, each with its owner; empty for a file of other makers.
 
+    Names that are gone, since the file was changed, are left out.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     same = torch.ones(2)
@@ -147,13 +150,13 @@ def owners_in(path: PathLike) -> dict[str, str]:
     """
     _, entries, metadata = _described(path, _refusal(path))
     owners = parse_json(metadata.get(OWNERS, "{}"), f"{os.fspath(path)}, {OWNERS},")
-    known = isinstance(owners, dict) and all(
-        isinstance(owner, str) and name in entries and owner in entries and owners.get(owner) == owner
+    if not isinstance(owners, dict) or not all(isinstance(owner, str) for owner in owners.values()):
+        raise _refusal(path)(f"{OWNERS} of its metadata is no table of names")
+    return {
+        name: owner if owner in entries and owners.get(owner) == owner else name
         for name, owner in owners.items()
-    )
-    if not known:
-        raise _refusal(path)(f"{OWNERS} of its metadata does not name its tensors")
-    return dict(owners)
+        if name in entries
+    }
 
 
 def tensor_table(path: PathLike) -> dict[str, TensorInfo]:

@@ -1,5 +1,5 @@
-"""The step `prune: {granularity: weight}`, or ``2:4``: the smallest weights become zero, at once, in rounds, or while the
-model trains.
+"""The step `prune: {granularity: weight}`, or ``2:4``: the smallest weights, or those that cost least, become zero, at once, in
+rounds, or while the model trains.
 
 From then on the zeros hold in every step that trains (`State.sparse`). What a killed run must not decide anew, the shares by
 sensitivity, is a file in the step's folder; all else follows from the weights and from training's own checkpoints.

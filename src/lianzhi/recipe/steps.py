@@ -15,6 +15,7 @@ from lianzhi.recipe.vocabulary import ReduceVocabulary
 from lianzhi.train.options import TrainOptions
 
 WEIGHT, TWO_OF_FOUR = "weight", "2:4"  # granularities of single weights
+OF_WEIGHTS = ("l1", "hessian")  # criteria
 BUDGETS = ("ratio", "macs", "parameters", "bytes", "latency")
 
 
@@ -188,22 +189,25 @@ class Prune(Config):
             raise ValueError(
                 "granularity 'weight' takes a 'ratio' of the weights or a 'quality', and no other budget"
             )
-        self._fits_criterion()
         structured = ("criterion_options", "aggregate", "normalize", "round_to", "min_channels")
         for name in self._changed(
             *structured, "max_layer_ratio", "target", "batch", "calibration", "batch_size"
         ):
-            raise ValueError(f"'{name}' is of channels; granularity 'weight' removes the smallest weights")
+            raise ValueError(f"'{name}' is of channels, and does not go with granularity 'weight'")
         if self.scope == "isomorphic":
             raise ValueError(
                 "scope 'isomorphic' is of channels; for weights: global, layer, erk or sensitivity"
             )
         if self.quality is not None and (
-            self.iterations > 1 or self.gradual is not None or self.scope != "global"
+            self.iterations > 1
+            or self.gradual is not None
+            or self.scope != "global"
+            or self._changed("criterion")
         ):
             raise ValueError(
-                "'quality' prunes each layer once: it goes without 'iterations', 'gradual' and 'scope'"
+                "'quality' prunes each layer once: it goes without 'iterations', 'gradual', 'scope' and 'criterion'"
             )
+        self._fits_criterion()
         if self.scope != "sensitivity" and self._changed("ratios"):
             raise ValueError("'ratios' goes with scope 'sensitivity'")
         if self.gradual is None and self.iterations == 1 and self._changed("schedule"):
@@ -222,9 +226,9 @@ class Prune(Config):
 
     def _fits_criterion(self) -> None:
         """Of single weights: the smallest go, or while they train those that cost least."""
-        if self.criterion not in ("l1", "hessian"):
+        if self.criterion not in OF_WEIGHTS:
             raise ValueError(
-                f"criterion '{self.criterion}' is of channels; granularity 'weight' knows 'l1' and, with 'gradual', 'hessian'"
+                f"criterion '{self.criterion}' is none of granularity 'weight'{did_you_mean(self.criterion, OF_WEIGHTS)}"
             )
         if self.criterion == "hessian" and self.gradual is None:
             raise ValueError(
