@@ -62,8 +62,11 @@ def test_pruning_and_sharing_on_the_page(page):
     names: dict[str, object] = {}
     for block in found[-4:]:
         exec(compile(block, page, "exec"), names)
-    (steps,) = blocks(text, "yaml")
+    steps, single = blocks(text, "yaml")
     kinds = [type(parse_step(step, "page")) for step in files.parse_yaml(steps, page)["steps"]]
+    (by_cost,) = [parse_step(step, "page") for step in files.parse_yaml(single, page)]
+    assert isinstance(by_cost, lz.Prune)
+    assert by_cost.criterion == "hessian"
     assert kinds == [lz.Train, lz.Prune, lz.ShareWeights, lz.Pack]
     rows = {
         name
