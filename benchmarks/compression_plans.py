@@ -46,6 +46,21 @@ SGD = {"lr": 0.05, "weight_decay": 5e-4, "precision": "auto"}
 PAPER = "40x, error 1.64 -> 1.58 % (MNIST)"
 BITS = {"fc3": 5, "*": 3}  # the last layer is small, and costs most
 LENET_300_100 = Plan(10, 28, 8, 4, 0.115, BITS, 40, 0.1, PAPER, LENET, pruning=LENET_PRUNING, other="float16")
+VGG16 = Plan(
+    4,
+    3.5,
+    0,
+    0.5,
+    0.075,
+    {"features.2[47].*": 3, "features.3?.*": 3, "features.40.*": 3, "*": 4},  # those of 512 channels
+    60,
+    0.5,
+    "49x, error 31.50 -> 31.17 % (ImageNet)",
+    ADAMW,
+    pruning={"weight_decay": 4.0},
+    other="float16",
+    criterion="hessian",
+)
 PLANS = {
     "lenet_300_100": LENET_300_100,
     "lenet_300_100_two_bits": replace(LENET_300_100, kept=0.143, bits={"fc3": 5, "*": 2}),
@@ -65,19 +80,8 @@ PLANS = {
         other="float16",
     ),
     "resnet20": Plan(0, 7, 6, 2, 0.39, 3, 15, 0.5, "-", {**SGD, "lr": 0.02}, other="float16"),
-    "vgg16": Plan(
-        4,
-        3.5,
-        0,
-        0.5,
-        0.06,
-        {"features.2[47].*": 3, "features.3?.*": 3, "features.40.*": 3, "*": 4},  # those of 512 channels
-        60,
-        0.5,
-        "49x, error 31.50 -> 31.17 % (ImageNet)",
-        ADAMW,
-        other="float16",
-    ),
+    "vgg16": VGG16,
+    "vgg16_magnitude": replace(VGG16, kept=0.06, criterion="l1", pruning={}),
     "bert6": Plan(
         0,
         0,
@@ -102,7 +106,9 @@ ZOO = {
     "lenet_300_100_two_bits": "lenet_300_100",
     "lenet_5": "lenet5",
     "vgg16": "vgg16_bn_cifar",
+    "vgg16_magnitude": "vgg16_bn_cifar",
 }
+ONE_DENSE = ("resnet20", "vgg16", "vgg16_magnitude", "bert6")  # one dense training serves all seeds
 
 
 def short(plan: Plan) -> Plan:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from compression_plans import PLANS, ZOO, Plan, short
+from compression_plans import ONE_DENSE, PLANS, ZOO, Plan, short
 from records import Records, records_of, spread, trial_options
 from torch import nn
 
@@ -300,7 +300,7 @@ def main() -> None:
     task = task_of(name, given.bert, TRIAL if given.trial else None)
     folder = given.work / name
     files.make_folder(folder)
-    one = name in ("resnet20", "vgg16", "bert6")  # one dense training serves all seeds
+    one = name in ONE_DENSE
     key = f"{name} | start | seed 0"
     if not plan.first and key not in records:
         records.add(key, {"top1": top1(started(name, task, plan, 0, given), task, given.device)})

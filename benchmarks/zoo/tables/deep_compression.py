@@ -26,9 +26,17 @@ TITLES: dict[str, Text] = {
     "vgg16": Text(
         "VGG-16 with BatchNorm, CIFAR-10 (JPEG copy)", "带 BatchNorm 的 VGG-16，CIFAR-10（JPEG 副本）"
     ),
+    "vgg16_magnitude": Text(
+        "VGG-16 with BatchNorm, CIFAR-10 (JPEG copy), pruned by magnitude",
+        "带 BatchNorm 的 VGG-16，CIFAR-10（JPEG 副本），按大小剪枝",
+    ),
     "bert6": Text("BERT, 6 × 384, SST-2", "BERT 6 × 384，SST-2"),
 }
-VARIANTS = {"lenet_300_100_two_bits": ", 2 bits", "lenet_300_100_flips": ", mirrored"}  # in a chart's labels
+VARIANTS = {
+    "lenet_300_100_two_bits": ", 2 bits",
+    "lenet_300_100_flips": ", mirrored",
+    "vgg16_magnitude": ", by magnitude",
+}  # in a chart's labels
 BOARDS = {"lenet": "fashion_mnist", "resnet": "cifar10", "vgg": "cifar10", "bert": "sst2"}
 HEADS: tuple[Cell, ...] = (
     text.MODEL,
@@ -91,10 +99,10 @@ def table(results: Results, names: tuple[str, ...], name: str, title: Text) -> T
         name=name,
         title=title,
         about=Text(
-            "Pruned by magnitude, weights that share values, Huffman codes: what is counted is the file, all in it, and the accuracy of "
+            "Pruned by magnitude (VGG-16: by what removing a weight costs, where its row does not say otherwise), weights that share values, Huffman codes: what is counted is the file, all in it, and the accuracy of "
             "the model that the file gives back. The dense model had the same epochs, optimizer and augmentation, and is the only "
             "teacher; BERT's is the trained model that both began with. What is lost is counted from it, or from the trained model that both began with if that is better.",
-            "按幅度剪枝、权重共享、哈夫曼编码：大小为文件全部字节，准确率为从文件还原的模型所得。未压缩模型的轮数、优化器与增强相同，并且是唯一的教师；BERT 的教师是两者共同的起点。损失以它为准；两者的起点若是更好的已训练模型，则以起点为准。",
+            "按幅度剪枝（VGG-16：行中未注明者按去掉权重的代价）、权重共享、哈夫曼编码：大小为文件全部字节，准确率为从文件还原的模型所得。未压缩模型的轮数、优化器与增强相同，并且是唯一的教师；BERT 的教师是两者共同的起点。损失以它为准；两者的起点若是更好的已训练模型，则以起点为准。",
         ),
         heads=HEADS,
         rows=tuple(rows),
