@@ -22,6 +22,7 @@ from zoo.tables import (
     pruning_coverage,
     pruning_criteria,
     pruning_resnet56,
+    pruning_weights,
     quantization,
     quantization_qat,
 )
@@ -43,6 +44,7 @@ SECTIONS: tuple[tuple[str, Text, tuple[Maker, ...]], ...] = (
             pruning_resnet56.table,
             latency_budget.table,
             pruning_coverage.table,
+            pruning_weights.table,
             deep_compression.images,
             deep_compression_coder.table,
             distillation_cnn.table,

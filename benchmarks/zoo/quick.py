@@ -65,6 +65,7 @@ def parts(folder: Path) -> list[Part]:
         Part("distillation_cnn", bench("distillation_cnn", "--work", str(work / "distillation_cnn"))),
         Part("pruning_resnet56", bench("pruning_resnet56", "--work", str(work / "pruning_resnet56"))),
         Part("pruning_criteria", bench("pruning_criteria")),
+        Part("pruning_weights", bench("pruning_weights", "--work", str(work / "pruning_weights"))),
         Part("quantization_lite0", bench("quantization_lite0")),
         Part("quantization_mixed", bench("quantization_mixed")),
         *(
