@@ -46,13 +46,14 @@ SGD = {"lr": 0.05, "weight_decay": 5e-4, "precision": "auto"}
 PAPER = "40x, error 1.64 -> 1.58 % (MNIST)"
 BITS = {"fc3": 5, "*": 3}  # the last layer is small, and costs most
 LENET_300_100 = Plan(10, 28, 8, 4, 0.115, BITS, 40, 0.1, PAPER, LENET, pruning=LENET_PRUNING, other="float16")
+BITS_OF_512 = {"features.2[47].*": 3, "features.3?.*": 3, "features.40.*": 3, "*": 4}
 VGG16 = Plan(
     4,
     3.5,
     0,
     0.5,
     0.075,
-    {"features.2[47].*": 3, "features.3?.*": 3, "features.40.*": 3, "*": 4},  # those of 512 channels
+    {"features.[037].*": 4, "features.10.*": 4, "classifier*": 4, "*": 3},  # 4 up to 128 channels
     60,
     0.5,
     "49x, error 31.50 -> 31.17 % (ImageNet)",
@@ -81,7 +82,7 @@ PLANS = {
     ),
     "resnet20": Plan(0, 7, 6, 2, 0.39, 3, 15, 0.5, "-", {**SGD, "lr": 0.02}, other="float16"),
     "vgg16": VGG16,
-    "vgg16_magnitude": replace(VGG16, kept=0.06, criterion="l1", pruning={}),
+    "vgg16_magnitude": replace(VGG16, kept=0.06, bits=BITS_OF_512, criterion="l1", pruning={}),
     "bert6": Plan(
         0,
         0,
