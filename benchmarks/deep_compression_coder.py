@@ -57,8 +57,8 @@ MODELS: dict[str, dict[str, tuple[tuple[int, ...], float]]] = {
     },
 }
 MODELS["vgg16_dense"] = {layer: (shape, 1.0) for layer, (shape, _) in MODELS["vgg16"].items()}
-PAPERS = {"conv*": 8, "*": 5}
-BITS: dict[str, int | dict[str, int]] = {"alexnet": PAPERS, "vgg16": PAPERS, "vgg16_dense": 5}
+BITS_OF_PAPER = {"conv*": 8, "*": 5}
+BITS: dict[str, int | dict[str, int]] = {"alexnet": BITS_OF_PAPER, "vgg16": BITS_OF_PAPER, "vgg16_dense": 5}
 PAPER = {"alexnet": 35, "vgg16": 49}
 REPEATS = 5
 

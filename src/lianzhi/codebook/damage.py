@@ -7,7 +7,7 @@ at one batch size, it is proportional to the Fisher diagonal. The criterion of c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,15 @@ DECAY = 0.999  # an update, of the running mean; before it has seen a thousand, 
 FLOOR = 1e-6  # of a parameter's mean h: where h is zero, magnitudes decide
 
 
+def require_trained(model: nn.Module, names: Iterable[str]) -> None:
+    """Raises `GraphError` for a parameter that is frozen, for it has no gradients to read."""
+    frozen = [name for name in names if not model.get_parameter(name).requires_grad]
+    if frozen:
+        raise GraphError(
+            f"criterion 'hessian' reads gradients, and weights are frozen: {listed(frozen)}; leave them out (by 'ignore')"
+        )
+
+
 class Damage:
     """Running means of squared gradients, as buffers of the model whose names begin with `prefix`.
 
@@ -25,11 +34,7 @@ class Damage:
     """
 
     def __init__(self, model: nn.Module, names: Sequence[str], prefix: str) -> None:
-        frozen = [name for name in names if not model.get_parameter(name).requires_grad]
-        if frozen:
-            raise GraphError(
-                f"criterion 'hessian' reads gradients, and weights are frozen: {listed(frozen)}; leave them out"
-            )
+        require_trained(model, names)
         self.model, self.names, self.prefix = model, list(names), prefix
         model.register_buffer(f"{prefix}seen", torch.zeros(len(names), dtype=torch.int64))
         for index, name in enumerate(names):

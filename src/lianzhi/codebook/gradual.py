@@ -72,7 +72,7 @@ class Gradual:
         every: int = 100,
         schedule: Literal["cubic", "linear"] = "cubic",
         feedback: bool = False,
-        criterion: Literal["l1", "hessian"] = "l1",
+        criterion: str = "l1",
     ) -> None:
         if type(updates) is not int or type(every) is not int or updates < 1 or every < 1:
             raise RecipeError(

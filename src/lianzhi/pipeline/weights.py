@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lianzhi import files, prune, train
 from lianzhi.codebook.allocation import by_sensitivity, masks_for
+from lianzhi.codebook.damage import require_trained
 from lianzhi.codebook.gradual import Gradual
 from lianzhi.codebook.masks import (
     Masks,
@@ -27,7 +28,7 @@ from lianzhi.codebook.masks import (
     weights_of,
 )
 from lianzhi.codebook.plain import require_plain
-from lianzhi.errors import GraphError, RecipeError, listed
+from lianzhi.errors import RecipeError
 from lianzhi.pipeline.batches import evaluator, training_inputs
 from lianzhi.pipeline.distilling import Training, all_updates, check_refine, make_lessons, run_distill
 from lianzhi.pipeline.stages import stage
@@ -64,11 +65,8 @@ def require_prunable(model: nn.Module, step: Prune) -> None:
     Raises what `compressible` does, too.
     """
     weights = compressible(model, step.ignore)
-    frozen = [name for name, weight in weights.items() if not weight.requires_grad]
-    if step.criterion == "hessian" and frozen:
-        raise GraphError(
-            f"criterion 'hessian' reads gradients, and weights are frozen: {listed(frozen)}; leave them out (by 'ignore')"
-        )
+    if step.criterion == "hessian":
+        require_trained(model, weights)
     require_dense_gradients(model, weights)
     found = {id(weight) for weight in weights.values()}
     for name, module in model.named_modules():
@@ -197,7 +195,7 @@ def _gradually(run: Run, state: State, step: Prune, scope: Scope, folder: Path, 
         every=step.every,
         schedule=step.schedule,
         feedback=step.feedback,
-        criterion="hessian" if step.criterion == "hessian" else "l1",
+        criterion=step.criterion,
     )
     details = train_(folder, resume=resume, after_step=gradual.after_step)
     gradual.finish(state.model)
