@@ -40,7 +40,7 @@ def main() -> None:
     )
     parser.add_argument("--corpora", type=Path, default=DATA / "corpora")
     parser.add_argument("--output", type=Path, default=Path("out/ib-bert"))
-    parser.add_argument("--epochs", type=float, default=5)
+    parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--limit", type=int, help="samples, to see that all runs")
     given = parser.parse_args()
     task = lz.task("corpus", data=given.corpora, tokenizer=TOKENIZER, max_length=64, limit=given.limit)

@@ -87,7 +87,7 @@ METHODS: dict[str, dict[str, Any]] = {
             "alpha": 0.5,
         },
         "stages": {
-            "masked_lm": {"epochs": 2, "lr": 1e-3, "batch_size": 64},
+            "masked_lm": {"epochs": 1, "lr": 1e-3, "batch_size": 64},
             "fine-tuning": {"lr": 2e-4},
         },
     },
@@ -119,7 +119,7 @@ def schedule_of(method: str, epochs: float) -> str:
     """Epochs of a method's stages, and N, the texts that are made of each one, as the tables say them.
 
     >>> schedule_of("kd", 3), schedule_of("tinybert", 3), schedule_of("mobilebert", 3)
-    ('3', '2 + 2, N 1', '6 × 0.25 + 2 + 3')
+    ('3', '2 + 2, N 1', '6 × 0.25 + 1 + 3')
     """
     own = METHODS[method]
     options, stages = own.get("options", {}), own.get("stages", {})
