@@ -42,6 +42,9 @@ class CorpusReading(Config):
     calibration: Count = Field(default=0, description="samples cut from the corpus to calibrate quantizers")
     split_seed: int = Field(default=0, description="another seed is another cut")
     limit: int | None = Field(default=None, ge=1, description="use at most so many samples of each split")
+    workers: int | None = Field(
+        default=None, ge=1, le=1024, description="threads that tokenize; default: one for each core"
+    )
 
 
 def corpus_task(place: Path, preprocess: TextPreprocess, options: CorpusReading) -> Task:
@@ -81,7 +84,7 @@ def _splits(
     files: list[Path], preprocess: TextPreprocess, frame: Frame, options: CorpusReading
 ) -> tuple[dict[str, CorpusSplit], int]:
     """The splits, and how many sentences the corpus has."""
-    store = open_corpus(files, preprocess)
+    store = open_corpus(files, preprocess, options.workers)
     around = frame.around_two if options.next_sentence else frame.around
     least = 2 if options.next_sentence else 1
     everything = samples(store, preprocess.max_length - around, fill=options.fill, least=least)

