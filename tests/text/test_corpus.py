@@ -108,6 +108,28 @@ class TestReading:
         monkeypatch.setattr(reader, "read", None)
         assert task_of(texts, place).fingerprint() == first.fingerprint()
 
+    def test_a_change_in_the_middle_of_a_large_file_is_seen(self, tmp_path, place, monkeypatch):
+        monkeypatch.setattr(lz.tasks.cache, "WHOLE", 2000)
+        monkeypatch.setattr(lz.tasks.cache, "ENDS", 200)
+        file = tmp_path / "large.txt"
+        texts = ["the good film"] * 400
+        file.write_text("\n".join(texts))
+        before = task_of(file, place).fingerprint()
+        texts[200] = "the dull plot"
+        file.write_text("\n".join(texts))
+        assert task_of(file, place).fingerprint() != before
+
+    @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "text"])
+    def test_a_file_of_another_kind_is_refused(self, tmp_path, place, name):
+        (tmp_path / name).write_text("label,text\n1,good\n")
+        with pytest.raises(DataError, match=rf"{name} is no file of a corpus; give \*\.txt"):
+            task_of(tmp_path / name, place)
+
+    def test_a_link_to_nothing_is_named(self, texts, place):
+        (texts / "gone.txt").symlink_to(texts / "nowhere.txt")
+        with pytest.raises(DataError, match=r"gone\.txt: cannot be read \(No such file"):
+            task_of(texts, place)
+
     def test_a_cache_that_cannot_be_written(self, texts, place, tmp_path, monkeypatch):
         (tmp_path / "file").write_text("")
         monkeypatch.setenv("LIANZHI_CACHE", str(tmp_path / "file"))

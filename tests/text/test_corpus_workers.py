@@ -102,6 +102,16 @@ class TestOwnThreads:
         with own_threads(None):
             assert os.environ.get(PARALLEL) == before
 
+    def test_of_two_that_overlap_the_last_puts_it_back(self, monkeypatch):
+        monkeypatch.delenv(PARALLEL, raising=False)
+        one, other = own_threads(1), own_threads(2)
+        one.__enter__()
+        other.__enter__()
+        one.__exit__(None, None, None)
+        assert os.environ[PARALLEL] == "false"
+        other.__exit__(None, None, None)
+        assert PARALLEL not in os.environ
+
 
 class TestCorpus:
     def open_with(self, tmp_path, monkeypatch, workers):

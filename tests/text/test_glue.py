@@ -346,3 +346,15 @@ def test_the_words_are_known():
     """Else every token would be [UNK], and the comparisons above would say little."""
     assert {word for text in (*FIRST, *SECOND) for word in text.split()} <= set(WORDS)
     assert 0.3 < np.mean(CLASSES) < 0.7
+
+
+@pytest.mark.parametrize("value", [1.7, float("nan"), float("inf")])
+def test_parquet_labels_that_are_no_class_numbers(tmp_path, place, value):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for split, labels in (("train", [0.0, 1.0, value]), ("validation", [0.0, 1.0, 0.0])):
+        table = pa.table({"sentence": FIRST[:3], "label": labels})
+        pq.write_table(table, tmp_path / f"{split}.parquet")
+    with pytest.raises(DataError, match=rf"train\.parquet, row 2: label {value} is not a class number"):
+        lz.task("sst2", data=tmp_path, tokenizer=place)

@@ -108,6 +108,7 @@ def test_marks_quotes_and_windows_lines(tmp_path, place):
         ),
         ("sentence\tlabel\na good film\t-1\n", "line 2: label -1 is outside"),
         ("sentence\tlabel\na good film\tgood\n", "line 2: label 'good' is not a class number"),
+        ("sentence\tlabel\na good film\t0_1\n", "line 2: label '0_1' is not a class number"),
         ("sentence\tlabel\na good film\t1\t1\n", "line 2: 3 fields, and the table has 2 columns"),
         ("sentence\tlabel\na good film\n", "line 2: 1 fields"),
         ("sentence\tlabel\n\na good film\t1\n", "line 2: an empty line"),

@@ -23,14 +23,17 @@ WHOLE = 256 * 2**20  # files up to this size are digested whole, larger ones by 
 ENDS = 2**20
 
 
-def digest_files(files: Iterable[Path]) -> str:
-    """A digest of the files' contents, independent of where they lie and when they were written."""
+def digest_files(files: Iterable[Path], *, always_whole: bool = False) -> str:
+    """A digest of the files' contents, independent of where they lie and when they were written.
+
+    Of a large file that has no table of contents, as a text, only the whole says what is in it.
+    """
     whole = hashlib.sha256()
     for file in files:
         size = file.stat().st_size
         whole.update(f"{file.name}:{size};".encode())
         with file.open("rb") as stream:
-            if size <= WHOLE:
+            if always_whole or size <= WHOLE:
                 while chunk := stream.read(2**22):
                     whole.update(chunk)
             else:

@@ -187,11 +187,14 @@ def _class(this: KnownText, value: Any, table: TextTable, row: int) -> int:
             )
         return this.words[value]
     try:
-        return int(value)
-    except (ValueError, TypeError):
+        number = int(value)
+    except (ValueError, TypeError, OverflowError):
+        number = None
+    if number is None or "_" in str(value) or number != float(value):
         raise DataError(
             f"{table.line(row)}: label {value!r:.40} is not a class number; mend the line, or look for a tab in its text"
-        ) from None
+        )
+    return number
 
 
 def _score(value: Any, table: TextTable, row: int) -> float:

@@ -26,7 +26,7 @@ from lianzhi.tasks.corpus.frame import frame_of
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.tasks.waiting import tracked
 
-VERSION = 1
+VERSION = 2
 TEXTS_AT_ONCE = 1024  # texts of an entry of the cache: an interrupted run goes on behind the last one
 MOST_TOKENS = 512
 NONE = -1
@@ -73,11 +73,12 @@ class MaskedLM:
         return {token: text for token, text in zip(begin, texts, strict=True) if text.isalpha()}
 
     def token_of(self, word: str) -> int | None:
-        """The token of a one-piece word; None for others."""
+        """The token of a one-piece word, as it is in a sentence: some tokenizers count the space before it; None for others."""
         if word not in self._tokens:
-            ids = self.preprocess.tokenizer.encode(word, add_special_tokens=False).ids
-            whole = len(ids) == 1 and ids[0] in self.whole_words
-            self._tokens[word] = int(ids[0]) if whole else None
+            tokenizer = self.preprocess.tokenizer
+            found = (tokenizer.encode(text, add_special_tokens=False).ids for text in (word, f" {word}"))
+            whole = (int(ids[0]) for ids in found if len(ids) == 1 and ids[0] in self.whole_words)
+            self._tokens[word] = next(whole, None)
         return self._tokens[word]
 
     def candidates(

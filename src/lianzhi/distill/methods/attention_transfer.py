@@ -11,7 +11,7 @@ from functools import partial
 from pydantic import Field
 
 from lianzhi.distill import losses
-from lianzhi.distill.methods.by_features import FeatureOptions, choose, lessons, summed
+from lianzhi.distill.methods.by_features import FeatureOptions, choose, lessons, require_shapes, summed
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting
 
@@ -31,5 +31,7 @@ class AttentionTransferMethodOptions(FeatureOptions):
 )
 def build(setting: Setting, options: AttentionTransferMethodOptions) -> Lessons:
     """One stage."""
+    layers = choose(setting, options, "all")
+    require_shapes("attention_transfer", [*layers.student, *layers.teacher], 4)
     compare = summed(partial(losses.attention_transfer, p=options.p))
-    return lessons(setting, options, "attention_transfer", choose(setting, options, "all"), compare)
+    return lessons(setting, options, "attention_transfer", layers, compare)

@@ -145,7 +145,9 @@ class FeatureStep:
                 rows = partial(divergences, temperature=options.temperature)
                 parts["soft"] = (options.soft, mean_by_sample(rows, logits, wanted, mask_of(batch.inputs)))
             if options.weight:
-                ours = [own[name] for name in self.student_names]
+                mask = mask_of(batch.inputs)
+                ours = [of_tokens(own[name], mask) for name in self.student_names]
+                theirs = [of_tokens(features, mask) for features in theirs]
                 parts[self.name] = (self.grown * options.weight, self.compare(ours, theirs, batch))
         return weighted(parts)
 
@@ -156,6 +158,38 @@ class FeatureStep:
         with self.setting.running(device) as teacher, capture(teacher, self.teacher_names) as seen:
             logits = logits_of(call(teacher, batch.inputs), "teacher")
         return logits, [seen[name] for name in self.teacher_names]
+
+
+def of_tokens(features: Tensor, mask: Tensor | None) -> Tensor:
+    """Features (batch, tokens, width) with zeros where the mask (batch, tokens) says padding; others as they are.
+
+    >>> of_tokens(torch.ones(1, 2, 3), torch.tensor([[1, 0]])).tolist()
+    [[[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]]
+    """
+    if not counts_tokens(features, mask):
+        return features
+    assert mask is not None
+    return features.masked_fill(~mask.bool().unsqueeze(-1), 0)
+
+
+def counts_tokens(features: Tensor, mask: Tensor | None) -> bool:
+    """Whether the features are of the tokens that the mask is of."""
+    return mask is not None and features.shape[:-1] == mask.shape
+
+
+def require_shapes(name: str, features: Sequence[Feature], *dimensions: int) -> None:
+    """Refuse features that a method does not take, before anything is trained.
+
+    Raises:
+        RecipeError: a feature has another number of dimensions; it is named.
+    """
+    kinds = {2: "vectors (batch, width)", 4: "maps (batch, channels, height, width)"}
+    for feature in features:
+        if len(feature.shape) not in dimensions:
+            raise RecipeError(
+                f"{name} compares {' or '.join(kinds[count] for count in dimensions)}; '{feature.name}' gives "
+                f"{list(feature.shape)}: name other layers, or take another method"
+            )
 
 
 def embedding(features: Tensor) -> Tensor:
@@ -188,7 +222,8 @@ def _require_two_models(setting: Setting) -> None:
         raise RecipeError("teacher and student are the same model; give a copy of it as the teacher")
     if setting.source is not None and setting.source.keep is not None:
         raise RecipeError(
-            "features are those of the teacher on every batch, and only its logits are kept: set cache: false"
+            "features are those of the teacher on every batch, and only its logits are kept: set cache: false, and "
+            "let the teacher read what the student reads (one with a tokenizer of its own gives logits alone)"
         )
     shapes = []
     for model, who in ((setting.student, "student"), (setting.teacher, "teacher")):

@@ -11,6 +11,7 @@ from lianzhi import files
 from lianzhi.distill.lengths import fitted
 from lianzhi.distill.methods.lesson import Setting
 from lianzhi.errors import RecipeError
+from lianzhi.processes import leader_first
 from lianzhi.tasks import Task, TextPreprocess
 from lianzhi.tasks.corpus.assemble import CorpusReading, checked_frame, corpus_task
 from lianzhi.tasks.corpus.split import CorpusSplit
@@ -67,7 +68,8 @@ def read_corpus(corpus: CorpusData, preprocess: TextPreprocess) -> Task:
     Raises:
         DataError: there is no corpus, or it is damaged.
     """
-    made = corpus_task(files.expanded(corpus.data), preprocess, corpus)
+    with leader_first():
+        made = corpus_task(files.expanded(corpus.data), preprocess, corpus)
     made.splits = {"train": made.splits["train"]}
     return made
 

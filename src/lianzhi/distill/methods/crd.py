@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from lianzhi.distill import losses
 from lianzhi.distill.losses.features import unit
 from lianzhi.distill.losses.parts import wide
-from lianzhi.distill.methods.by_features import FeatureOptions, Layers, choose, embedding, lessons
+from lianzhi.distill.methods.by_features import (
+    FeatureOptions,
+    Layers,
+    choose,
+    embedding,
+    lessons,
+    require_shapes,
+)
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting
 from lianzhi.distill.methods.memory import Memory
@@ -50,6 +57,7 @@ def build(setting: Setting, options: CRDMethodOptions) -> Lessons:
     """
     layers = choose(setting, options, "last")
     _require_one_pair(layers)
+    require_shapes("crd", [*layers.student, *layers.teacher], 2, 4)
     memory = Memory(_samples(setting), options.size)
     heads = {
         "student": nn.Linear(layers.student[0].shape[1], options.size),

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from lianzhi.distill import losses
 from lianzhi.distill.connectors import connector
-from lianzhi.distill.methods.by_features import FeatureOptions, FeatureStep, choose
+from lianzhi.distill.methods.by_features import FeatureOptions, FeatureStep, choose, counts_tokens
 from lianzhi.distill.methods.catalog import registry
+from lianzhi.distill.methods.encoders import mask_of
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.terms import require_some
@@ -46,9 +47,10 @@ def build(setting: Setting, options: FitNetMethodOptions) -> Lessons:
         connector(one.shape, other.shape) for one, other in zip(layers.student, layers.teacher, strict=True)
     )
 
-    def compare(student: list[Tensor], teacher: list[Tensor], _: Batch) -> Tensor:
+    def compare(student: list[Tensor], teacher: list[Tensor], batch: Batch) -> Tensor:
+        mask = mask_of(batch.inputs)
         values = [
-            losses.fitnet(join(one), other)
+            _hint(join(one), other, mask)
             for join, one, other in zip(connectors, student, teacher, strict=True)
         ]
         return sum(values[1:], values[0])
@@ -63,3 +65,10 @@ def build(setting: Setting, options: FitNetMethodOptions) -> Lessons:
     return Lessons(
         [stage("hint", learner, {"hard": 0.0, "soft": 0.0}), stage("fitnet", None, {"weight": 0.0})]
     )
+
+
+def _hint(student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
+    """The loss of one pair of features; of those of tokens without padding, the mean over samples of each one's mean."""
+    if counts_tokens(student, mask):
+        return losses.hidden_mse(student, teacher, mask=mask, by_sample=True)
+    return losses.fitnet(student, teacher)

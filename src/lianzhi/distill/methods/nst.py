@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from lianzhi.distill import losses
-from lianzhi.distill.methods.by_features import FeatureOptions, choose, lessons, summed
+from lianzhi.distill.methods.by_features import FeatureOptions, choose, lessons, require_shapes, summed
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting
 
@@ -28,4 +28,6 @@ class NSTMethodOptions(FeatureOptions):
 )
 def build(setting: Setting, options: NSTMethodOptions) -> Lessons:
     """One stage."""
-    return lessons(setting, options, "nst", choose(setting, options, "all"), summed(losses.nst))
+    layers = choose(setting, options, "all")
+    require_shapes("nst", [*layers.student, *layers.teacher], 4)
+    return lessons(setting, options, "nst", layers, summed(losses.nst))

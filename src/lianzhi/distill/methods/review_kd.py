@@ -14,12 +14,10 @@ from pydantic import Field
 from torch import Tensor
 
 from lianzhi.distill import losses
-from lianzhi.distill.methods.by_features import FeatureOptions, choose, lessons
+from lianzhi.distill.methods.by_features import FeatureOptions, choose, lessons, require_shapes
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.fusion import Fusion
 from lianzhi.distill.methods.lesson import Lessons, Setting
-from lianzhi.distill.stage_ends import Feature
-from lianzhi.errors import RecipeError
 from lianzhi.tasks import Batch
 
 
@@ -44,7 +42,7 @@ class ReviewKDMethodOptions(FeatureOptions):
 def build(setting: Setting, options: ReviewKDMethodOptions) -> Lessons:
     """One stage."""
     layers = choose(setting, options, "all")
-    _require_maps([*layers.student, *layers.teacher])
+    require_shapes("review_kd", [*layers.student, *layers.teacher], 4)
     student, teacher = (
         [feature.shape for feature in side] + [(*side[-1].shape[:2], 1, 1)]
         for side in (layers.student, layers.teacher)
@@ -60,11 +58,3 @@ def build(setting: Setting, options: ReviewKDMethodOptions) -> Lessons:
 def _with_mean(maps: list[Tensor]) -> list[Tensor]:
     """The stages, and the last one averaged over its positions as one more."""
     return [*maps, maps[-1].mean((2, 3), keepdim=True)]
-
-
-def _require_maps(features: list[Feature]) -> None:
-    for feature in features:
-        if len(feature.shape) != 4:
-            raise RecipeError(
-                f"review_kd fuses maps (batch, channels, height, width); '{feature.name}' gives {list(feature.shape)}"
-            )

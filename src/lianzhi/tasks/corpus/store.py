@@ -61,11 +61,11 @@ def open_corpus(files: Sequence[Path], preprocess: TextPreprocess, workers: int 
     Raises:
         DataError: a file is damaged, there is no sentence in them, or the cache cannot be written.
     """
-    key = hashing.digest(str(VERSION), preprocess.members[FILE], cache.digest_files(files))
+    contents, size = _contents(files)
+    key = hashing.digest(str(VERSION), preprocess.members[FILE], contents)
     folder = cache.folder() / "corpora"
     ids, rows = folder / f"{key}.ids", folder / f"{key}.rows"
     if not (ids.is_file() and rows.is_file()):
-        size = sum(file.stat().st_size for file in files)
         try:
             with (
                 counting(f"tokenizing the {len(files):,} files of the corpus", size) as done,
@@ -82,6 +82,16 @@ def open_corpus(files: Sequence[Path], preprocess: TextPreprocess, workers: int 
     if places[-1, 0] * np.dtype(np.int32).itemsize != ids.stat().st_size:
         raise DataError(f"corpus: {ids} is damaged; delete the folder {folder}, and it is made again")
     return Corpus(np.memmap(ids, np.int32, "r"), places, key)
+
+
+def _contents(files: Sequence[Path]) -> tuple[str, int]:
+    """A digest of all that is in the files, and their bytes."""
+    try:
+        return cache.digest_files(files, always_whole=True), sum(file.stat().st_size for file in files)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename}: cannot be read ({error.strerror}); restore it, or take it out of the corpus"
+        ) from None
 
 
 def _parts(stream: Iterator[Sentence]) -> Iterator[list[Sentence]]:

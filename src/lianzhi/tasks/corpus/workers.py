@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,18 +39,41 @@ def in_order(work: Callable[[Part], Made], parts: Iterable[Part], workers: int |
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+class _Told:
+    """What the environment said before the first of those who are inside, of whatever thread; the last one puts it back."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.before = threading.Lock(), 0, os.environ.get(PARALLEL)
+
+    def enter(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.before = os.environ.get(PARALLEL)
+                os.environ[PARALLEL] = "false"
+            self.inside += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside:
+                return
+            if self.before is None:
+                os.environ.pop(PARALLEL, None)
+            else:
+                os.environ[PARALLEL] = self.before
+
+
+_TOLD = _Told()
+
+
 @contextlib.contextmanager
 def own_threads(workers: int | None) -> Iterator[None]:
     """With `workers`, tokenizers encode in the thread that calls them, and in no other."""
     if workers is None:
         yield
         return
-    before = os.environ.get(PARALLEL)
-    os.environ[PARALLEL] = "false"
+    _TOLD.enter()
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[PARALLEL]
-        else:
-            os.environ[PARALLEL] = before
+        _TOLD.leave()

