@@ -100,9 +100,9 @@ def table(results: Results, names: tuple[str, ...], name: str, title: Text) -> T
         title=title,
         about=Text(
             "Pruned by magnitude (VGG-16: by what removing a weight costs, where its row does not say otherwise), weights that share values, Huffman codes: what is counted is the file, all in it, and the accuracy of "
-            "the model that the file gives back. The dense model had the same epochs, optimizer and augmentation, and is the only "
-            "teacher; BERT's is the trained model that both began with. What is lost is counted from it, or from the trained model that both began with if that is better.",
-            "按幅度剪枝（VGG-16：行中未注明者按去掉权重的代价）、权重共享、哈夫曼编码：大小为文件全部字节，准确率为从文件还原的模型所得。未压缩模型的轮数、优化器与增强相同，并且是唯一的教师；BERT 的教师是两者共同的起点。损失以它为准；两者的起点若是更好的已训练模型，则以起点为准。",
+            "the model that the file gives back. The dense model had the same epochs, optimizer and augmentation (rate, weight decay and clipping of the pruning "
+            "phase differ where the plan says so; shared values are trained by Adam), and is the only teacher; BERT's is the trained model that both began with. What is lost is counted from it, or from the trained model that both began with if that is better.",
+            "按幅度剪枝（VGG-16：行中未注明者按去掉权重的代价）、权重共享、哈夫曼编码：大小为文件全部字节，准确率为从文件还原的模型所得。未压缩模型的轮数、优化器与增强相同（剪枝阶段的学习率、权重衰减和裁剪按各计划可有不同；共享的值用 Adam 训练），并且是唯一的教师；BERT 的教师是两者共同的起点。损失以它为准；两者的起点若是更好的已训练模型，则以起点为准。",
         ),
         heads=HEADS,
         rows=tuple(rows),

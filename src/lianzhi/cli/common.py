@@ -183,8 +183,11 @@ def bar(title: str, *, shown: bool) -> Iterator[Callable[[str, int, int], None] 
     if not shown:
         yield None
         return
+    from rich.markup import escape
     from rich.progress import Progress
 
     with Progress(console=error_console(), transient=True) as progress:
         task = progress.add_task(title)
-        yield lambda name, done, total: progress.update(task, completed=done, total=total, description=name)
+        yield lambda name, done, total: progress.update(
+            task, completed=done, total=total, description=escape(name)
+        )

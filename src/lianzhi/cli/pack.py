@@ -33,7 +33,11 @@ def command(
         typer.Option("--sparsity", help="Set this share of each layer's smallest weights to zero first."),
     ] = None,
     other: Annotated[
-        str, typer.Option("--other", help="How biases and norms are stored: float32, or float16 (rounded).")
+        str,
+        typer.Option(
+            "--other",
+            help="How all that is not shared is stored, biases and norms and weights without bits: as it is (float32), or rounded (float16).",
+        ),
     ] = "float32",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     seed: common.Seed = None,
@@ -44,7 +48,7 @@ def command(
 ) -> None:
     """Pack a model into a .lzc file: few distinct values and many zeros make it small.
 
-    Without --bits, --rate and --sparsity every tensor is kept bit for bit. `lianzhi.load` and the other commands read the file.
+    Without --bits, --rate, --sparsity and --other float16 every tensor is kept bit for bit. `lianzhi.load` and the other commands read the file.
 
     Example: lianzhi pack out/lenet5 -o model.lzc
 

@@ -34,7 +34,7 @@ def bits_by_name(
     >>> bits_by_name(["embed.weight"], {"head": 4}, also={"embed.weight": ["embed.weight", "head.weight"]})
     {'embed.weight': 4}
 
-    A weight that no pattern fits has no bits, and stays as it is. Raises `RecipeError`, which names the `option`, for a
+    A weight that no pattern fits has no bits, and is not shared. Raises `RecipeError`, which names the `option`, for a
     pattern that fits none, or stands behind ``*``, and for no pattern at all.
     """
     names = list(names)
@@ -48,18 +48,28 @@ def bits_by_name(
         raise RecipeError(f"{option}: '{behind[0]}' stands behind '*', which takes all weights; put '*' last")
     found: dict[str, Number] = {}
     used = set()
+    owned: dict[str, Sequence[str]] = {name: (also or {}).get(name, [name]) for name in names}
+    known = {name: _known(own) for name, own in owned.items()}
+    exact = {pattern for pattern in bits if any(pattern in named for named in known.values())}
     for name in names:
-        own: Sequence[str] = (also or {}).get(name, [name])
-        known = [*own, *(one.rpartition(".")[0] for one in own)]
         for pattern, number in bits.items():
-            if any(fnmatch.fnmatchcase(one, pattern) for one in known):
+            if pattern in known[name] if pattern in exact else _fits(pattern, known[name]):
                 used.add(pattern)
                 found.setdefault(name, number)
     for pattern in bits:
         if pattern not in used:
-            every = [one for name in names for one in (also or {}).get(name, [name])]
+            every = [one for own in owned.values() for one in own]
             raise RecipeError(f"{option}: '{pattern}' fits no weight{did_you_mean(pattern, every)}")
     return found
+
+
+def _known(names: Sequence[str]) -> list[str]:
+    """Names by which patterns may call a weight: its own, and its layer's."""
+    return [*names, *(name.rpartition(".")[0] for name in names)]
+
+
+def _fits(pattern: str, names: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(one, pattern) for one in names)
 
 
 def search_bits(

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lianzhi.codebook import sequence, values
+from lianzhi.codebook import huffman, sequence, values
 from lianzhi.codebook.octets import Octets, whole
 from lianzhi.codebook.values import KINDS, Bits, Written
 from lianzhi.errors import ArtifactError
@@ -40,7 +40,7 @@ CODINGS = ("constant", "raw", "codes", "gaps", "mask")
 WIDTHS = (5, 8)
 EXPANSION = 4096
 SPARSE = 0.25  # with fewer, a mask or gaps take fewer bits than zeros among dense codes
-DENSE = 0.75  # with more numbers that are not zero, leaving the zeros out does not pay
+DENSE = 0.75  # with more numbers that are not zero, leaving the zeros out pays of plain numbers alone
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def encode(bits: Bits, *, floats: bool) -> Section:
     found = []
     if kept > SPARSE * len(bits):
         found += [_dense(written, kept) for written in values.write(bits, floats=floats)]
-    if kept <= DENSE * len(bits):
+    if kept <= DENSE * len(bits) or _pays(bits, kept, found):
         filled = np.flatnonzero(bits)
         numbers = values.write(bits[filled], floats=floats)
         shortest = min(numbers, key=lambda written: len(written.data))
@@ -110,6 +110,14 @@ def decode(coding: str, data: bytes, count: int, size: int) -> Bits:
     if source.left and (len(data) > -(-count * size // EXPANSION) or any(source.take(source.left))):
         raise ArtifactError(f"{source.left:,} bytes follow after its last")
     return found
+
+
+def _pays(bits: Bits, kept: int, found: list[Section]) -> bool:
+    """Whether plain numbers become a thousandth shorter without their zeros, if a mask takes no more than it has to."""
+    if kept == len(bits) or min(found, key=lambda section: len(section.data)).coding != "raw":
+        return False
+    least = huffman.entropy(np.array([kept, len(bits) - kept]))
+    return 8 * bits.itemsize * (len(bits) - kept) - least > 8 * bits.nbytes / 1000
 
 
 def _padded(section: Section, least: int) -> Section:

@@ -230,8 +230,11 @@ def _shown(progress: bool | Progress) -> Iterator[Progress]:
         yield progress
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress as Bar
 
     with Bar(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("pack")
-        yield lambda name, done, total: bar.update(task, completed=done, total=total, description=name)
+        yield lambda name, done, total: bar.update(
+            task, completed=done, total=total, description=escape(name)
+        )

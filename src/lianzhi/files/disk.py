@@ -159,6 +159,8 @@ def writing(path: PathLike) -> Iterator[Path]:
     target = Path(path)
     if "\0" in str(target):
         raise ArtifactError(f"{str(target)!r} is not a path: embedded null byte")
+    if not target.name:
+        raise ArtifactError(f"{os.fspath(path)!r} names no file; give the name of one")
     temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.writing")
     with contextlib.suppress(OSError):  # a folder that may be written to and not listed, say
         for left, kind in _left_behind(target):

@@ -40,6 +40,7 @@ DTYPES = {
 }
 MAX_HEADER = 1 << 26
 MAX_DIMS = 16
+METADATA = "__metadata__"  # the header's one key that is no tensor
 OWNERS = "lianzhi.owners"  # in the metadata
 FORMAT = {"format": "pt"}  # without it other libraries refuse a file that has metadata
 
@@ -70,6 +71,11 @@ def write_tensors(
     from safetensors.torch import save_file
 
     for name, tensor in tensors.items():
+        if name == METADATA:
+            raise ArtifactError(
+                f"{os.fspath(path)}: a tensor is called '{METADATA}', which in this format is the name of something else; "
+                f"rename it, or give a name that ends in .lzc"
+            )
         if tensor.dtype not in DTYPES.values():
             raise ArtifactError(f"{os.fspath(path)}: '{name}' has type {tensor.dtype}, which cannot be saved")
     owned: dict[int, str] = {}
@@ -190,7 +196,7 @@ def _described(path: PathLike, refuse: Any) -> tuple[int, dict[str, Any], dict[s
     entries = parse_json(header, os.fspath(path))
     if not isinstance(entries, dict):
         raise refuse("the header is not a table")
-    metadata = entries.pop("__metadata__", {})
+    metadata = entries.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise refuse("the metadata are not strings")
     return size, entries, metadata

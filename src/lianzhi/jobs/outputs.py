@@ -19,6 +19,8 @@ def require_free(output: str | Path, suffix: str, *, force: bool) -> Path:
         raise RecipeError(f"-o {output}: give a name that ends in {suffix}")
     if not path.parent.is_dir():
         raise ArtifactError(f"-o {output}: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise ArtifactError(f"-o {output}: is a folder; give the name of a file")
     if path.exists() and (not force or not path.is_file()):
         raise ArtifactError(f"-o {output}: is there already; give another name, or add --force")
     return path
