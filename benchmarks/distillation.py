@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from records import Records, records_of, spread, trial_options
-from text_students import ALONE, BARS, FINE, GAINS, HALF, METHODS, TRAINING, step_of
+from text_students import ALONE, BARS, BEYOND, FINE, GAINS, HALF, METHODS, TRAINING, step_of
 from torch import nn
 
 import lianzhi as lz
@@ -177,6 +177,20 @@ def gain(rows: Sequence[Mapping[str, Any]], alone: Sequence[Mapping[str, Any]]) 
     return next(means) - next(means)
 
 
+def beyond(
+    rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
+) -> tuple[float, float] | None:
+    """What the mean is above that of another method, and the larger of their deviations; None without two seeds of each.
+
+    >>> beyond([{"value": 2.0}, {"value": 4.0}], [{"value": 1.0}, {"value": 1.0}])
+    (2.0, 1.4142135623730951)
+    """
+    if min(len(rows), len(others)) < 2:
+        return None
+    deviations = [statistics.stdev(row["value"] for row in found) for found in (rows, others)]
+    return gain(rows, others), max(deviations)
+
+
 def line(
     name: str,
     rows: list[dict[str, Any]],
@@ -185,12 +199,20 @@ def line(
     alone: list[dict[str, Any]] | None = None,
     least: float | None = None,
     fine: list[dict[str, Any]] | None = None,
+    other: list[dict[str, Any]] | None = None,
 ) -> str:
-    """A row of the table: what was measured, beside the teacher, the same student `alone`, and one that is fine-tuned."""
+    """A row of the table: what was measured, beside the teacher, the same student `alone`, and one that is fine-tuned.
+
+    `other` are the runs of a method that is to be passed by more than a deviation.
+    """
     row = rows[-1]
     mean = statistics.mean(one["value"] for one in rows)
     share = mean / teacher["value"] if teacher["value"] > 0 else math.nan  # of a correlation of none, nothing
     verdict = "" if bar is None else f"{bar:.1%} {'met' if share >= bar else 'MISSED'}"
+    if passed := beyond(rows, other or []):
+        verdict = (
+            f"{100 * passed[0]:+.2f} > {100 * passed[1]:.2f} {'met' if passed[0] > passed[1] else 'MISSED'}"
+        )
     over = f"{100 * gain(rows, alone):+.2f}" if alone else ""
     if alone and least is not None:
         over += " met" if gain(rows, alone) > least else " MISSED"
@@ -259,7 +281,8 @@ def table(records: Records, task: str, epochs: float) -> str:
                 for other in (ALONE, FINE)
             )
             bars = (BARS.get(method), GAINS.get(method)) if task == "sst2" else (None, None)
-            lines.append(line(method, rows, teacher, bars[0], alone, bars[1], fine))
+            other = of(records, task, BEYOND[method], epochs) if task == "sst2" and method in BEYOND else None
+            lines.append(line(method, rows, teacher, bars[0], alone, bars[1], fine, other))
     return "\n".join(lines)
 
 

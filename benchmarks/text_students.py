@@ -112,6 +112,7 @@ ALONE = {
 FINE = dict.fromkeys(
     ("alone", "kd", "pkd", "minilm", "theseus", "theseus_plus"), "fine-tuned"
 )  # that of papers
+BEYOND = {"theseus_plus": "theseus"}  # whose mean is to be passed by more than a deviation of either's seeds
 GAINS = {"pkd": 0.0, "theseus": 0.0, "bilstm": 0.01}  # what is to be gained over it
 
 

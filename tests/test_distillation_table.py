@@ -39,6 +39,23 @@ def test_beside_the_same_student_on_the_labels_alone(monkeypatch, value, least, 
     assert line("pkd", [run], teacher, None, alone, least).split(" | ")[5] == said
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [((0.90, 0.91), "+2.50 > 0.71 met"), ((0.88, 0.89), "+0.50 > 0.71 MISSED"), ((0.95,), "")],
+)
+def test_a_method_that_is_to_pass_another(monkeypatch, values, said):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    line = importlib.import_module("distillation").line
+    sizes = {"layers": 3, "width": 384, "ffn": 1536, "parameters": 10**7, "outside_tables": 10**6}
+
+    def runs(*found: float) -> list[dict[str, Any]]:
+        return [{"value": value, "bytes": 10**7, "latencies": {}, **sizes} for value in found]
+
+    other, teacher = runs(0.878, 0.882), runs(0.9)[0]
+    cells = line("theseus_plus", runs(*values), teacher, None, other=other).split(" | ")
+    assert cells[4] == said
+
+
 def test_times_are_the_best_of_passes_in_turns_and_those_of_every_seed(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(BENCHMARKS)
     benchmark, records = (importlib.import_module(name) for name in ("distillation", "records"))

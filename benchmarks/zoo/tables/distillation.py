@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from distillation import TASKS, gain
-from text_students import ALONE, BARS, FINE, GAINS, METHODS, schedule_of
+from distillation import TASKS, beyond, gain
+from text_students import ALONE, BARS, BEYOND, FINE, GAINS, METHODS, schedule_of
 
 from lianzhi.report import format
 from zoo import cells, text
@@ -27,14 +27,15 @@ TITLE = Text("Distillation: BERT on SST-2", "蒸馏：SST-2 上的 BERT")
 ABOUT = Text(
     "The teacher is a 6-layer BERT, 384 wide, fine-tuned by `lianzhi train`; every student is one `distill` step, with the "
     "options of `benchmarks/text_students.py`. SST-2 dev (872 sentences) by the deployed file; the epoch that is kept is chosen on a part cut off the training "
-    "data. Latency is that of the dev sentence of median length at batch 1. The bar is a share of the teacher's accuracy; "
+    "data. Latency is that of the dev sentence of median length at batch 1. The bar is a share of the teacher's accuracy, of "
+    "`theseus_plus` a deviation of the seeds above `theseus`; "
     "beside it, points above the same student that learned from the labels alone, of which some methods have a bar too, and "
     "points above what papers compare with: as many first layers of the pre-trained model, fine-tuned. The student on the "
     "labels alone begins with layers of the teacher, which has learned the task. `mobilebert` has a teacher of its own, an "
     "inverted-bottleneck BERT that read a corpus and then learned the task. `tinybert` begins with random weights, without general "
     "distillation. N: so many more texts were made of each one.",
     "教师为 6 层、宽 384 的 BERT，由 `lianzhi train` 微调；每个学生是一个 `distill` 步骤，选项见 `benchmarks/text_students.py`。SST-2 dev（872 句），以部署文件评估；"
-    "保留哪一轮由训练数据切出的部分决定。延迟取 dev 中长度居中的句子、批 1。目标为教师准确率的占比；"
+    "保留哪一轮由训练数据切出的部分决定。延迟取 dev 中长度居中的句子、批 1。目标为教师准确率的占比，`theseus_plus` 则为比 `theseus` 高出一个标准差；"
     "其旁为比仅用标签训练的同一学生高出的点数，部分方法对此也有目标；再旁为比论文所用基线高出的点数："
     "预训练模型的前若干层，直接微调。仅用标签训练的学生从教师的层开始，教师已学过该任务。"
     "`mobilebert` 有自己的教师：先读过语料、再学习该任务的反向瓶颈 BERT。`tinybert` 从随机权重开始，没有通用蒸馏。N：由每条文本另外生成的文本数。",
@@ -76,7 +77,8 @@ def table(results: Results) -> Table:
                     TITLES.get(method, f"`{method}`"),
                     runs,
                     teacher,
-                    BARS.get(method),
+                    _beyond(runs, method, runs_of(results, "sst2", BEYOND.get(method, ""), count))
+                    or BARS.get(method),
                     (
                         _over(
                             runs, runs_of(results, "sst2", ALONE.get(method, ""), count), GAINS.get(method)
@@ -105,15 +107,23 @@ def table(results: Results) -> Table:
 
 
 def _row(
-    name: Cell, runs: list[Run], teacher: Run | None, bar: float | None, over: tuple[Cell, Cell], epochs: str
+    name: Cell,
+    runs: list[Run],
+    teacher: Run | None,
+    bar: float | Text | None,
+    over: tuple[Cell, Cell],
+    epochs: str,
 ) -> tuple[Cell, ...]:
-    """A method; `teacher` is what it is compared with, `over` what it is above two other students."""
-    goal: Cell = text.ABSENT if bar is None else f"{100 * bar:g} %"
+    """A method; `teacher` is what it is compared with, `over` what it is above two other students.
+
+    `bar` is a share of the teacher's, or the whole cell.
+    """
+    goal: Cell = text.ABSENT if bar is None else bar if isinstance(bar, Text) else f"{100 * bar:g} %"
     if not runs:
         return (name, text.NOT_YET, text.ABSENT, text.ABSENT, goal, *(text.ABSENT,) * 12, epochs)
     run, value = runs[-1], cells.mean(runs, "value") or 0.0
     of = value / teacher["value"] if teacher else None
-    if bar is not None and of is not None:
+    if isinstance(bar, float) and of is not None:
         verdict = cells.verdict(of >= bar)
         goal = Text(f"{goal}: {verdict.en}", f"{goal}:{verdict.zh}")
     itself = run is teacher
@@ -137,6 +147,19 @@ def _row(
         text.ABSENT if itself else cells.ratio(before[EAGER], ours),
         text.ABSENT if itself else cells.ratio(before[OURS], ours),
         epochs,
+    )
+
+
+def _beyond(runs: list[Run], method: str, others: list[Run]) -> Text | None:
+    """How far a method is above another one, beside the larger deviation of the two."""
+    found = beyond(runs, others)
+    if found is None:
+        return None
+    verdict = cells.verdict(found[0] > found[1])
+    points, deviation = (format.metric_change(value, 0.0) for value in found)
+    return Text(
+        f"{points} over `{BEYOND[method]}`, a deviation is {deviation.lstrip('+')}: {verdict.en}",
+        f"比 `{BEYOND[method]}` {points}，标准差 {deviation.lstrip('+')}:{verdict.zh}",
     )
 
 
