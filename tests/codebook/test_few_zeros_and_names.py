@@ -61,6 +61,19 @@ def test_a_few_zeros_make_the_file_smaller(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "more", [{"sparsity": 0.0}, {"sparsity": 0.3}, {"bits": {"v": 3}}, {"rate": {"v": 2.5}}, {}]
+)
+def test_float16_is_of_all_that_is_not_shared(tmp_path, more):
+    generator = torch.Generator().manual_seed(0)
+    state = {name: torch.randn(40, 50, generator=generator) for name in ("v", "w")}
+    lz.codebook.pack(state, tmp_path / "a.lzc", other="float16", **more)
+    found = lz.codebook.unpack(tmp_path / "a.lzc")
+    assert torch.equal(found["w"], found["w"].half().float())
+    kept = found["w"] != 0
+    assert torch.equal(found["w"][kept], state["w"].half().float()[kept])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_names_in_brackets_are_shown_as_they_are(name, monkeypatch, tmp_path):
     stream = io.StringIO()

@@ -36,6 +36,12 @@ def test_difference_names_the_key(old, new, named):
     assert difference(old, old) is None
 
 
+def test_threads_may_differ():
+    old, new = ({"steps": [{"options": {"general": {"data": "c", **more}}}]} for more in ({}, {"workers": 8}))
+    assert difference(old, new) is None
+    assert difference(new, old) is None
+
+
 def test_resume_with_a_changed_recipe_is_refused(tmp_path):
     store = Store(tmp_path / "out")
     assert store.begin({"recipe": {"seed": 0}}, resume=False) is False

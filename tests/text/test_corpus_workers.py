@@ -146,6 +146,7 @@ class TestCorpus:
             assert corpus.rows[place, 1] == document
 
     def test_a_damaged_line_is_named_and_nothing_is_left(self, tmp_path, monkeypatch):
+        monkeypatch.delenv(PARALLEL, raising=False)
         self.open_with(tmp_path, monkeypatch, None)
         (tmp_path / "texts" / "z.txt").write_bytes(b"good words\n\xff\xfe\n")
         with pytest.raises(DataError, match=r"z\.txt, line 2: not UTF-8"):

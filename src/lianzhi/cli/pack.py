@@ -36,7 +36,7 @@ def command(
         str,
         typer.Option(
             "--other",
-            help="How all that is not shared is stored, biases and norms and weights without bits: as it is (float32), or rounded (float16).",
+            help="How all that is not shared is stored, biases and norms and weights without bits or rate: as it is (float32), or rounded (float16).",
         ),
     ] = "float32",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,

@@ -166,9 +166,11 @@ class _Change:
             return tensor
         if name in self.changed:
             try:
-                return self._shared(tensor, self.bits.get(name), self.rate.get(name))
+                tensor = self._shared(tensor, self.bits.get(name), self.rate.get(name))
             except DataError as error:
                 raise DataError(f"'{name}': {error}") from None
+        if name in self.bits or name in self.rate:
+            return tensor
         # what has 16 bits or fewer would not become smaller
         return self._rounded(name, tensor) if self.other == "float16" and tensor.itemsize > 2 else tensor
 

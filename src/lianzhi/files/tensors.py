@@ -74,7 +74,7 @@ def write_tensors(
         if name == METADATA:
             raise ArtifactError(
                 f"{os.fspath(path)}: a tensor is called '{METADATA}', which in this format is the name of something else; "
-                f"rename it, or give a name that ends in .lzc"
+                f"rename it"
             )
         if tensor.dtype not in DTYPES.values():
             raise ArtifactError(f"{os.fspath(path)}: '{name}' has type {tensor.dtype}, which cannot be saved")

@@ -23,6 +23,7 @@ from lianzhi.files.lock import FolderLock
 FORMAT = 1
 WORK = ".work"
 DONE = ".work.done"
+MACHINE = frozenset({"workers"})  # keys that say how much of a machine does the work, and change no result
 
 
 def difference(old: Any, new: Any, path: str = "") -> str | None:
@@ -30,9 +31,13 @@ def difference(old: Any, new: Any, path: str = "") -> str | None:
 
     >>> difference({"steps": [{"prune": {"ratio": 0.5}}]}, {"steps": [{"prune": {"ratio": 0.6}}]})
     'steps.0.prune.ratio (0.5 before, 0.6 now)'
+
+    What is of the `MACHINE` may differ: a run may go on with other threads, or on another machine.
     """
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
+            if key in MACHINE:
+                continue
             found = difference(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
             if found:
                 return found

@@ -43,7 +43,10 @@ class CorpusReading(Config):
     split_seed: int = Field(default=0, description="another seed is another cut")
     limit: int | None = Field(default=None, ge=1, description="use at most so many samples of each split")
     workers: int | None = Field(
-        default=None, ge=1, le=1024, description="threads that tokenize; default: one for each core"
+        default=None,
+        ge=1,
+        le=1024,
+        description="threads that tokenize; default: the tokenizer's own, one for each core",
     )
 
 

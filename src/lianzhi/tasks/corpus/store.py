@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,10 @@ def open_corpus(files: Sequence[Path], preprocess: TextPreprocess, workers: int 
             with (
                 counting(f"tokenizing the {len(files):,} files of the corpus", size) as done,
                 own_threads(workers),
+                closing(
+                    in_order(_encoder(preprocess), _parts(sentences.read(files, done)), workers)
+                ) as chunks,
             ):
-                chunks = in_order(_encoder(preprocess), _parts(sentences.read(files, done)), workers)
                 cache.write(ids, lambda stream: _write(chunks, files, stream, rows))
         except OSError as error:
             raise DataError(
@@ -90,7 +93,7 @@ def _contents(files: Sequence[Path]) -> tuple[str, int]:
         return cache.digest_files(files, always_whole=True), sum(file.stat().st_size for file in files)
     except OSError as error:
         raise DataError(
-            f"{error.filename}: cannot be read ({error.strerror}); restore it, or take it out of the corpus"
+            f"{error.filename or f'a file of {files[0].parent}'}: cannot be read ({error.strerror}); restore it, or take it out of the corpus"
         ) from None
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -15,13 +15,15 @@ Made = TypeVar("Made")
 PARALLEL = "TOKENIZERS_PARALLELISM"  # read by the library at each call
 
 
-def in_order(work: Callable[[Part], Made], parts: Iterable[Part], workers: int | None) -> Iterator[Made]:
+def in_order(
+    work: Callable[[Part], Made], parts: Iterable[Part], workers: int | None
+) -> Generator[Made, None, None]:
     """What `work` makes of each part, in the order of the parts; without `workers` it has threads of its own.
 
     >>> list(in_order(len, ["a", "bc", "def"], 2))
     [1, 2, 3]
 
-    At most ``workers + 1`` parts are in memory, those that the caller keeps aside.
+    At most ``workers + 1`` parts are in memory, those that the caller keeps aside. Closed, it leaves no thread.
     """
     if workers is None:
         yield from map(work, parts)
