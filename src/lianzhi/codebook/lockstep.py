@@ -5,7 +5,7 @@ few NumPy operations on S numbers; no loop in Python runs over symbols. Bits are
 to its lowest; every stream begins with a byte of its own.
 
 Reading takes a window of 64 bits at a multiple of 32, which holds the next 33 bits for sure: enough for two codes of
-16 bits, three of 11 or four of 8, which are decoded before the next window.
+16 bits, three of 11 or four of 8, which are decoded before the next window. A few streams are written and read otherwise: `few_streams.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lianzhi.codebook import few_streams
 from lianzhi.codebook.huffman import Lengths, codes, decode_table
 from lianzhi.errors import ArtifactError
 
@@ -34,6 +35,14 @@ def encode(symbols: Symbols, lengths: Lengths, streams: int) -> tuple[bytes, NDA
     ('4080', [1, 1])
     """
     sizes = -(-_stream_bits(symbols, lengths, streams) // 8)
+    if streams <= few_streams.FEW:
+        return few_streams.write(symbols, lengths, sizes), sizes
+    return _in_steps(symbols, lengths, sizes), sizes
+
+
+def _in_steps(symbols: Symbols, lengths: Lengths, sizes: NDArray[np.int64]) -> bytes:
+    """The bytes of `encode`, a symbol of each stream at a time."""
+    streams = len(sizes)
     words = int(sizes.max(initial=0)) // 4 + 2
     matrix = np.zeros((streams, words), np.uint32)
     flat, at = matrix.reshape(-1), np.arange(streams) * words
@@ -53,7 +62,7 @@ def encode(symbols: Symbols, lengths: Lengths, streams: int) -> tuple[bytes, NDA
         room += shift
     flat[at] = held >> np.uint64(32)
     octets = matrix.astype(">u4").view(np.uint8).reshape(streams, -1)
-    return octets[np.arange(octets.shape[1]) < sizes[:, None]].tobytes(), sizes
+    return octets[np.arange(octets.shape[1]) < sizes[:, None]].tobytes()
 
 
 def _stream_bits(symbols: Symbols, lengths: Lengths, streams: int) -> NDArray[np.int64]:
@@ -80,10 +89,27 @@ def decode(data: bytes, sizes: NDArray[np.int64], count: int, lengths: Lengths) 
     out = np.empty((steps + (rest > 0), streams), kind)
     symbols, bits, longest = decode_table(lengths)
     tables = (symbols.astype(kind), bits, longest)
-    windows = _windows(data)
+    if streams <= few_streams.FEW:
+        position = few_streams.read(data, 8 * begins, out, rest, tables)
+    else:
+        position = 8 * begins
+        _in_threads(_windows(data), position, out, rest, tables)
+    if not np.array_equal(-(-position // 8), ends):
+        raise ArtifactError("its streams do not end where its symbols do")
+    return out.reshape(-1)[:count]
+
+
+def _in_threads(
+    windows: NDArray[np.uint64],
+    position: NDArray[np.int64],
+    out: Symbols,
+    rest: int,
+    tables: few_streams.Tables,
+) -> None:
+    """Decode all rows of `out`, of the last only the first `rest` columns, if not 0; `position` moves on."""
+    streams, steps = len(position), len(out) - (rest > 0)
     parts = (os.cpu_count() or 1) if streams >= THREADED and steps > 16 else 1
     cuts = [streams * part // min(parts, 4) for part in range(min(parts, 4) + 1)]
-    position = begins * 8
 
     def run(part: int) -> None:
         begin, end = cuts[part], cuts[part + 1]
@@ -96,25 +122,19 @@ def decode(data: bytes, sizes: NDArray[np.int64], count: int, lengths: Lengths) 
             list(pool.map(run, range(len(cuts) - 1)))
     if rest:
         _steps(windows, position[:rest], out[steps:, :rest], tables)
-    if not np.array_equal(-(-position // 8), ends):
-        raise ArtifactError("its streams do not end where its symbols do")
-    return out.reshape(-1)[:count]
 
 
 def _windows(data: bytes) -> NDArray[np.uint64]:
     """64 bits from each multiple of 32."""
     padded = data + bytes(-len(data) % 4 + 8)
-    words = np.frombuffer(padded, ">u4").astype(np.uint64)
-    result = words[:-1] << np.uint64(32)
-    result |= words[1:]
-    return result
+    return np.ndarray(len(padded) // 4 - 1, ">u8", padded, strides=(4,)).astype(np.uint64)
 
 
 def _steps(
     windows: NDArray[np.uint64],
     position: NDArray[np.int64],
     out: Symbols,
-    tables: tuple[Symbols, NDArray[np.int64], int],
+    tables: few_streams.Tables,
 ) -> None:
     """Decode a symbol of every stream into each row of `out`; `position` moves on."""
     symbols, bits, longest = tables
@@ -126,13 +146,13 @@ def _steps(
     at = 0
     while at < len(out):
         np.right_shift(position, 5, out=index)
-        np.take(windows, index, out=window, mode="clip")
+        windows.take(index, out=window, mode="clip")
         np.bitwise_and(position, 31, out=used)
         np.left_shift(window, shift, out=window)
         for row in out[at : at + SURE // longest]:
             np.right_shift(window, down, out=top)
-            np.take(symbols, pattern, out=row, mode="clip")
-            np.take(bits, pattern, out=used, mode="clip")
+            symbols.take(pattern, out=row, mode="clip")
+            bits.take(pattern, out=used, mode="clip")
             np.left_shift(window, shift, out=window)
             np.add(position, used, out=position)
         at += SURE // longest
