@@ -145,6 +145,16 @@ def test_of_a_module_only_parameters_are_pruned_and_shared(tmp_path):
         lz.codebook.pack(model.state_dict(), tmp_path / "b.lzc", bits=3)
 
 
+def test_a_tensor_s_ratio_begins_where_the_file_s_does(tmp_path):
+    """With float32: a tensor in half precision that cannot be packed is half of it already."""
+    kinds = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8)
+    state = {str(kind): torch.randn(40, 50).to(kind) for kind in kinds}
+    report = lz.codebook.pack(state, tmp_path / "a.lzc")
+    assert sum(layer.bytes_float for layer in report.layers) == report.bytes_float == 2000 * (4 * 4 + 1)
+    assert all(layer.ratio == layer.bytes_float / layer.bytes for layer in report.layers)
+    assert report.layers[0].ratio == pytest.approx(2, abs=0.05)
+
+
 def test_tied_tensors_are_stored_once_and_stay_tied(tmp_path):
     weight = torch.randn(100, 30)
     state = {"a": weight, "b": torch.zeros(3), "c": weight, "d": weight[:50]}

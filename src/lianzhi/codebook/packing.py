@@ -92,7 +92,7 @@ def pack(
             shape = tuple(tensor.shape)
             described = {"name": name, "dtype": NAMES[tensor.dtype], "shape": list(shape)}
             tensors.append(({**described, "coding": section.coding}, section.data))
-            layers.append(Layer.of(name, shape, tensor.element_size(), tensor.numel(), section))
+            layers.append(Layer.of(name, shape, tensor.element_size(), float_bytes({name: tensor}), section))
             done += tensor.numel()
             entropy += section.entropy + section.index_entropy
             coded += section.coded + section.index_coded

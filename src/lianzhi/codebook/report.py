@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from lianzhi.codebook.coding import Section
 from lianzhi.columns import aligned
-
-FLOAT = 4  # bytes of a float32
 
 
 @dataclass(frozen=True)
@@ -18,8 +17,8 @@ class Layer:
     `kept` is the share that is not zero; `bits` are those of a code without Huffman, `index_bits` those of an index
     (1 for a mask, 0 where none is needed). `bytes_shared` is the size with codes and indices of that many bits,
     `bytes` the real one. `entropy` is the least that codes can have on average and `coded` what they have, both in bits a
-    code; `index_entropy` and `index_coded` are those of an index. All are 0 where nothing is coded. `ratio` counts float32
-    as it was, and other types as they were.
+    code; `index_entropy` and `index_coded` are those of an index. All are 0 where nothing is coded. `bytes_float`, and so
+    `ratio`, counts floating numbers of any type as float32, as the whole file's does, and others as they were.
     """
 
     name: str
@@ -39,13 +38,14 @@ class Layer:
     coding: str
 
     @classmethod
-    def of(cls, name: str, shape: tuple[int, ...], size: int, weights: int, section: Section) -> Layer:
-        """The row of a section; `size` is a number's bytes."""
+    def of(cls, name: str, shape: tuple[int, ...], size: int, before: int, section: Section) -> Layer:
+        """The row of a section; `size` is a number's bytes, `before` those that the ratio begins with."""
+        weights = math.prod(shape)
         pruned = section.coding in ("gaps", "mask")
         numbers = section.kept if pruned else weights
         bits = 8 * size if not section.codebook else max(1, (section.codebook - (not pruned)).bit_length())
         shared = -(-(numbers * bits + section.indices * section.index_bits) // 8) + section.codebook * size
-        before, after = weights * size, len(section.data)
+        after = len(section.data)
         return cls(
             name=name,
             shape=shape,
