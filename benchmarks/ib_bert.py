@@ -72,11 +72,12 @@ def step_with(teacher: nn.Module, task: lz.Task) -> train.Step:
 
     def step(model: nn.Module, batch: Batch) -> dict[str, Any]:
         assert isinstance(model, Learner)
+        inputs = cast("dict[str, Tensor]", batch.inputs)
         with task.focus(model.student, batch.labels):
-            outputs = model.student(**batch.inputs, output_hidden_states=True)
+            outputs = model.student(**inputs, output_hidden_states=True)
         with torch.no_grad():
-            theirs = teacher(**batch.inputs, output_hidden_states=True).hidden_states
-        mask = batch.inputs["attention_mask"]
+            theirs = teacher(**inputs, output_hidden_states=True).hidden_states
+        mask = inputs["attention_mask"]
         terms = {"words": task.loss(outputs, batch.labels)}
         heads = cast(nn.ModuleList, model.heads["layers"])
         for number, (mine, other, head) in enumerate(zip(outputs.hidden_states, theirs, heads, strict=True)):
