@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from records import Records, records_of, spread, trial_options
-from text_students import ALONE, BARS, BEYOND, FINE, GAINS, HALF, METHODS, TRAINING, step_of
+from text_students import ALONE, BARS, BEYOND, CORPUS, FINE, GAINS, HALF, METHODS, TRAINING, step_of
 from torch import nn
 
 import lianzhi as lz
@@ -63,13 +63,14 @@ def begun(
     method: str, teacher: Path, task: lz.Task, given: argparse.Namespace
 ) -> tuple[nn.Module, list[lz.Train | lz.Distill]]:
     """The model that a run begins with, and its steps; MobileBERT's teacher learns the task first."""
-    step = step_of(method, given.epochs)
+    limit = {"limit": TRIAL} if given.trial else {}
+    step = step_of(method, given.epochs, data=str(given.corpora), max_length=64, **limit)
     if method != "mobilebert":
         return lz.load(teacher), [step]
     model = lz.model("huggingface", path=str(given.inverted), num_classes=task.num_classes)
-    own = {"masked_lm": str(given.inverted), "corpus": {"data": str(given.corpora), "max_length": 64}}
     first = lz.Train(**{**TRAINING, "epochs": given.epochs, "lr": 2e-4})
-    return model, [first, step.model_copy(update={"options": {**step.options, **own}})]
+    own = {**step.options, "masked_lm": str(given.inverted)}
+    return model, [first, step.model_copy(update={"options": own})]
 
 
 def run(method: str, seed: int, teacher: Path, task: lz.Task, given: argparse.Namespace) -> dict[str, Any]:
@@ -296,7 +297,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("out/distillation"))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--inverted", type=Path, default=Path("out/ib-bert"), help="teacher of mobilebert")
-    parser.add_argument("--corpora", type=Path, help="texts for mobilebert; default: corpora in --data")
+    parser.add_argument(
+        "--corpora", type=Path, help="texts for mobilebert and tinybert general; default: corpora in --data"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=float, default=3, help="of a stage that the method does not say")
     parser.add_argument("--time", action="store_true", help="time again what is on record, and train nothing")
@@ -308,11 +311,11 @@ def main() -> None:
             f"{teacher} is no finished artifact; make it: lianzhi train recipes/{given.task}-teacher.yaml -o {teacher}"
         )
     given.corpora = given.corpora or given.data / "corpora"
-    if "mobilebert" in given.methods and not given.time:
-        missing = next((place for place in (given.inverted, given.corpora) if not place.exists()), None)
-        if missing:
+    for method in () if given.time else set(given.methods) & set(CORPUS):
+        needed = [given.corpora, *([given.inverted] if method == "mobilebert" else [])]
+        if missing := next((place for place in needed if not place.exists()), None):
             parser.error(
-                f"mobilebert: {missing} is not there; see benchmarks/ib_bert.py, or leave it out of --methods"
+                f"{method}: {missing} is not there; see benchmarks/ib_bert.py, or leave it out of --methods"
             )
     if given.trial:
         given.work, given.epochs, given.seeds = given.work / "trial", 1, [0]

