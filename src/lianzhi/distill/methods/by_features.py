@@ -57,7 +57,7 @@ class FeatureOptions(Config):
     def _something_counts(self) -> FeatureOptions:
         require_some({"weight": self.weight, "hard": self.hard, "soft": self.soft})
         if not self.soft:
-            require_unset(self, "is of the soft loss, whose weight 'soft' is 0; give it one", "temperature")
+            require_unset(self, "is of the soft loss, whose weight 'soft' is 0", "temperature")
         return self
 
 
@@ -90,8 +90,12 @@ def choose(setting: Setting, options: FeatureOptions, which: Literal["all", "mid
     count = min(len(student), len(teacher))
     wanted = {len(names) for names in named if names is not None}
     if wanted - {count}:
+        one, other = (
+            f"has {len(found)} stages" if names is None else f"is given {len(found)} layers"
+            for found, names in zip(sides, named, strict=True)
+        )
         raise RecipeError(
-            f"student_layers gives {len(student)} layers and teacher_layers {len(teacher)}; name as many on both sides"
+            f"the student {one} and the teacher {other}; name as many in student_layers as in teacher_layers"
         )
     pairs = list(zip(student[-count:], teacher[-count:], strict=True))
     if named == (None, None):

@@ -62,7 +62,7 @@ class MiniLMOptions(Config):
         if not self.alpha:
             require_unset(
                 self,
-                "is of the teacher's probabilities, whose weight 'alpha' is 0; give it one",
+                "is of the teacher's probabilities, whose weight 'alpha' is 0",
                 "temperature",
             )
         return self

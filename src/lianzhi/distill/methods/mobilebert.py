@@ -97,11 +97,11 @@ class MobileBertOptions(Config):
         names = ("normalized", "mean", "variance", "attention")
         require_some({name: getattr(self, name) for name in names})
         if self.masked_lm is None:
-            require_unset(self, "is of masked words, and there is no 'masked_lm'; give one", "one_hot")
+            require_unset(self, "is of masked words, and there is no 'masked_lm'", "one_hot")
         if not self.alpha:
             require_unset(
                 self,
-                "is of the teacher's probabilities, whose weight 'alpha' is 0; give it one",
+                "is of the teacher's probabilities, whose weight 'alpha' is 0",
                 "temperature",
             )
         return self

@@ -91,7 +91,7 @@ class TinyBertOptions(Config):
             features["prediction"] = self.prediction
         require_some(features)
         if not self.joint:
-            require_unset(self, "is of one stage for both, and 'joint' is false; set it", "prediction")
+            require_unset(self, "is of one stage for both, and 'joint' is false", "prediction")
         return self
 
 
