@@ -60,6 +60,15 @@ def on(task: str, lines: list[str]) -> list[str]:
     return [line.replace("MRPC", FOLDERS[task]).replace("mrpc", task) for line in changed]
 
 
+def in_turn() -> list[Any]:
+    """Each method for one of the tasks; slowly for the others, which test_small_recipes.py runs all."""
+    return [
+        pytest.param(task, method, marks=() if place == number % len(TASKS) else pytest.mark.slow)
+        for number, method in enumerate(METHODS)
+        for place, task in enumerate(TASKS)
+    ]
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_every_method_of_sst2_has_a_recipe_for_each_task(task):
     found = {file.stem.removeprefix(f"{task}-") for file in RECIPES.glob(f"{task}-*.yaml")}
@@ -87,8 +96,7 @@ def test_its_comment_says_what_makes_what_it_needs(task, method):
     assert [how for what, how in needed.items() if what in body and how not in comment] == []
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("task", "method"), in_turn())
 def test_a_recipe_is_prepared_and_run_dry(task, method, needs):
     job = jobs.prepare(str(RECIPES / f"{task}-{method}.yaml"), overrides=small(needs, task, method))
     assert (job.task.name, job.task.num_classes) == (task, TASKS[task])
