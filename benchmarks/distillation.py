@@ -88,8 +88,10 @@ def run(method: str, seed: int, teacher: Path, task: lz.Task, given: argparse.Na
         measure=lz.Measure(batches=(1,), repeats=3 if given.trial else 30),
     )
     row = result.report.rows[-1]
+    own = {"teacher_value": result.report.rows[-2]["value"]} if len(steps) > 1 else {}  # of mobilebert
     return {
         "value": row["value"],
+        **own,
         "metric": row["metric"],
         "bytes": row["bytes"],
         "seconds": row["seconds"],

@@ -75,7 +75,7 @@ def table(results: Results) -> Table:
             runs = runs_of(results, "sst2", method, count)
             rows.append(
                 _row(
-                    TITLES.get(method, f"`{method}`"),
+                    _title(method, runs),
                     runs,
                     teacher,
                     _beyond(runs, method, runs_of(results, "sst2", BEYOND.get(method, ""), count))
@@ -105,6 +105,14 @@ def table(results: Results) -> Table:
         reads=(NAME,),
         entries=tuple(entries),
     )
+
+
+def _title(method: str, runs: list[Run]) -> Cell:
+    """The method's name, and what the teacher has where it is another one."""
+    title, own = TITLES.get(method, f"`{method}`"), cells.mean(runs, "teacher_value")
+    if own is None or isinstance(title, str):
+        return title
+    return Text(f"{title.en}; its teacher {100 * own:.2f}", f"{title.zh}；其教师 {100 * own:.2f}")
 
 
 def _row(
