@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lianzhi.codebook import few_streams, huffman, lockstep
+from lianzhi.codebook import few_streams, huffman, lockstep, octets, sequence
 from lianzhi.errors import ArtifactError
 
 
@@ -76,6 +76,24 @@ def test_all_ways_read_the_same(monkeypatch, streams):
     for few in (0, few_streams.FEW, 1000):
         monkeypatch.setattr(few_streams, "FEW", few)
         assert np.array_equal(lockstep.decode(data, sizes, len(symbols), lengths), symbols)
+
+
+def claimed(log, filler):
+    """2^log streams of a byte each, in a code of two symbols of a bit, and what follows after them."""
+    table = bytes([1, 1, 0b11000000])
+    return octets.Octets(bytes([sequence.HUFFMAN, log]) + table + bytes([1, 0]) + bytes((1 << log) + filler))
+
+
+def test_symbols_that_cannot_be_in_the_streams_are_refused_before_memory_is_taken(monkeypatch):
+    """Whatever follows after the streams: places of all symbols took 150 times the file."""
+    monkeypatch.setattr(lockstep, "decode", None)
+    with pytest.raises(ArtifactError, match="16,000,000 symbols cannot be in 1 bytes of streams"):
+        sequence.read(claimed(0, 2_000_000), 16_000_000, 2)
+
+
+def test_more_streams_than_are_written_are_refused():
+    with pytest.raises(ArtifactError, match="more streams than are written"):
+        sequence.read(claimed(7, 0), 1000, 2)
 
 
 def test_few_streams_take_a_fraction_of_the_time_of_steps(monkeypatch):

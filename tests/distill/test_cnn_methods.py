@@ -233,12 +233,12 @@ def test_mixed_precision(task, teacher):
         (
             {"student_layers": ["stages.0"], "teacher_layers": ["stages.0", "stages.1"]},
             RecipeError,
-            "student is given 1 layers and the teacher is given 2 layers",
+            r"of the student 1 \(named\), of the teacher 2 \(named\)",
         ),
         (
             {"student_layers": ["stages"] * 4},
             RecipeError,
-            "student is given 4 layers and the teacher has 3 stages; name as many",
+            r"of the student 4 \(named\), of the teacher 3 \(its stages\); name as many",
         ),
         ({"weight": 0, "hard": 0}, RecipeError, "all 0"),
         ({"weigth": 1}, RecipeError, "did you mean 'weight'"),

@@ -178,5 +178,5 @@ def test_numbers_must_stay(task):
 
 def test_one_layer_with_one(task):
     names = ["stages.0", "stages.1"]
-    with pytest.raises(RecipeError, match="student_layers names 2"):
+    with pytest.raises(RecipeError, match="and 2 pairs were named"):
         lesson(task, student_layers=names, teacher_layers=names)

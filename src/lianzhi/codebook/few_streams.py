@@ -98,7 +98,8 @@ def _group(data: bytes, begins: Positions, out: NDArray[Any], longer: int, table
     after = np.full(lost + 1, lost)
     np.add(bits.take(patterns[:size]), np.arange(size), out=after[:size])
     levels = [after]
-    for _ in range(max(0, (COST * steps // max(1, size)).bit_length() - 1)):
+    doublings = (COST * steps // max(1, size)).bit_length() - 1
+    for _ in range(min(doublings, steps.bit_length() - 1)):
         levels.append(levels[-1].take(levels[-1]))
     places = _places(begins, steps, levels)
     out[:] = symbols.take(patterns.take(places[:-1], mode="clip"))

@@ -210,9 +210,14 @@ def _read_huffman(source: Octets, count: int, alphabet: int, *, nested: bool) ->
     if spread > 32 or smallest > source.left:
         raise ArtifactError("the sizes of the streams are impossible")
     sizes = source.bits(1 << log, spread) + smallest
-    if log < MOST_STREAMS and 8 * int(sizes.sum()) > (2 * BITS_A_STREAM + 8) << log:
+    total = int(sizes.sum())
+    if count > 8 * total:  # no code has fewer bits than one
+        raise ArtifactError(f"{count:,} symbols cannot be in {total:,} bytes of streams")
+    if log < MOST_STREAMS and 8 * total > (2 * BITS_A_STREAM + 8) << log:
         raise ArtifactError("there are fewer streams than are written for so many bytes")  # each costs steps
-    return lockstep.decode(source.take(int(sizes.sum())), sizes, count, lengths)
+    if log and 8 * total < BITS_A_STREAM << log:
+        raise ArtifactError("there are more streams than are written for so few bytes")  # each costs time
+    return lockstep.decode(source.take(total), sizes, count, lengths)
 
 
 def _counts(symbols: Symbols, alphabet: int) -> np.ndarray:

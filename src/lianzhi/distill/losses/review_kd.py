@@ -2,7 +2,7 @@
 
     loss = sum over stages of ( MSE(s, t) + MSE(s₄, t₄) / 2 + MSE(s₂, t₂) / 4 + MSE(s₁, t₁) / 8 ) / (1 + 1/2 + 1/4 + 1/8)
 
-s_l is the map averaged down to l x l. A level that is not smaller than the map is left out, with its weight. The
+s_l is the map averaged down to l x l. A level that is not smaller than the map is left out, and the next takes its weight. The
 weights are the authors' code's; the paper does not give them. The student's features are those that were fused
 from the stages (`distill.methods.fusion`).
 """

@@ -91,11 +91,12 @@ def choose(setting: Setting, options: FeatureOptions, which: Literal["all", "mid
     wanted = {len(names) for names in named if names is not None}
     if wanted - {count}:
         one, other = (
-            f"has {len(found)} stages" if names is None else f"is given {len(found)} layers"
+            f"{len(found)} ({'its stages' if names is None else 'named'})"
             for found, names in zip(sides, named, strict=True)
         )
         raise RecipeError(
-            f"the student {one} and the teacher {other}; name as many in student_layers as in teacher_layers"
+            f"layers to compare: of the student {one}, of the teacher {other}; "
+            f"name as many in student_layers as in teacher_layers"
         )
     pairs = list(zip(student[-count:], teacher[-count:], strict=True))
     if named == (None, None):

@@ -120,5 +120,6 @@ def _require_one_pair(layers: Layers) -> None:
     if len(layers.student) != 1:
         names = [feature.name for feature in layers.student]
         raise RecipeError(
-            f"crd compares one layer with one; student_layers names {len(names)}: {', '.join(names)}"
+            f"crd compares one layer with one, and {len(names)} pairs were named, of the student's {', '.join(names)}; "
+            f"name one in student_layers and one in teacher_layers"
         )

@@ -3,7 +3,7 @@
 From the deepest stage to the first: a 1x1 convolution brings the stage to `width` channels; what came from the deeper
 stages is enlarged to its size; two maps between 0 and 1, seen from both, weigh the one and the other, and their sum
 goes on to the next stage, and through a 3x3 convolution to the shape of the teacher's stage. In this way a stage of the
-teacher teaches all stages of the student up to it.
+teacher teaches the student's stage of its depth and all deeper ones.
 """
 
 from __future__ import annotations

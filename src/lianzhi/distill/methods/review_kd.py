@@ -1,4 +1,5 @@
-"""Knowledge review: Chen et al. 2021 (2104.09044). Each stage of the teacher teaches all the student's stages up to it.
+"""Knowledge review: Chen et al. 2021 (2104.09044). Each stage of the teacher teaches that stage of the student
+and all deeper ones.
 
 The ends of all stages, and the last one averaged over its positions, as the authors take them; the student's are
 fused first (`fusion`). The authors' weight is 0.6 for ResNet-56 to ResNet-20 on CIFAR-100, and 1 to 8 for other
@@ -35,7 +36,7 @@ class ReviewKDMethodOptions(FeatureOptions):
 
 @registry.register(
     "review_kd",
-    "Each stage of the teacher teaches all stages of the student up to it",
+    "Each stage of the teacher teaches the student's stage of its depth and all deeper ones",
     paper="https://arxiv.org/abs/2104.09044",
     config=ReviewKDMethodOptions,
 )
