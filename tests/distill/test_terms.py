@@ -16,7 +16,7 @@ NONE = {"embedding": 0, "hidden": 0, "attention": 0}
         ("rkd", {"weight": 0, "hard": 0}, "weight, hard and soft are all 0"),
         ("fitnet", {"hint_first": True, "hard": 0}, "stage 'fitnet': hard and soft are all 0"),
         ("fitnet", {"hint_first": True, "weight": 0}, "stage 'hint': weight is 0"),
-        ("rkd", {"distance": 0, "angle": 0, "hard": 0}, "distance and angle are all 0"),
+        ("rkd", {"distance": 0, "angle": 0}, "distance and angle are all 0"),
         ("dkd", {"weight": 0, "hard": 0}, "weight and hard are all 0"),
         ("dkd", {"alpha": 0, "beta": 0, "hard": 0}, "alpha, beta and hard are all 0"),
         ("dist", {"beta": 0, "gamma": 0, "hard": 0}, "beta, gamma and hard are all 0"),

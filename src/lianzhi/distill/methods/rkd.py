@@ -24,7 +24,7 @@ class RKDMethodOptions(FeatureOptions):
 
     @model_validator(mode="after")
     def _relations_count(self) -> RKDMethodOptions:
-        if not (self.hard or self.soft):
+        if self.weight:
             require_some({"distance": self.distance, "angle": self.angle})
         return self
 
