@@ -128,7 +128,8 @@ def stand_in(method: str, teacher: Path, task: lz.Task, given: argparse.Namespac
     folder = Path(given.work) / given.task / f"untrained-{method.replace(' ', '-')}"
     own = METHODS[method]
     if own["method"] == "bilstm":
-        still = lz.Distill(method="bilstm", epochs=0, options={"vectors": own["options"]["vectors"]})
+        vectors = own["options"]["vectors"]  # without the teacher's logits, which nothing learns from
+        still = lz.Distill(method="bilstm", epochs=0, options={"alpha": 0.0, "vectors": vectors})
     else:
         still = lz.Distill(method="kd", epochs=0, student=own.get("student", HALF["student"]))
     measured = lz.Measure(batches=(1,), repeats=1)
