@@ -28,6 +28,12 @@ def run(capsys, *arguments):
     return code, json.loads(capsys.readouterr().out)
 
 
+def test_a_packed_file_away_from_its_folder_says_what_it_needs_to_predict(folder, tmp_path, capsys):
+    assert run(capsys, "pack", folder, "-o", tmp_path / "m.lzc")[0] == 0
+    assert main(["predict", str(tmp_path / "m.lzc"), "image.png"]) == 2
+    assert "put its preprocess.json and tokenizer beside the file" in capsys.readouterr().err
+
+
 def test_packed_and_unpacked_weights_are_the_same(folder, tmp_path, capsys):
     code, report = run(capsys, "pack", folder, "-o", tmp_path / "m.lzc")
     assert code == 0

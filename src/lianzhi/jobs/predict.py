@@ -40,7 +40,8 @@ def predict(
     preprocess = saved.json("preprocess.json")
     if preprocess is None:
         raise ArtifactError(
-            f"{path}: no preprocess.json, so it is not known how an image or a text becomes its input"
+            f"{path}: no preprocess.json, so it is not known how an image or a text becomes its input; "
+            f"give the artifact folder, or put its preprocess.json and tokenizer beside the file"
         )
     where = saved.where(runtime, precision)
     session = deploy.load(
