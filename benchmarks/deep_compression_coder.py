@@ -181,14 +181,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--one", choices=sorted(MODELS), help="this model, in this process; JSON on stdout")
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
-    trial_options(parser, "AlexNet alone")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), help="default: all")
+    trial_options(parser, "AlexNet alone, without --models")
     given = parser.parse_args()
     if given.one:
         print(json.dumps(run(given.one)))
         return
     records = records_of("deep_compression_coder", given)
-    for name in ["alexnet"] if given.trial else given.models:
+    for name in given.models or (["alexnet"] if given.trial else MODELS):
         done = subprocess.run(
             [sys.executable, __file__, "--one", name], check=True, stdout=subprocess.PIPE, text=True
         )

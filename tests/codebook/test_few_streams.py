@@ -85,7 +85,7 @@ def claimed(log, filler):
 
 
 def test_symbols_that_cannot_be_in_the_streams_are_refused_before_memory_is_taken(monkeypatch):
-    """Whatever follows after the streams: places of all symbols took 150 times the file."""
+    """However much follows after the streams: where each symbol begins would be noted first."""
     monkeypatch.setattr(lockstep, "decode", None)
     with pytest.raises(ArtifactError, match="16,000,000 symbols cannot be in 1 bytes of streams"):
         sequence.read(claimed(0, 2_000_000), 16_000_000, 2)
@@ -97,7 +97,7 @@ def test_more_streams_than_are_written_are_refused():
 
 
 def test_few_streams_take_a_fraction_of_the_time_of_steps(monkeypatch):
-    """Of 20 to 50 times that are measured a third is asked for: other work runs beside."""
+    """Three times as fast is far from what it is on an idle machine: other work may run beside the tests."""
     symbols = np.random.default_rng(0).geometric(0.2, 8_000).clip(max=90).astype(np.uint8)
     lengths = huffman.best_lengths(np.bincount(symbols, minlength=91))
     data, sizes = lockstep.encode(symbols, lengths, 8)
