@@ -104,22 +104,25 @@ def run(
 def table(records: Records, epochs: float, methods: list[str]) -> str:
     """Mean ± deviation over the seeds on record, and the gain over the student alone."""
     found = {method: tops(records, method, epochs, "top1") for method in methods}
-    alone = statistics.mean(found[ALONE]) if found.get(ALONE) else None
     lines = ["| student | top-1 | over the student alone | seeds | an epoch |", "|---|---|---|---|---|"]
     lines.append(f"| (the teacher) | {records['teacher']['top1']:.2%} | | | |")
     for method, top in found.items():
         if top:
             mean = statistics.mean(top)
-            gain = "" if alone is None or method == ALONE else f"{100 * (mean - alone):+.2f}"
+            alone = [] if method == ALONE else tops(records, ALONE, epochs, "top1", like=method)
+            gain = f"{100 * (mean - statistics.mean(alone)):+.2f}" if alone else ""
             seconds = statistics.median(tops(records, method, epochs, "epoch_seconds"))
             lines.append(f"| {method} | {spread(top)} | {gain} | {len(top)} | {seconds:.1f} s |")
     return "\n".join(lines)
 
 
-def tops(records: Records, method: str, epochs: float, what: str) -> list[float]:
-    """A value of a method's runs."""
+def tops(records: Records, method: str, epochs: float, what: str, like: str | None = None) -> list[float]:
+    """A value of a method's runs; of the seeds alone that the method `like` has too."""
     start, end = f"{method} | ", f" | {epochs:g} epochs"
-    return [record[what] for key, record in records.items() if key.startswith(start) and key.endswith(end)]
+    keys = [key for key, _ in records.items() if key.startswith(start) and key.endswith(end)]
+    return [
+        records[key][what] for key in keys if like is None or f"{like} | {key.removeprefix(start)}" in records
+    ]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The table that the benchmark of text students prints."""
+"""The tables that the benchmarks of students print."""
 
 from __future__ import annotations
 
@@ -89,3 +89,20 @@ def test_times_are_the_best_of_passes_in_turns_and_those_of_every_seed(monkeypat
         run = record[f"rte | kd | {seed} | 3 epochs"]
         assert run == {"value": value, "latencies": {"pytorch f32": 1.0, "onnxruntime f32": 0.5}}
     assert record["sst2 | teacher"] == old
+
+
+def test_a_cnn_is_beside_the_student_alone_of_its_own_seeds(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    benchmark, records = (importlib.import_module(name) for name in ("distillation_cnn", "records"))
+    found = records.Records("students", folder=tmp_path)
+    found.add("teacher", {"top1": 0.9})
+    for key, top in {
+        "alone | 0": 0.7,
+        "alone | 1": 0.6,
+        "kd | 0": 0.72,
+        "kd | 1": 0.66,
+        "dkd | 1": 0.65,
+    }.items():
+        found.add(f"{key} | 5 epochs", {"top1": top, "epoch_seconds": 1.0})
+    lines = benchmark.table(found, 5, ["alone", "kd", "dkd", "dist"]).splitlines()[3:]
+    assert [line.split(" | ")[2] for line in lines] == ["", "+4.00", "+5.00"]
