@@ -169,30 +169,51 @@ def time_again(records: Records, teacher: Path, task: lz.Task, given: argparse.N
             records.time(key, {**records[key], "latencies": best[method]})
 
 
-def of(records: Records, task: str, method: str, epochs: float) -> list[dict[str, Any]]:
-    """A method's runs on record."""
+def of(
+    records: Records, task: str, method: str, epochs: float, like: str | None = None
+) -> list[dict[str, Any]]:
+    """A method's runs on record; of the seeds alone that the method `like` has too."""
     start, end = f"{task} | {method} | ", f" | {epochs:g} epochs"
-    return [row for key, row in records.items() if key.startswith(start) and key.endswith(end)]
+    found = [(key, row) for key, row in records.items() if key.startswith(start) and key.endswith(end)]
+    return [
+        row for key, row in found if like is None or f"{task} | {like} | {key.removeprefix(start)}" in records
+    ]
 
 
-def gain(rows: Sequence[Mapping[str, Any]], alone: Sequence[Mapping[str, Any]]) -> float:
-    """What the mean of the seeds is above that of the student on the labels alone."""
-    means = (statistics.mean(row["value"] for row in found) for found in (rows, alone))
-    return next(means) - next(means)
+def both(
+    records: Records, task: str, method: str, other: str | None, epochs: float
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The runs of two methods of the seeds that both have."""
+    if other is None:
+        return [], []
+    return of(records, task, method, epochs, like=other), of(records, task, other, epochs, like=method)
+
+
+def gain(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> float | None:
+    """What the mean of some runs is above that of others of the same seeds; None without any.
+
+    >>> gain([{"value": 3.0}], [{"value": 1.0}])
+    2.0
+    """
+    if not rows or not others:
+        return None
+    first, second = (statistics.mean(row["value"] for row in found) for found in (rows, others))
+    return first - second
 
 
 def beyond(
     rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
 ) -> tuple[float, float] | None:
-    """What the mean is above that of another method, and the larger of their deviations; None without two seeds of each.
+    """What `gain` says, and the larger of the two deviations; None without two seeds.
 
     >>> beyond([{"value": 2.0}, {"value": 4.0}], [{"value": 1.0}, {"value": 1.0}])
     (2.0, 1.4142135623730951)
     """
     if min(len(rows), len(others)) < 2:
         return None
+    means = [statistics.mean(row["value"] for row in found) for found in (rows, others)]
     deviations = [statistics.stdev(row["value"] for row in found) for found in (rows, others)]
-    return gain(rows, others), max(deviations)
+    return means[0] - means[1], max(deviations)
 
 
 def line(
@@ -200,26 +221,27 @@ def line(
     rows: list[dict[str, Any]],
     teacher: dict[str, Any],
     bar: float | None,
-    alone: list[dict[str, Any]] | None = None,
+    over: float | None = None,
     least: float | None = None,
-    fine: list[dict[str, Any]] | None = None,
-    other: list[dict[str, Any]] | None = None,
+    fine: float | None = None,
+    passed: tuple[float, float] | None = None,
 ) -> str:
-    """A row of the table: what was measured, beside the teacher, the same student `alone`, and one that is fine-tuned.
+    """A row of the table: what was measured, beside the teacher.
 
-    `other` are the runs of a method that is to be passed by more than a deviation.
+    `over` is what is gained over the same student on the labels alone, of which `least` is to be passed, and `fine` over one that
+    is fine-tuned; `passed` is what is gained over a method that is to be passed, and by how much.
     """
     row = rows[-1]
     mean = statistics.mean(one["value"] for one in rows)
     share = mean / teacher["value"] if teacher["value"] > 0 else math.nan  # of a correlation of none, nothing
     verdict = "" if bar is None else f"{bar:.1%} {'met' if share >= bar else 'MISSED'}"
-    if passed := beyond(rows, other or []):
+    if passed is not None:
         verdict = (
             f"{100 * passed[0]:+.2f} > {100 * passed[1]:.2f} {'met' if passed[0] > passed[1] else 'MISSED'}"
         )
-    over = f"{100 * gain(rows, alone):+.2f}" if alone else ""
-    if alone and least is not None:
-        over += " met" if gain(rows, alone) > least else " MISSED"
+    gained = "" if over is None else f"{100 * over:+.2f}"
+    if over is not None and least is not None:
+        gained += " met" if over > least else " MISSED"
     width = f"{row['width']}/{row['ffn']}" if row["width"] else ""
     eager, ours = row["latencies"].get("pytorch f32"), row["latencies"].get("onnxruntime f32")
     against = [
@@ -235,8 +257,8 @@ def line(
         str(len(rows)),
         "" if math.isnan(share) else f"{share:.1%}",
         verdict,
-        over,
-        f"{100 * gain(rows, fine):+.2f}" if fine else "",
+        gained,
+        "" if fine is None else f"{100 * fine:+.2f}",
         str(row["layers"]),
         width,
         f"{row['parameters'] / 1e6:.1f}M",
@@ -280,13 +302,12 @@ def table(records: Records, task: str, epochs: float) -> str:
     for method in METHODS:
         rows = of(records, task, method, epochs)
         if rows:
-            alone, fine = (
-                of(records, task, other[method], epochs) if method in other else None
-                for other in (ALONE, FINE)
+            over, fine, other = (
+                both(records, task, method, names.get(method), epochs) for names in (ALONE, FINE, BEYOND)
             )
-            bars = (BARS.get(method), GAINS.get(method)) if task == "sst2" else (None, None)
-            other = of(records, task, BEYOND[method], epochs) if task == "sst2" and method in BEYOND else None
-            lines.append(line(method, rows, teacher, bars[0], alone, bars[1], fine, other))
+            bar, least = (BARS.get(method), GAINS.get(method)) if task == "sst2" else (None, None)
+            passed = beyond(*other) if task == "sst2" else None
+            lines.append(line(method, rows, teacher, bar, gain(*over), least, gain(*fine), passed))
     return "\n".join(lines)
 
 

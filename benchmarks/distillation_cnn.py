@@ -108,9 +108,9 @@ def table(records: Records, epochs: float, methods: list[str]) -> str:
     lines.append(f"| (the teacher) | {records['teacher']['top1']:.2%} | | | |")
     for method, top in found.items():
         if top:
-            mean = statistics.mean(top)
             alone = [] if method == ALONE else tops(records, ALONE, epochs, "top1", like=method)
-            gain = f"{100 * (mean - statistics.mean(alone)):+.2f}" if alone else ""
+            same = tops(records, method, epochs, "top1", like=ALONE)
+            gain = f"{100 * (statistics.mean(same) - statistics.mean(alone)):+.2f}" if alone else ""
             seconds = statistics.median(tops(records, method, epochs, "epoch_seconds"))
             lines.append(f"| {method} | {spread(top)} | {gain} | {len(top)} | {seconds:.1f} s |")
     return "\n".join(lines)

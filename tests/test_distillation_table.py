@@ -36,7 +36,8 @@ def test_beside_the_same_student_on_the_labels_alone(monkeypatch, value, least, 
     run, teacher, *alone = (
         {"value": found, "bytes": 10**7, "latencies": {}, **sizes} for found in (value, 0.9, 0.77, 0.79)
     )
-    assert line("pkd", [run], teacher, None, alone, least).split(" | ")[5] == said
+    over = importlib.import_module("distillation").gain([run], alone)
+    assert line("pkd", [run], teacher, None, over, least).split(" | ")[5] == said
 
 
 @pytest.mark.parametrize(
@@ -45,14 +46,15 @@ def test_beside_the_same_student_on_the_labels_alone(monkeypatch, value, least, 
 )
 def test_a_method_that_is_to_pass_another(monkeypatch, values, said):
     monkeypatch.syspath_prepend(BENCHMARKS)
-    line = importlib.import_module("distillation").line
+    benchmark = importlib.import_module("distillation")
     sizes = {"layers": 3, "width": 384, "ffn": 1536, "parameters": 10**7, "outside_tables": 10**6}
 
     def runs(*found: float) -> list[dict[str, Any]]:
         return [{"value": value, "bytes": 10**7, "latencies": {}, **sizes} for value in found]
 
     other, teacher = runs(0.878, 0.882), runs(0.9)[0]
-    cells = line("theseus_plus", runs(*values), teacher, None, other=other).split(" | ")
+    passed = benchmark.beyond(runs(*values), other)
+    cells = benchmark.line("theseus_plus", runs(*values), teacher, None, passed=passed).split(" | ")
     assert cells[4] == said
 
 
@@ -102,7 +104,43 @@ def test_a_cnn_is_beside_the_student_alone_of_its_own_seeds(monkeypatch, tmp_pat
         "kd | 0": 0.72,
         "kd | 1": 0.66,
         "dkd | 1": 0.65,
+        "dkd | 2": 0.9,
     }.items():
         found.add(f"{key} | 5 epochs", {"top1": top, "epoch_seconds": 1.0})
     lines = benchmark.table(found, 5, ["alone", "kd", "dkd", "dist"]).splitlines()[3:]
     assert [line.split(" | ")[2] for line in lines] == ["", "+4.00", "+5.00"]
+
+
+def test_a_text_student_is_beside_others_of_its_own_seeds(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    benchmark, records = (importlib.import_module(name) for name in ("distillation", "records"))
+    found = records.Records("students", folder=tmp_path)
+    sizes = {
+        "metric": "accuracy",
+        "bytes": 1,
+        "parameters": 1,
+        "outside_tables": 1,
+        "layers": 3,
+        "width": None,
+    }
+
+    def add(key: str, value: float) -> None:
+        found.add(f"rte | {key}", {"value": value, "latencies": {}, **sizes})
+
+    add("teacher", 0.9)
+    for key, value in {
+        "fine-tuned | 1": 0.5,
+        "alone | 0": 0.7,
+        "alone | 1": 0.6,
+        "kd | 0": 0.72,
+        "kd | 1": 0.66,
+        "pkd | 1": 0.65,
+    }.items():
+        add(f"{key} | 3 epochs", value)
+    rows = [line.split(" | ") for line in benchmark.table(found, "rte", 3).splitlines()[3:]]
+    assert {row[0].strip("| "): row[5:7] for row in rows} == {
+        "fine-tuned": ["", ""],
+        "alone": ["", "+10.00"],  # of seed 1
+        "kd": ["+4.00", "+16.00"],
+        "pkd": ["+5.00", "+15.00"],
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from distillation import TASKS, beyond, gain
 from text_students import ALONE, BARS, BEYOND, FINE, GAINS, METHODS, schedule_of
 
@@ -78,13 +80,10 @@ def table(results: Results) -> Table:
                     _title(method, runs),
                     runs,
                     teacher,
-                    _beyond(runs, method, runs_of(results, "sst2", BEYOND.get(method, ""), count))
-                    or BARS.get(method),
+                    _beyond(method, *_both(results, method, BEYOND, count)) or BARS.get(method),
                     (
-                        _over(
-                            runs, runs_of(results, "sst2", ALONE.get(method, ""), count), GAINS.get(method)
-                        ),
-                        _over(runs, runs_of(results, "sst2", FINE.get(method, ""), count)),
+                        _over(*_both(results, method, ALONE, count), GAINS.get(method)),
+                        _over(*_both(results, method, FINE, count)),
                     ),
                     schedule_of(method, float(count.partition(" ")[0])) if count != text.ABSENT else count,
                 )
@@ -159,7 +158,19 @@ def _row(
     )
 
 
-def _beyond(runs: list[Run], method: str, others: list[Run]) -> Text | None:
+def _both(
+    results: Results, method: str, others: Mapping[str, str], epochs: str
+) -> tuple[list[Run], list[Run]]:
+    """A method's runs on SST-2 and those of what it is compared with, of the seeds that both have."""
+    other = others.get(method)
+    if other is None:
+        return [], []
+    return runs_of(results, "sst2", method, epochs, like=other), runs_of(
+        results, "sst2", other, epochs, like=method
+    )
+
+
+def _beyond(method: str, runs: list[Run], others: list[Run]) -> Text | None:
     """How far a method is above another one, beside the larger deviation of the two."""
     found = beyond(runs, others)
     if found is None:
@@ -174,9 +185,9 @@ def _beyond(runs: list[Run], method: str, others: list[Run]) -> Text | None:
 
 def _over(runs: list[Run], others: list[Run], least: float | None = None) -> Cell:
     """Points above another student; `least` is what there is to gain."""
-    if not runs or not others:
-        return text.ABSENT
     found = gain(runs, others)
+    if found is None:
+        return text.ABSENT
     points = format.metric_change(found, 0.0)
     if least is None:
         return points
@@ -196,10 +207,11 @@ def _entry(label: str, kind: str, runs: list[Run], teacher: Run | None) -> Entry
     return Entry("sst2", label, kind, cells.mean(runs, "value") or 0.0, cells.mean(runs, "bytes"), time)
 
 
-def runs_of(results: Results, task: str, method: str, epochs: str) -> list[Run]:
-    """The runs of a method on a task."""
+def runs_of(results: Results, task: str, method: str, epochs: str, like: str | None = None) -> list[Run]:
+    """The runs of a method on a task; of the seeds alone that the method `like` has too."""
+    seeds = {parts[2:] for parts in results.keys(NAME) if parts[:2] == (task, like or method)}
     keys = [parts for parts in results.keys(NAME) if parts[:2] == (task, method) and parts[-1] == epochs]
-    return [run for parts in keys for run in results.find(NAME, *parts)]
+    return [run for parts in keys if parts[2:] in seeds for run in results.find(NAME, *parts)]
 
 
 def epochs_of(results: Results, task: str) -> list[str]:

@@ -47,12 +47,14 @@ def table(results: Results) -> Table:
             runs = _runs(results, method, epochs)
             if method in MORE and not runs and epochs != text.ABSENT:
                 continue  # not of the default set, and not asked for
-            alone = cells.mean(_runs(results, ALONE, epochs, like=method), "top1")
+            same, alone = (
+                _runs(results, one, epochs, like=other) for one, other in ((method, ALONE), (ALONE, method))
+            )
             rows.append(
                 (
                     Text("ResNet-20 alone", "单独训练的 ResNet-20") if method == ALONE else f"`{method}`",
                     cells.share(runs, "top1") if runs else text.NOT_YET,
-                    cells.change(runs, "top1", alone) if method != ALONE else text.ABSENT,
+                    cells.change(same, "top1", cells.mean(alone, "top1")) if method != ALONE else text.ABSENT,
                     format.count(cells.mean(runs, "parameters")),
                     epochs.partition(" ")[0],
                     cells.count(runs),
