@@ -71,15 +71,16 @@ TINYBERT: dict[str, Any] = {
         "prediction": {"epochs": 2, "lr": 1e-4},
     },
 }
+REPLACING: dict[str, Any] = {"replacing": {}, "finetuning": {}}
 METHODS: dict[str, dict[str, Any]] = {
     "fine-tuned": {"method": "kd", "alpha": 0.0, "cache": True, "student": PRETRAINED},
     "alone": {"method": "kd", "alpha": 0.0, "cache": True, **HALF},
     "kd": {"method": "kd", "cache": True, **HALF},
     "pkd": {"method": "pkd", **HALF},
     "pkd from scratch": {"method": "pkd", "student": {"layers": 3, "init": "scratch"}},
-    "minilm": {"method": "minilm", **HALF},
-    "theseus": {"method": "theseus", "options": {"compress_ratio": 2}},
-    "theseus_plus": {"method": "theseus_plus", "options": {"compress_ratio": 2}},
+    "minilm": {"method": "minilm", "stages": {"relations": {}, "prediction": {}}, **HALF},
+    "theseus": {"method": "theseus", "options": {"compress_ratio": 2}, "stages": REPLACING},
+    "theseus_plus": {"method": "theseus_plus", "options": {"compress_ratio": 2}, "stages": REPLACING},
     "distilbert": {"method": "distilbert", **HALF},
     "tinybert": TINYBERT,
     "tinybert general": {
@@ -129,8 +130,8 @@ GAINS = {"pkd": 0.0, "theseus": 0.0, "bilstm": 0.01}  # what is to be gained ove
 def schedule_of(method: str, epochs: float) -> str:
     """Epochs of a method's stages, and N, the texts that are made of each one, as the tables say them.
 
-    >>> schedule_of("kd", 3), schedule_of("tinybert", 3), schedule_of("mobilebert", 3)
-    ('3', '2 + 2, N 1', '6 × 0.25 + 1 + 3')
+    >>> schedule_of("kd", 3), schedule_of("theseus", 3), schedule_of("tinybert", 3), schedule_of("mobilebert", 3)
+    ('3', '3 + 3', '2 + 2, N 1', '6 × 0.25 + 1 + 3')
     """
     own = METHODS[method]
     options, stages = own.get("options", {}), own.get("stages", {})

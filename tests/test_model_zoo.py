@@ -307,3 +307,12 @@ def test_every_method_of_the_text_benchmark_is_a_step_that_a_recipe_takes(zoo):
     for method in benchmark.METHODS:
         step = benchmark.step_of(method, 1, data="corpora")
         distill.methods.registry.get(step.method).config(**step.options)
+
+
+def test_the_epochs_of_a_text_student_are_those_of_all_its_stages(zoo, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent / "distill")
+    lessons, benchmark = importlib.import_module("lessons"), importlib.import_module("text_students")
+    for method in ("kd", "pkd", "minilm", "theseus", "theseus_plus", "distilbert"):
+        own = benchmark.METHODS[method]
+        stages = lessons.taught(lessons.setting(), own["method"], **own.get("options", {})).stages
+        assert benchmark.schedule_of(method, 3) == " + ".join("3" for _ in stages), method

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+import transformers
 from tiny_cnn import Block, TinyCNN
 from torch import nn
 
@@ -155,6 +156,35 @@ def test_a_captured_graph_with_named_inputs_trains_while_it_is_watched():
     assert torch.allclose(graph.get_buffer("norm.running_mean"), plain.norm.running_mean)
     (gradient,) = torch.autograd.grad(found.sum(), graph.get_parameter("linear.weight"))
     assert gradient.any()
+
+
+def vision(kind: str) -> nn.Module:
+    """A small vision model of the library's."""
+    if kind == "convnext":
+        sizes = {"depths": [1, 1, 2, 1], "hidden_sizes": [8, 16, 32, 64], "image_size": 64}
+        return transformers.ConvNextForImageClassification(transformers.ConvNextConfig(**sizes))
+    if kind == "swin":
+        sizes = {"image_size": 64, "embed_dim": 12, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}
+        return transformers.SwinForImageClassification(transformers.SwinConfig(**sizes))
+    sizes = {"image_size": 64, "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 2}
+    more = {"num_attention_heads": 2, "intermediate_size": 32}
+    return transformers.ViTForImageClassification(transformers.ViTConfig(**sizes, **more))
+
+
+def test_channels_that_stand_last_are_no_maps():
+    """ConvNeXt's blocks run (batch, height, width, channels) through linear layers."""
+    ends = stage_ends(vision("convnext"), torch.zeros(1, 3, 64, 64))
+    assert [end.shape for end in ends] == [(1, 8, 16, 16), (1, 16, 8, 8), (1, 32, 4, 4), (1, 64, 2, 2)]
+
+
+@pytest.mark.parametrize("kind", ["swin", "vit"])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_the_stages_of_vision_transformers_must_be_named(kind, loaded):
+    model, images = vision(kind).eval(), torch.zeros(1, 3, 64, 64)
+    if loaded:
+        model = capture_graph(model, images).module
+    with pytest.raises(GraphError, match=r"goes on in tokens after its last maps .*student_layers"):
+        stage_ends(model, images)
 
 
 def test_without_maps_the_layers_must_be_named():

@@ -76,6 +76,19 @@ def test_it_falls_towards_the_positive_and_away_from_the_negatives():
     assert near.item() < losses.crd(anchor, anchor, anchor).item()
 
 
+def test_what_is_masked_for_all_may_be_nan():
+    anchors, negatives = directions(1, 3, 5).requires_grad_(), directions(2, 4, 5)
+    mask = torch.ones(3, 4)
+    mask[:, 1] = 0
+    wanted = losses.crd(anchors, anchors.detach(), negatives, mask=mask)
+    (gradient,) = torch.autograd.grad(wanted, anchors)
+    negatives[1] = float("nan")
+    for each in (negatives, negatives.expand(3, 4, 5)):
+        found = losses.crd(anchors, anchors.detach(), each, mask=mask)
+        assert found.item() == pytest.approx(wanted.item(), rel=1e-6)
+        assert torch.allclose(torch.autograd.grad(found, anchors)[0], gradient, atol=1e-6)
+
+
 def test_gradients_go_to_the_anchors_only():
     tensors = [directions(seed, 3, 5).double().requires_grad_() for seed in range(3)]
     anchors, positives, negatives = tensors

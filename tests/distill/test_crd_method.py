@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
-import crd_processes
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from tiny_cnn import TinyCNN
 from torch import Tensor, nn
 
@@ -148,26 +142,6 @@ def test_a_stopped_run_ends_with_the_same_weights_and_memory(task, tmp_path):
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     assert any(key.startswith("heads.memory") for key in whole)
-
-
-@pytest.mark.slow
-def test_two_processes_learn_and_remember_the_same_as_one(tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    done = subprocess.run(
-        [*command, crd_processes.__file__, str(tmp_path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    alone = crd_processes.learned()
-    for rank in (0, 1):
-        found = load_file(tmp_path / f"{rank}.safetensors")
-        assert found.keys() == alone.keys()
-        for name, tensor in alone.items():
-            assert torch.allclose(found[name].double(), tensor.double(), rtol=1e-3, atol=1e-4), name
 
 
 def test_numbers_must_stay(task):

@@ -34,14 +34,16 @@ ABOUT = Text(
     "`theseus_plus` a deviation of the seeds above `theseus`; "
     "beside it, points above the same student that learned from the labels alone, of which some methods have a bar too, and "
     "points above what papers compare with: as many first layers of the pre-trained model, fine-tuned. The student on the "
-    "labels alone begins with layers of the teacher, which has learned the task. `mobilebert` has a teacher of its own, an "
+    "labels alone begins with layers of the teacher, which has learned the task. `minilm`, `theseus` and `theseus_plus` have a stage more than it, "
+    "and so twice its epochs. `mobilebert` has a teacher of its own, an "
     "inverted-bottleneck BERT that read a corpus and then learned the task. `tinybert` begins with random weights; in a row of its own "
-    "it first learns from the pre-trained BERT on a small corpus. N: so many more texts were made of each one.",
+    "it first learns from the pre-trained BERT on a small corpus. N: so many more texts were made of each one, those of the "
+    "BiLSTM by masks and n-grams alone.",
     "教师为 6 层、宽 384 的 BERT，由 `lianzhi train` 微调；每个学生是一个 `distill` 步骤，选项见 `benchmarks/text_students.py`。SST-2 dev（872 句），以部署文件评估；"
     "保留哪一轮由训练数据切出的部分决定。延迟取 dev 中长度居中的句子、批 1。目标为教师准确率的占比，`theseus_plus` 则为比 `theseus` 高出一个标准差；"
     "其旁为比仅用标签训练的同一学生高出的点数，部分方法对此也有目标；再旁为比论文所用基线高出的点数："
-    "预训练模型的前若干层，直接微调。仅用标签训练的学生从教师的层开始，教师已学过该任务。"
-    "`mobilebert` 有自己的教师：先读过语料、再学习该任务的反向瓶颈 BERT。`tinybert` 从随机权重开始；另有一行先在小语料上向预训练 BERT 学习。N：由每条文本另外生成的文本数。",
+    "预训练模型的前若干层，直接微调。仅用标签训练的学生从教师的层开始，教师已学过该任务。`minilm`、`theseus` 和 `theseus_plus` 比它多一个阶段，因此轮数是它的两倍。"
+    "`mobilebert` 有自己的教师：先读过语料、再学习该任务的反向瓶颈 BERT。`tinybert` 从随机权重开始；另有一行先在小语料上向预训练 BERT 学习。N：由每条文本另外生成的文本数，BiLSTM 的只用掩码和 n-gram。",
 )
 HEADS: tuple[Cell, ...] = (
     text.METHOD,

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from lianzhi.errors import DataError
 from lianzhi.processes import process
+from lianzhi.train.batch_norm import TooFewValues
 
 
 def connector(student: Sequence[int], teacher: Sequence[int]) -> nn.Module:
@@ -80,11 +81,16 @@ class MapNorm(nn.BatchNorm2d):
     """BatchNorm that takes a batch of one sample at one position too: by its running statistics."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        if self.training and process()[1] == 1 and maps.numel() == maps.shape[1]:
-            return functional.batch_norm(
-                maps, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
-        return super().forward(maps)
+        alone = process()[1] == 1
+        if not alone or not self.training or maps.numel() > maps.shape[1]:
+            try:
+                return super().forward(maps)
+            except TooFewValues:  # all processes have one value a channel together: this batch counts as none
+                if self.num_batches_tracked is not None:
+                    self.num_batches_tracked -= 1
+        return functional.batch_norm(
+            maps, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
 
 
 def _between_maps(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:

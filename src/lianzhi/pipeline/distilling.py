@@ -16,7 +16,7 @@ from lianzhi import artifact, distill, files, train
 from lianzhi.config import Config
 from lianzhi.distill import teacher_cache
 from lianzhi.distill.methods import Lessons, Logits, Setting, Stage
-from lianzhi.distill.methods.by_logits import LogitStep
+from lianzhi.distill.methods.by_logits import LogitStep, require_classes_last
 from lianzhi.distill.methods.teacher import teacher_logits
 from lianzhi.distill.teacher_cache import Kept, kept
 from lianzhi.errors import RecipeError
@@ -307,6 +307,7 @@ def _require_answers(lessons: Lessons, answers: Tensor, kept_too: bool) -> None:
         return
     for stage in lessons.stages:
         if isinstance(stage.step, LogitStep):
+            require_classes_last(stage.step.name, answers)
             stage.step.per_token()
     if kept_too:
         raise RecipeError(

@@ -16,13 +16,15 @@ class Batch:
     """Samples for one step: what the model takes, what it should say, and which samples they are.
 
     `ids` are the int64 numbers of the samples, unique in their split. `total` counts the samples of the
-    batch over all processes; ``len(ids)`` of them are here.
+    batch over all processes; ``len(ids)`` of them are here. `counts` is false of the stand-in that a process runs which
+    has no sample of the batch: it takes part in every exchange, and is to be seen nowhere.
     """
 
     inputs: Inputs
     labels: Any
     ids: Tensor
     total: int
+    counts: bool = True
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -39,6 +39,10 @@ _FUNCTIONAL_NAMES = ("input", "running_mean", "running_var", "weight", "bias", "
 _FUNCTIONAL_DEFAULTS = {"weight": None, "bias": None, "training": False, "momentum": 0.1, "eps": 1e-5}
 
 
+class TooFewValues(ValueError):
+    """A channel has one value on all processes together, which has no variance. All of them find that at once."""
+
+
 class SharedBatchNorm(TorchFunctionMode):
     """While active, training-mode batch norms use the statistics of all processes.
 
@@ -80,7 +84,7 @@ def batch_norm(
     """Batch norm in training mode over all processes. `input` is (batch, channels, …)."""
     mean, var, total = _statistics(input.detach(), counted)
     if total < 2:
-        raise ValueError(f"batch norm needs more than 1 value per channel when training, got {total}")
+        raise TooFewValues(f"batch norm needs more than 1 value per channel when training, got {total}")
     if running_mean is not None:
         running_mean.lerp_(mean.to(running_mean.dtype), momentum)
     if running_var is not None:

@@ -278,6 +278,7 @@ class Loop:
             inputs=select(self.spare.inputs, first),
             labels=select(self.spare.labels, first),
             ids=self.spare.ids[:1],
+            counts=False,
         )
 
     def _together(self, sums: dict[str, Any]) -> tuple[bool, list[float] | Tensor]:

@@ -72,12 +72,15 @@ def crd(
         raise DataError(f"samples is {samples}; it is the number of samples in the data, 1 at least")
     shift = math.log(count / (samples or count)) + torch.as_tensor(normalizer).log().to(anchors)
     near = (anchors * positives).sum(-1) / temperature
+    keep = None if mask is None else mask.to(torch.bool)
+    if keep is not None:  # what is masked for all may be anything, NaN too
+        unused = ~keep.any(0) if negatives.ndim == 2 else ~keep
+        negatives = negatives.masked_fill(unused.unsqueeze(-1), 0.0)
     far = similarities(anchors, negatives) / temperature
     losses = functional.softplus(far - shift)
-    if mask is None:
+    if keep is None:
         sums = losses.sum(-1)
     else:
-        keep = mask.to(torch.bool)
         sums = count * losses.masked_fill(~keep, 0.0).sum(-1) / keep.sum(-1).clamp(min=1)
     return mean_or_zero(functional.softplus(shift - near) + sums)
 

@@ -98,6 +98,7 @@ def build(setting: Setting, options: BiLSTMMethodOptions) -> Lessons:
     """
     teacher_task = setting.reads or setting.task
     texts_of(teacher_task, "train")
+    setting.require_labels(1 - options.alpha, "alpha: 1")
     _check_teacher(setting.teacher, teacher_task)
     student, task, remarks = _student(setting, options)
     data = _data(setting, options, task, teacher_task)

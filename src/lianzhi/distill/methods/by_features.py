@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from lianzhi.config import Config
 from lianzhi.distill.capture import capture
 from lianzhi.distill.losses.kd import divergences
+from lianzhi.distill.methods.by_logits import require_classes_last
 from lianzhi.distill.methods.each_sample import mean_by_sample
 from lianzhi.distill.methods.encoders import mask_of
 from lianzhi.distill.methods.learner import Learner
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.teacher import logits_of
 from lianzhi.distill.methods.terms import grown, require_some, require_unset, weighted
+from lianzhi.distill.methods.whole_batch import of_whole_batch
 from lianzhi.distill.stage_ends import Feature, features_of, stage_ends
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.graph import device_of, in_eval
@@ -79,7 +81,10 @@ def choose(setting: Setting, options: FeatureOptions, which: Literal["all", "mid
         DataError: the outputs have other classes.
         GraphError: a layer is not there, or nothing was named and a model has no maps.
     """
-    _require_two_models(setting)
+    outputs = _require_two_models(setting)
+    if options.soft:
+        require_classes_last("soft", outputs)
+    setting.require_labels(options.hard, "hard: 0")
     inputs = setting.task.example_inputs
     named = options.student_layers, options.teacher_layers
     sides = []
@@ -221,8 +226,27 @@ def summed(compare: Callable[[Tensor, Tensor], Tensor]) -> Compare:
     return compare_all
 
 
-def _require_two_models(setting: Setting) -> None:
-    """Teacher and student are two models, and say the same classes."""
+def related(
+    compare: Callable[[Tensor, Tensor], Tensor], reduced: Callable[[Tensor], Tensor] | None = None
+) -> Compare:
+    """`summed`, of a loss that compares samples with one another: of the whole batch, on several processes too.
+
+    `reduced` makes of features what is compared.
+    """
+
+    def compare_all(student: Sequence[Tensor], teacher: Sequence[Tensor], batch: Batch) -> Tensor:
+        reduce = reduced or (lambda features: features)
+        values = [
+            of_whole_batch(compare, batch, reduce(one), reduce(other))
+            for one, other in zip(student, teacher, strict=True)
+        ]
+        return sum(values[1:], values[0])
+
+    return compare_all
+
+
+def _require_two_models(setting: Setting) -> Tensor:
+    """Teacher and student are two models, and say the same classes. Returns what the teacher says of the example."""
     if setting.teacher is setting.student:
         raise RecipeError("teacher and student are the same model; give a copy of it as the teacher")
     if setting.source is not None and setting.source.keep is not None:
@@ -234,9 +258,11 @@ def _require_two_models(setting: Setting) -> None:
     for model, who in ((setting.student, "student"), (setting.teacher, "teacher")):
         with in_eval(model), torch.no_grad():
             outputs = call(model, move(setting.task.example_inputs, device_of(model)))
-        shapes.append(list(logits_of(outputs, who).shape))
+        found = logits_of(outputs, who)
+        shapes.append(list(found.shape))
     if shapes[0][1:] != shapes[1][1:]:
         raise DataError(
             f"the student's outputs have shape {shapes[0]} and the teacher's {shapes[1]}; "
             f"both must have the same classes in the same order"
         )
+    return found

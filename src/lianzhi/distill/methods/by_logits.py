@@ -17,7 +17,7 @@ from lianzhi.tasks import Batch
 from lianzhi.train.default_step import call
 
 ByToken = Callable[[Tensor, Tensor, Tensor | None], Mapping[str, tuple[float, Tensor]]]
-Compare = Callable[[Tensor, Tensor, Any], Mapping[str, tuple[float, Tensor]]]
+Compare = Callable[[Tensor, Tensor, Batch], Mapping[str, tuple[float, Tensor]]]
 Loss = Callable[[Any, Any], Tensor]
 
 
@@ -32,10 +32,23 @@ def on_labels(
     return hard_loss(own, found)
 
 
+def require_classes_last(name: str, logits: Tensor) -> None:
+    """Raise `DataError` of one answer a pixel, (batch, classes, height, width): its last axis is none of classes.
+
+    >>> require_classes_last("kd", torch.zeros(2, 5, 3))  # of tokens
+    """
+    if logits.ndim > 3:
+        raise DataError(
+            f"{name} compares classes, (batch, classes) or (batch, tokens, classes), and the models give {list(logits.shape)}; "
+            f"for one answer a pixel take a method on features without 'soft', or a wrapper that flattens the positions: "
+            f"outputs.flatten(2).transpose(1, 2)"
+        )
+
+
 class LogitStep:
     """The step of the training loop: the terms of `compare`, and `hard` · the task's loss.
 
-    `compare` takes the student's and the teacher's logits, (samples, classes) both, and the batch's labels, and gives
+    `compare` takes the student's and the teacher's logits, (samples, classes) both, and the batch, and gives
     terms with their weights. Over the share `warmup` of training those weights grow from 0, in a straight line.
     `loss(outputs, labels)` is the task's own, the mean over samples; without it cross entropy (mean squared error for
     one output). Of one answer a token, (samples, tokens, classes), `by_token` is asked with the mask of the tokens that
@@ -74,9 +87,10 @@ class LogitStep:
         student = logits_of(outputs, "student")
         wanted = self.source(batch, student.device)
         require_same_shape(student, wanted)
+        require_classes_last(self.name, student)
         mask = mask_of(batch.inputs) if student.ndim > 2 else None
         if student.ndim == 2:
-            found = self.compare(student, wanted, batch.labels)
+            found = self.compare(student, wanted, batch)
         else:
             found = self.per_token()(student, wanted, mask)
         terms = {name: (self.grown * weight, value) for name, (weight, value) in found.items()}

@@ -80,7 +80,8 @@ def contrast(
     samples = len(memory.classes)
     ids = batch.ids.to(student.device)
     chosen, mask = memory.draw(ids, batch.labels, min(options.negatives, samples))
-    memory.fix_normalizers(student, teacher, chosen, options.tau)
+    own = slice(None if batch.counts else 0)  # of a stand-in, which is nobody's, nothing is learned
+    memory.fix_normalizers(student[own], teacher[own], chosen, options.tau)
     values = [
         losses.crd(
             anchors,
@@ -96,7 +97,7 @@ def contrast(
             (teacher, memory.student, memory.normalizers[1]),
         )
     ]
-    memory.remember(batch.ids, batch.labels, student, teacher, momentum=options.momentum)
+    memory.remember(batch.ids[own], batch.labels[own], student[own], teacher[own], momentum=options.momentum)
     return values[0] + values[1]
 
 

@@ -2,14 +2,13 @@
 
     loss = the task's loss + T² · (beta · inter + gamma · intra)
 
-The intra-class part compares the samples of a batch: with gradient accumulation it sees those of one part at a time, and
-with several processes those of its own.
+The intra-class part compares the samples of a batch, of all processes; with gradient accumulation it sees those of one
+part at a time.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -19,6 +18,8 @@ from lianzhi.distill.methods.by_logits import LogitStep
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.terms import require_some
+from lianzhi.distill.methods.whole_batch import of_whole_batch
+from lianzhi.tasks import Batch
 
 
 class DISTMethodOptions(DISTOptions):
@@ -44,12 +45,16 @@ def build(setting: Setting, options: DISTMethodOptions) -> Lessons:
     A regression has no classes: `soft` is the mean squared error of the outputs, with weight 1.
     """
 
-    def compare(student: Tensor, teacher: Tensor, _: Any) -> dict[str, tuple[float, Tensor]]:
+    def both(student: Tensor, teacher: Tensor) -> Tensor:
+        return torch.stack(relations(student, teacher, options.temperature))
+
+    def compare(student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         if student.shape[-1] == 1:
             return {"soft": (1.0, losses.logit_mse(student, teacher))}
-        inter, intra = relations(student, teacher, options.temperature)
+        inter, intra = of_whole_batch(both, batch, student, teacher)
         return {"inter": (options.beta, inter), "intra": (options.gamma, intra)}
 
     assert setting.source is not None
+    setting.require_labels(options.hard, "hard: 0")
     step = LogitStep("dist", setting.source, compare, hard=options.hard, loss=setting.loss)
     return Lessons([Stage("dist", step)])

@@ -61,6 +61,7 @@ def build(setting: Setting, options: DistilBERTOptions) -> Lessons:
         DataError: other classes or another vocabulary, or last hidden states of other widths.
         GraphError: a model has no list of like layers.
     """
+    setting.require_labels(options.hard, "hard: 0")
     last = (layers_of(setting.student)[-1], layers_of(setting.teacher)[-1])
     both = check_both(setting, "distilbert", hidden=[last])
     widths = both.student[last[0]].shape[-1], both.teacher[last[1]].shape[-1]

@@ -26,6 +26,7 @@ from lianzhi.distill.methods.by_logits import LogitStep
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.terms import require_some
+from lianzhi.tasks import Batch
 
 
 class DKDMethodOptions(Config):
@@ -72,11 +73,11 @@ def build(setting: Setting, options: DKDMethodOptions) -> Lessons:
     A regression has no classes: `soft` is the mean squared error of the outputs, with `weight`.
     """
 
-    def compare(student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, tuple[float, Tensor]]:
+    def compare(student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         classes = student.shape[-1]
         if classes == 1:
             return {"soft": (options.weight, losses.logit_mse(student, teacher))}
-        targets = as_classes(labels.flatten(), classes)
+        targets = as_classes(batch.labels.flatten(), classes)
         if options.standardize:
             student, teacher = losses.standardized(student), losses.standardized(teacher)
         target, others = decoupled(student, teacher, targets, options.temperature)
@@ -86,6 +87,7 @@ def build(setting: Setting, options: DKDMethodOptions) -> Lessons:
         }
 
     assert setting.source is not None
+    setting.require_labels(options.hard, "hard: 0")
     step = LogitStep(
         "dkd",
         setting.source,

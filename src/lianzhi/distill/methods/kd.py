@@ -80,6 +80,7 @@ class KDMethodOptions(Config):
 def build(setting: Setting, options: KDMethodOptions) -> Lessons:
     """One stage. See `make_step`."""
     assert setting.source is not None
+    setting.require_labels(options.weights[1], "alpha: 1")
     step = make_step(setting.source, loss=setting.loss, **options.to_dict())
     return Lessons([Stage("kd", step)])
 

@@ -95,8 +95,7 @@ def build(setting: Setting, options: LayerwiseOptions) -> Lessons:
                 f"layerwise compares layers as they are, and the student's '{name}' gives {shapes[0]}, the teacher's "
                 f"{shapes[1]}; use kd, fitnet or tinybert for a student of other widths"
             )
-    if setting.training.label_smoothing and options.alpha == 1:
-        raise RecipeError("label_smoothing: with alpha: 1 no labels are read; leave it out")
+    setting.require_labels(1 - options.alpha, "alpha: 1")
     first = next(iter(setting.task.batches("train", setting.training.batch_size)))
     step = make_step(
         setting.teacher,

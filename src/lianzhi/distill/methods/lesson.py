@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lianzhi.distill.methods.teacher import Logits, placed
+from lianzhi.errors import RecipeError
 from lianzhi.graph import in_eval
 from lianzhi.tasks import Batch, Task
 from lianzhi.train.default_step import Step, task_loss
@@ -47,6 +48,11 @@ class Setting:
         if self.source is None:
             self.source = Logits(self.teacher)
         self.loss = task_loss(self.task, self.training)
+
+    def require_labels(self, weight: float, option: str) -> None:
+        """Raise `RecipeError` where labels are to be smoothed that weigh nothing, as `option` says."""
+        if not weight and self.training.label_smoothing:
+            raise RecipeError(f"label_smoothing: with {option} no labels are read; leave it out")
 
     def logits(self, batch: Batch, device: torch.device) -> Tensor:
         """The teacher's logits of a batch, (samples, classes): computed, or read where they are kept."""

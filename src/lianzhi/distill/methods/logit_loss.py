@@ -4,7 +4,8 @@
 
 So a recipe tries a loss that has no method of its own (`reverse_kl`, `jsd`, `soft_cross_entropy`, …), or a new one. A
 loss that needs labels (`dkd`) gets them; to others they are not given, so that `kd` is its soft part alone. To a loss of
-language models the samples are the tokens of one text, each with its own answer (no shift).
+language models the samples are the tokens of one text, each with its own answer (no shift). On several processes the loss is of
+the whole batch: it may compare samples with one another.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from lianzhi.distill.methods.by_logits import LogitStep
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting, Stage
 from lianzhi.distill.methods.terms import require_some
+from lianzhi.distill.methods.whole_batch import of_whole_batch
 from lianzhi.errors import RecipeError
 from lianzhi.registry import Entry
+from lianzhi.tasks import Batch
 
 TAKES = ["student_logits", "teacher_logits"]
 
@@ -63,11 +66,12 @@ def build(setting: Setting, options: LogitLossOptions) -> Lessons:
     loss = with_options(entry, options.loss_options)
     labelled = "labels" in parameters and parameters["labels"].default is inspect.Parameter.empty
 
-    def compare(student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, tuple[float, Tensor]]:
-        value = loss(student, teacher, labels.flatten()) if labelled else loss(student, teacher)
-        return {options.loss: (options.weight, value)}
+    def compare(student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, tuple[float, Tensor]]:
+        more = [batch.labels.flatten()] if labelled else []
+        return {options.loss: (options.weight, of_whole_batch(loss, batch, student, teacher, *more))}
 
     assert setting.source is not None
+    setting.require_labels(options.hard, "hard: 0")
     step = LogitStep("logit_loss", setting.source, compare, hard=options.hard, loss=setting.loss)
     return Lessons([Stage("logit_loss", step)])
 

@@ -86,6 +86,7 @@ def build(setting: Setting, options: MiniLMOptions) -> Lessons:
             a width; other classes.
         GraphError: a layer has no attention with queries, keys and values of its own.
     """
+    setting.require_labels(1 - options.alpha, "alpha: 1")
     pair = (
         _layer(setting.student, options.student_layer, "student"),
         _layer(setting.teacher, options.teacher_layer, "teacher"),

@@ -90,6 +90,8 @@ class MobileBertOptions(Config):
         TrainOptions(**values)
         if "label_smoothing" in values:
             raise ValueError("a phase has no labels to smooth; leave 'label_smoothing' out")
+        if values.get("keep", "last") != "last":
+            raise ValueError("no metric says which epoch of a phase is best; leave 'keep' out")
         return values
 
     @model_validator(mode="after")
@@ -133,6 +135,7 @@ def build(setting: Setting, options: MobileBertOptions) -> Lessons:
         ArtifactError: the masked LM is not there, or is none.
         GraphError: a model has no list of like layers, or no attention that can be read.
     """
+    setting.require_labels(1 - options.alpha, "alpha: 1")
     learned, task = setting, None
     notes: list[str] = []
     if options.masked_lm is not None:

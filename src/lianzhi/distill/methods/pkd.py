@@ -62,6 +62,7 @@ def build(setting: Setting, options: PKDOptions) -> Lessons:
         DataError: teacher and student have other classes, or states of other widths.
         GraphError: a model has no list of like layers.
     """
+    setting.require_labels(1 - options.alpha, "alpha: 1")
     layers = LayerMap.named(options.map, *depths(setting))
     pairs = modules_of(setting, layers)
     both = check_both(setting, "pkd", hidden=pairs)

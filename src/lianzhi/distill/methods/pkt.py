@@ -1,7 +1,7 @@
 """Probabilistic knowledge transfer: Passalis and Tefas 2018 (1803.10837). The same samples are neighbours.
 
 The last stage, averaged over its positions, with weight 30000, and the cross entropy. Samples are compared with those
-of their own batch: with several processes, or with `accumulate`, of their own part of it.
+of their own batch, of all processes; with `accumulate`, of their own part of it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from lianzhi.distill import losses
-from lianzhi.distill.methods.by_features import FeatureOptions, choose, embedding, lessons, summed
+from lianzhi.distill.methods.by_features import FeatureOptions, choose, embedding, lessons, related
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting
 
@@ -28,5 +28,5 @@ class PKTMethodOptions(FeatureOptions):
 )
 def build(setting: Setting, options: PKTMethodOptions) -> Lessons:
     """One stage."""
-    compare = summed(lambda student, teacher: losses.pkt(embedding(student), embedding(teacher)))
+    compare = related(losses.pkt, embedding)
     return lessons(setting, options, "pkt", choose(setting, options, "last"), compare)

@@ -1,7 +1,7 @@
 """Relational knowledge distillation: Park et al. 2019 (1904.05068). Samples lie to each other as in the teacher.
 
 The last stage, averaged over its positions: 25 · distances + 50 · angles, and the cross entropy. Samples are compared
-with those of their own batch: with several processes, or with `accumulate`, of their own part of it.
+with those of their own batch, of all processes; with `accumulate`, of their own part of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from lianzhi.distill import losses
-from lianzhi.distill.methods.by_features import FeatureOptions, choose, embedding, lessons, summed
+from lianzhi.distill.methods.by_features import FeatureOptions, choose, embedding, lessons, related
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting
 from lianzhi.distill.methods.terms import require_some
@@ -39,8 +39,7 @@ def build(setting: Setting, options: RKDMethodOptions) -> Lessons:
     """One stage."""
 
     def compare(student: Tensor, teacher: Tensor) -> Tensor:
-        return losses.rkd(
-            embedding(student), embedding(teacher), distance=options.distance, angle=options.angle
-        )
+        return losses.rkd(student, teacher, distance=options.distance, angle=options.angle)
 
-    return lessons(setting, options, "rkd", choose(setting, options, "last"), summed(compare))
+    layers = choose(setting, options, "last")
+    return lessons(setting, options, "rkd", layers, related(compare, embedding))

@@ -1,7 +1,7 @@
 """Similarity-preserving distillation: Tung and Mori 2019 (1907.09682). What is alike to the teacher becomes alike.
 
-The end of the last stage, with weight 3000, and the cross entropy. Samples are compared with those of their own batch:
-with several processes, or with `accumulate`, of their own part of it.
+The end of the last stage, with weight 3000, and the cross entropy. Samples are compared with those of their own batch, of
+all processes; with `accumulate`, of their own part of it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from lianzhi.distill import losses
-from lianzhi.distill.methods.by_features import FeatureOptions, choose, lessons, summed
+from lianzhi.distill.methods.by_features import FeatureOptions, choose, lessons, related
 from lianzhi.distill.methods.catalog import registry
 from lianzhi.distill.methods.lesson import Lessons, Setting
 
@@ -28,5 +28,5 @@ class SimilarityPreservingMethodOptions(FeatureOptions):
 )
 def build(setting: Setting, options: SimilarityPreservingMethodOptions) -> Lessons:
     """One stage."""
-    compare = summed(losses.similarity_preserving)
+    compare = related(losses.similarity_preserving)
     return lessons(setting, options, "similarity_preserving", choose(setting, options, "last"), compare)

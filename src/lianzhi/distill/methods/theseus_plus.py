@@ -72,6 +72,7 @@ class TheseusPlusOptions(TheseusOptions):
 )
 def build(setting: Setting, options: TheseusPlusOptions) -> Lessons:
     """Two stages, `replacing` and `finetuning`. See `make_stack` for what is refused."""
+    setting.require_labels(1 - options.alpha, "alpha: 1")
     stack = make_stack(setting, options)
     if options.replace == "sample":
         note_shared(stack, setting.task.example_inputs)
