@@ -227,3 +227,19 @@ def test_label_smoothing_is_of_every_method_s_own_loss(method):
         wanted = functional.cross_entropy(logits, data.labels, label_smoothing=smoothing)
         assert torch.allclose(value, wanted)
     assert not torch.allclose(*found)
+
+
+def test_there_is_one_copy_of_the_teacher_on_another_device():
+    """For its logits and for what is inside of it; the teacher that was given stays where it is."""
+    teacher, elsewhere = net(seed=1), torch.device("meta")
+    given = methods.Setting(teacher, net(seed=2), lz.task("synthetic", samples=20, classes=3, shape=(4,)))
+    with given.running(elsewhere) as there:
+        assert {tensor.device.type for tensor in there.parameters()} == {"meta"}
+        assert not there.training
+    data = batch()
+    moved = Batch(data.inputs.to(elsewhere), data.labels, data.ids, data.total)
+    assert given.logits(moved, elsewhere).device == elsewhere
+    with given.running(elsewhere) as again:
+        assert again is there
+    assert given.source.teacher is there
+    assert {tensor.device.type for tensor in teacher.parameters()} == {"cpu"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lianzhi.distill.methods.teacher import Logits, placed
+from lianzhi.distill.methods.teacher import Logits
 from lianzhi.errors import RecipeError
 from lianzhi.graph import in_eval
 from lianzhi.tasks import Batch, Task
@@ -42,7 +42,6 @@ class Setting:
     reads: Task | None = None
     keep: Callable[[Task], Kept] | None = None
     loss: Callable[[Any, Any], Tensor] = field(init=False, repr=False)
-    _placed: nn.Module | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.source is None:
@@ -70,9 +69,10 @@ class Setting:
     @contextmanager
     def running(self, device: torch.device) -> Iterator[nn.Module]:
         """The teacher to be called: on the device, in eval mode, without gradients, and left as it was found."""
-        self._placed = placed(self._placed or self.teacher, device)
-        with in_eval(self._placed), torch.no_grad():
-            yield self._placed
+        assert self.source is not None
+        teacher = self.source.on(device)
+        with in_eval(teacher), torch.no_grad():
+            yield teacher
 
 
 @dataclass

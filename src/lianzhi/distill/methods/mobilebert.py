@@ -141,7 +141,7 @@ def build(setting: Setting, options: MobileBertOptions) -> Lessons:
     if options.masked_lm is not None:
         teacher = read_masked_lm(find_masked_lm(options.masked_lm))
         require_same_vocabulary(setting.task, options.masked_lm, "masked_lm")
-        learned = replace(setting, teacher=teacher, source=None, _placed=None)
+        learned = replace(setting, teacher=teacher, source=None)
     if options.corpus is not None:
         task = corpus_later("mobilebert", options.corpus, learned, notes)
     if learned is not setting:

@@ -43,8 +43,12 @@ class Logits:
         self.prepare()
         if self.kept is not None:
             return self.kept.logits(batch.ids).to(device)
+        return teacher_logits(self.on(device), batch.inputs)
+
+    def on(self, device: torch.device) -> nn.Module:
+        """The teacher if it is on the device, else a copy of it there, which is made once. See `placed`."""
         self.teacher = placed(self.teacher, device)
-        return teacher_logits(self.teacher, batch.inputs)
+        return self.teacher
 
 
 def placed(teacher: nn.Module, device: torch.device) -> nn.Module:

@@ -274,7 +274,7 @@ def _general(
     if general.teacher is not None:
         require_same_vocabulary(setting.task, general.teacher, "general.teacher")
         teacher = zoo_model("huggingface", path=general.teacher).eval()
-        setting = replace(setting, teacher=teacher, source=None, _placed=None)
+        setting = replace(setting, teacher=teacher, source=None)
     task = corpus_later("tinybert", general, setting, notes)
     if general.teacher is not None:
         setting = replace(setting, task=fitting(setting.task, setting.teacher))
