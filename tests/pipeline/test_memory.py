@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_text import SIZES, SPELLED, write_sst2, write_tokenizer
 from torch import nn
 
 import lianzhi as lz
@@ -63,3 +64,29 @@ def test_what_cannot_be_measured_is_said(task, tmp_path, monkeypatch):
     result = compress(task, tmp_path / "run", target="onnxruntime")
     assert [row["memory_mb"] for row in result.report.rows] == [None, None]
     assert "peak memory is not known: killed" in result.report.notes
+
+
+@pytest.mark.parametrize("target", ["pytorch", "onnxruntime"])
+def test_a_model_that_has_come_to_read_other_tokens_gets_those(tmp_path, target):
+    """The BiLSTM has fewer words than the teacher has tokens, and takes no segments."""
+    write_sst2(tmp_path / "SST-2", train=48, dev=16)
+    words = [*SPELLED[:4], *(f"unused{number}" for number in range(900)), *SPELLED[4:]]
+    write_tokenizer(tmp_path / "tokenizer", words)
+    options = {"max_length": 32, "validation": 8, "calibration": 8, "tokenizer": str(tmp_path / "tokenizer")}
+    task = lz.task("sst2", data=str(tmp_path / "SST-2"), segments=True, **options)
+    config = {**SIZES, "vocab_size": len(words)}
+    teacher = lz.model("huggingface", config=config, num_classes=2)
+    result = lz.compress(
+        teacher,
+        task,
+        [
+            lz.ReduceVocabulary(),
+            lz.Distill(method="bilstm", epochs=1, options={"width": 8, "hidden": 8, "linear": 8}),
+        ],
+        output=tmp_path / "out",
+        target=target,
+        measure=lz.Measure(batches=(1,), repeats=1, threads=1),
+        progress=False,
+    )
+    assert all(row["memory_mb"] > 0 for row in (result.report.rows[0], result.report.rows[-1]))
+    assert not [note for note in result.report.notes if "memory is not known" in note]

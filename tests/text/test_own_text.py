@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,6 +211,44 @@ def test_a_folder_as_the_library_saves_it(tmp_path, place):
     assert sum(alone.size(name) for name in alone.splits) == 90
 
 
+def shard(file: Path, rows: slice, names: list[str] | None) -> None:
+    """Some of the texts as Parquet, with labels as numbers of `names`, or as words."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    labels = NAMES[rows] if names is None else [names.index(name) for name in NAMES[rows]]
+    table = pa.table({"text": TEXTS[rows], "label": labels})
+    if names is not None:
+        told = {"info": {"features": {"label": {"_type": "ClassLabel", "names": names}}}}
+        table = table.replace_schema_metadata({b"huggingface": json.dumps(told).encode()})
+    pq.write_table(table, file)
+
+
+def test_shards_that_number_their_classes_otherwise(tmp_path, place):
+    names = sorted(set(NAMES))
+    for folder, second in (("turned", names[::-1]), ("words", None), ("other", [*names, "third"])):
+        (tmp_path / folder).mkdir()
+        shard(tmp_path / folder / "train-00000-of-00002.parquet", slice(0, 60), names)
+        shard(tmp_path / folder / "train-00001-of-00002.parquet", slice(60, 120), second)
+    task = lz.task("text", data=tmp_path / "turned", tokenizer=place)
+    for part in task.splits:
+        found = texts_of(task, part)
+        assert [task.labels[label] for label in found.labels] == [
+            NAMES[TEXTS.index(text)] for text in found.texts
+        ]
+    for folder in ("words", "other"):
+        with pytest.raises(DataError, match=r"train-00001-of-00002.parquet: 'label' has .* the same ones"):
+            lz.task("text", data=tmp_path / folder, tokenizer=place)
+
+
+def test_a_shard_that_is_not_there_is_named(tmp_path, place):
+    names = sorted(set(NAMES))
+    for number in (0, 2):
+        shard(tmp_path / f"train-0000{number}-of-00003.parquet", slice(40 * number, 40 * number + 40), names)
+    with pytest.raises(DataError, match=r"shard 1 of 3 \(from 0\) is not there"):
+        lz.task("text", data=tmp_path, tokenizer=place)
+
+
 def test_a_damaged_arrow_file_is_refused_and_not_read_beyond_its_end(tmp_path, place):
     import pyarrow as pa
 
@@ -222,7 +261,18 @@ def test_a_damaged_arrow_file_is_refused_and_not_read_beyond_its_end(tmp_path, p
     offsets = known.index(b"".join(at.to_bytes(4, "little") for at in (0, len(TEXTS[0]))))
     (tmp_path / "far.arrow").write_bytes(known[: offsets + 8] + b"\xff\xff\xff\x7f" + known[offsets + 12 :])
     (tmp_path / "short.arrow").write_bytes(known[: len(known) // 2])
-    for name in ("far", "short"):
+    with (
+        pa.OSFile(str(tmp_path / "parts.arrow"), "wb") as sink,
+        pa.ipc.new_stream(sink, table.schema) as stream,
+    ):
+        for start in range(0, 120, 20):
+            stream.write_table(table.slice(start, 20))
+    parts = (tmp_path / "parts.arrow").read_bytes()
+    ends = [
+        at for at in range(8, len(parts), 8) if parts[at : at + 4] == b"\xff" * 4
+    ]  # where each batch begins
+    (tmp_path / "cut.arrow").write_bytes(parts[: ends[3]])
+    for name in ("far", "short", "cut"):
         with pytest.raises(DataError, match=rf"{name}.arrow: damaged, or no arrow file"):
             lz.task("text", data=tmp_path / f"{name}.arrow", tokenizer=place)
 

@@ -88,8 +88,14 @@ def test_evaluate_and_predict_give_scores(teacher, capsys):
     assert capsys.readouterr().out.splitlines() == [*PAIR, f"  {alike['score']:.4f}"]
 
 
-def test_predict_py_prints_the_score(teacher, capsys):
-    script = str(teacher / "predict.py")
+@pytest.mark.parametrize("exported", [False, True])
+def test_predict_py_prints_the_score(teacher, capsys, tmp_path, exported):
+    folder = teacher
+    if exported:
+        folder = tmp_path / "exported"
+        assert cli.main(["export", str(teacher), "--target", "onnxruntime", "-o", str(folder)]) == 0
+        capsys.readouterr()
+    script = str(folder / "predict.py")
     done = subprocess.run([sys.executable, script, *PAIR], capture_output=True, text=True, check=True)
     assert cli.main(["predict", str(teacher), *PAIR, "--json"]) == 0
     score = json.loads(capsys.readouterr().out)[0]["score"]

@@ -91,6 +91,37 @@ def test_what_was_counted_is_read_as_before(kind):
     assert new.tokenizer.decode(new.tokenizer.encode("abcd").ids).replace(" ", "")
 
 
+def test_every_way_to_make_a_token_stays_where_merges_are_all_of_its_splits():
+    """As in BPE that was converted from SentencePiece (Llama's, Gemma's): the first merge of a token need not be the one taken."""
+    draw = random.Random(0)
+    texts = [
+        " ".join("".join(draw.choices(LETTERS, k=draw.randint(2, 9))) for _ in range(6)) for _ in range(40)
+    ]
+    tokenizer = trained("BPE", texts, size=150)
+    values = json.loads(tokenizer.to_str())
+    ranks = values["model"]["vocab"]
+    splits = {
+        token: [
+            (token[:at], token[at:])
+            for at in range(1, len(token))
+            if {token[:at], token[at:]} <= ranks.keys()
+        ]
+        for token in ranks
+    }
+    values["model"]["merges"] = [
+        list(pair)
+        for token in sorted(ranks, key=ranks.get)
+        if not token.startswith("[")
+        for pair in sorted(splits[token], key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
+    ]
+    assert any(len(pairs) > 1 for pairs in splits.values())
+    old = preprocess_of(Tokenizer.from_str(json.dumps(values)))
+    for text in texts:
+        new, rows = reduced(old, counts_of(old, [text]))
+        found = [int(rows[number]) for number in new.tokenizer.encode(text).ids]
+        assert found == old.tokenizer.encode(text).ids, text
+
+
 @pytest.mark.parametrize("kind", ["WordPiece", "BPE", "Unigram"])
 @given(words=st.lists(st.text(LETTERS, min_size=1, max_size=9), min_size=1, max_size=4))
 @settings(max_examples=60, deadline=None)

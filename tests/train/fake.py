@@ -18,6 +18,7 @@ class FakeBatch:
     labels: Tensor
     ids: Tensor
     total: int
+    counts: bool = True
 
 
 def top1(outputs: Tensor, labels: Tensor) -> float:

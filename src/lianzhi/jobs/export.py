@@ -114,11 +114,7 @@ def _from_onnx(
     names = [*result["files"]]
     if saved.is_module or saved.path.name == "model.onnx":
         names += copied(saved.folder, folder, BESIDE)
-    if (
-        runtime.name in artifact.SCRIPTED
-        and (folder / "preprocess.json").is_file()
-        and (folder / "labels.txt").is_file()
-    ):
+    if runtime.name in artifact.SCRIPTED and (folder / "preprocess.json").is_file():
         artifact.write_predict(folder, runtime=runtime.name, precision=result["precision"])
         names.append("predict.py")
     return {**result, "files": names, "notes": [*notes, *result["notes"]]}

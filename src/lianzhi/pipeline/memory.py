@@ -15,20 +15,23 @@ from lianzhi import deploy, measure
 from lianzhi.errors import LianzhiError, TargetError
 from lianzhi.graph import device_of, moved
 from lianzhi.pipeline.rows import FLOAT, batch_of, fastest
-from lianzhi.pipeline.state import Run, State
+from lianzhi.pipeline.state import Run, State, reading
 
 Rows = list[dict[str, Any]]
 
 
 def with_memory(run: Run, state: State, rows: Rows, original: nn.Module) -> Rows:
-    """The rows, of which the first and the last say `memory_mb`; where it cannot be measured, a note says why."""
-    last = rows[-1]
+    """The rows, of which the first and the last say `memory_mb`; where it cannot be measured, a note says why.
+
+    Each of the two models gets the inputs that it reads: a step may have left one of other tokens.
+    """
+    last, now = rows[-1], reading(run, state)
     try:
         if deploy.takes_onnx(last["runtime"]):
             file = run.store.step(len(rows) - 2) / last["decision"]["source"]
-            found = [_of_original(run, rows[0], original, last["runtime"]), _of_file(run, file, last)]
+            found = [_of_original(run, rows[0], original, last["runtime"]), _of_file(now, file, last)]
         else:
-            found = [_of_module(run, module) for module in (original, state.model)]
+            found = [_of_module(run, original), _of_module(now, state.model)]
     except LianzhiError as error:
         state.note(f"peak memory is not known: {error}")
         return rows

@@ -49,7 +49,7 @@ def array(key: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
     It is mapped into memory, read-only: several processes share one copy.
     """
     file = folder() / "arrays" / f"{key}.npy"
-    with contextlib.suppress(OSError, ValueError):  # missing or damaged: made again
+    with contextlib.suppress(OSError, ValueError, EOFError):  # missing, empty or damaged: made again
         return np.load(file, mmap_mode="r", allow_pickle=False)
     made = make()
     with contextlib.suppress(OSError):  # a full or read-only disk costs the next run its short cut, no more

@@ -15,6 +15,7 @@ from lianzhi.tasks._task import Task
 from lianzhi.tasks.metrics import Metric
 from lianzhi.tasks.readers import arrow, hf_datasets, tsv
 from lianzhi.tasks.readers.table import TextTable, joined
+from lianzhi.tasks.readers.text_files import require_all_shards
 from lianzhi.tasks.text import TextOptions, assemble_text
 from lianzhi.tasks.text_part import TextFacts, TextPart
 
@@ -107,7 +108,9 @@ def _from_folder(this: KnownText, data: Path) -> tuple[dict[str, TextPart], Path
 
 def _shards(folder: Path, split: str) -> list[Path]:
     """The Parquet files of one split, in order."""
-    return sorted({*folder.glob(f"{split}.parquet"), *folder.glob(f"{split}-*-of-*.parquet")})
+    found = sorted({*folder.glob(f"{split}.parquet"), *folder.glob(f"{split}-*-of-*.parquet")})
+    require_all_shards(found)
+    return found
 
 
 def _from_tsv(this: KnownText, folder: Path, table: Tsv) -> TextPart:

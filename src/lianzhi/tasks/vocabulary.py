@@ -129,7 +129,7 @@ def _needed(values: dict[str, Any], names: dict[int, str]) -> set[int]:
 
 
 def _closure(values: dict[str, Any], names: dict[int, str], token: int) -> set[int]:
-    """A token with the tokens that merges make it of."""
+    """A token with the tokens that merges make it of, in each of the ways that they may."""
     if values["model"]["type"] != "BPE":
         return {token}
     parts, ids = _merges(values), {name: number for number, name in names.items()}
@@ -139,21 +139,21 @@ def _closure(values: dict[str, Any], names: dict[int, str], token: int) -> set[i
         if ids[name] in found:
             continue
         found.add(ids[name])
-        todo += [part for part in parts.get(name, ()) if part in ids]
+        todo += [part for pair in parts.get(name, ()) for part in pair if part in ids]
     return found
 
 
-def _merges(values: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """By the token that it makes, the first merge that makes it. Computed once, and kept in `values`."""
+def _merges(values: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """By the token that they make, all merges that make it. Computed once, and kept in `values`."""
     model = values["model"]
     if "_made" not in model:
-        made: dict[str, tuple[str, str]] = {}
+        made: dict[str, list[tuple[str, str]]] = {}
         prefix = model.get("continuing_subword_prefix") or ""
         for merge in model["merges"]:
             first, second = merge.split(" ") if isinstance(merge, str) else merge
-            made.setdefault(first + second.removeprefix(prefix), (first, second))
+            made.setdefault(first + second.removeprefix(prefix), []).append((first, second))
         model["_made"] = made
-    found: dict[str, tuple[str, str]] = model["_made"]
+    found: dict[str, list[tuple[str, str]]] = model["_made"]
     return found
 
 

@@ -35,6 +35,7 @@ def on_labels(
 def require_classes_last(name: str, logits: Tensor) -> None:
     """Raise `DataError` of one answer a pixel, (batch, classes, height, width): its last axis is none of classes.
 
+    >>> import torch
     >>> require_classes_last("kd", torch.zeros(2, 5, 3))  # of tokens
     """
     if logits.ndim > 3:

@@ -69,7 +69,8 @@ class Setting:
     @contextmanager
     def running(self, device: torch.device) -> Iterator[nn.Module]:
         """The teacher to be called: on the device, in eval mode, without gradients, and left as it was found."""
-        assert self.source is not None
+        if self.source is None or self.source.given is not self.teacher:  # another one was set since
+            self.source = Logits(self.teacher)
         teacher = self.source.on(device)
         with in_eval(teacher), torch.no_grad():
             yield teacher

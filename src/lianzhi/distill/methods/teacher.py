@@ -30,7 +30,8 @@ class Logits:
     """
 
     def __init__(self, teacher: nn.Module, keep: Callable[[], Kept] | None = None) -> None:
-        self.teacher, self.keep = teacher, keep
+        self.given = self.teacher = teacher  # and where it is now
+        self.keep = keep
         self.kept: Kept | None = None
 
     def prepare(self) -> None:

@@ -14,6 +14,7 @@ from lianzhi.errors import DataError, did_you_mean
 from lianzhi.tasks.readers.table import TextTable
 
 PARQUET, ARROW = ".parquet", ".arrow"
+END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream: a message of no length
 
 
 def names(file: Path) -> list[str]:
@@ -52,14 +53,21 @@ def _open(file: Path) -> Any:
 
 
 def _stream(file: Path) -> Any:
-    """The table of an Arrow file, which is a stream as `datasets` writes it, or has an index at its end."""
+    """The table of an Arrow file, which is a stream as `datasets` writes it, or has an index at its end.
+
+    The library takes the end of a file for the end of a stream, wherever that was cut off.
+    """
     import pyarrow as pa
 
     with pa.memory_map(str(file)) as source:
         try:
-            return pa.ipc.open_stream(source).read_all()
+            found = pa.ipc.open_stream(source).read_all()
         except pa.ArrowInvalid:
             return pa.ipc.open_file(source).read_all()
+        source.seek(max(source.size() - len(END), 0))
+        if source.read() != END:
+            raise ValueError("the stream does not end with its marker: rows are missing")
+        return found
 
 
 def _classes(table: Any, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:

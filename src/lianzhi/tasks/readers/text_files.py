@@ -15,6 +15,7 @@ ENDINGS = (".tsv", ".csv", ".jsonl", ".json", arrow.PARQUET, arrow.ARROW)
 PARTS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 KINDS = ", ".join(ENDINGS)
 HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # owner/name
+SHARD = re.compile(r"-(\d+)-of-(\d+)$")
 KEPT = "cache-"  # what `Dataset.map` leaves beside the data
 
 
@@ -33,19 +34,21 @@ def find(data: Path) -> dict[str, list[Path]]:
         raise missing(data)
     alone = sorted(data.glob(f"data-*{arrow.ARROW}"))  # one Dataset, not a DatasetDict
     if alone:
+        require_all_shards(alone)
         return {"train": alone}
     found: dict[str, list[Path]] = {}
     for part, names in PARTS.items():
         files = sorted(
             file for name in names for folder in (data, data / "data") for file in _of(folder, name)
         )
-        stems = {(re.sub(r"-\d+-of-\d+$", "", file.stem), file.suffix, file.parent) for file in files}
+        stems = {(SHARD.sub("", file.stem), file.suffix, file.parent) for file in files}
         if len(stems) > 1:
             raise DataError(
                 f"{data}: several files may be the {part} part: {', '.join(file.name for file in files)}; say which "
                 f"with files: {{{part}: {files[0].name}}}"
             )
         if files:
+            require_all_shards(files)
             found[part] = files
     return found
 
@@ -59,6 +62,19 @@ def missing(data: Path) -> DataError:
         f"{data}: no such file or folder; a data set of the Hugging Face hub is read from a folder that `datasets` saves: "
         f"datasets.load_dataset('{named}').save_to_disk('{data.name}'), then data: {data.name}"
     )
+
+
+def require_all_shards(files: Sequence[Path]) -> None:
+    """Raise `DataError` where files are named as parts of a whole, ``…-00000-of-00003``, and one is not there."""
+    shards = [SHARD.search(file.stem) for file in files]
+    numbers = {(int(shard[2]), int(shard[1])) for shard in shards if shard is not None}
+    for count in {count for count, _ in numbers}:
+        gone = sorted(set(range(count)) - {number for whole, number in numbers if whole == count})
+        if gone:
+            raise DataError(
+                f"{files[0].parent}: shard {gone[0]} of {count} (from 0) is not there beside {files[0].name}; a part needs all "
+                f"of its files, or rename the ones that shall be all"
+            )
 
 
 def checked(file: Path) -> Path:
