@@ -13,6 +13,7 @@ from tiny_texts import tiny_task
 
 import lianzhi as lz
 from lianzhi.distill.lengths import fitted, fitting
+from lianzhi.errors import DataError
 from lianzhi.pipeline.distilling import check_distill, run_distill
 from lianzhi.pipeline.state import Run, State
 from lianzhi.pipeline.store import Store
@@ -165,3 +166,11 @@ def test_a_run_that_passes_its_check_does_not_end_at_a_long_text(task, tmp_path)
     state = State(copy.deepcopy(given.teacher), given.teacher)
     run_distill(run, state, step, tmp_path / "work", resume=False)
     assert [note for note in state.notes if "at most 24 tokens" in note]
+
+
+@pytest.mark.parametrize("method", ["pkd", "minilm", "distilbert", "tinybert"])
+def test_a_student_of_too_few_positions_is_refused_by_name(method):
+    given = setting()
+    given.student = bert(2, max_position_embeddings=3, **STILL)
+    with pytest.raises(DataError, match=f"{method}: the student does not run on the task's example"):
+        taught(given, method)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lianzhi.errors import DataError
 from lianzhi.graph import device_of, in_eval, moved
 from lianzhi.tasks import Task, TextPreprocess
 from lianzhi.tasks.texts import extremes, retokenized
@@ -44,6 +45,18 @@ def run_once(model: nn.Module, inputs: Any) -> None:
     """Run a model as it predicts; raises one of `FAILURES` where it cannot."""
     with in_eval(model), torch.no_grad():
         call(model, moved(inputs, device_of(model)))
+
+
+def require_runs(model: nn.Module, inputs: Any, who: str) -> None:
+    """Raise `DataError` where a model does not run on the task's example."""
+    try:
+        run_once(model, inputs)
+    except FAILURES as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"{who} does not run on the task's example ({reason}); set the task's max_length to the positions that the "
+            f"model has, and give a model and a tokenizer of one vocabulary"
+        ) from None
 
 
 def _runs(model: nn.Module, example: Any, most: int) -> int:

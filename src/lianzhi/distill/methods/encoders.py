@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lianzhi.distill.capture import Captured, capture
 from lianzhi.distill.layer_map import LayerMap
+from lianzhi.distill.lengths import require_runs
 from lianzhi.distill.losses.parts import require_same_shape
 from lianzhi.distill.methods.lesson import Setting
 from lianzhi.distill.methods.teacher import logits_of
@@ -70,7 +71,7 @@ def check_both(
 
     Raises:
         RecipeError: teacher and student are one model, or the teacher is not run (its logits are kept).
-        DataError: the outputs have other classes, or the vocabularies differ in size.
+        DataError: the student does not run on the example, the outputs have other classes, or the vocabularies differ in size.
         GraphError: a layer that is looked at did not run, has no attention that can be read, or attends otherwise than by
             the plain product of its queries and keys.
     """
@@ -89,6 +90,7 @@ def check_both(
             f"both must read the same tokens: give them one tokenizer"
         )
     inputs = moved(setting.task.example_inputs, device_of(setting.student))
+    require_runs(setting.student, inputs, f"{method}: the student")
     with in_eval(setting.student), torch.no_grad():
         both = run_both(setting, inputs, hidden=hidden, attention=attention)
         if attention and scores:
