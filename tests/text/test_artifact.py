@@ -342,6 +342,21 @@ def test_evaluate_cuts_texts_where_predict_does(whole, tmp_path):
     assert (found["value"], found["samples"]) == (1.0, 6)
 
 
+def test_a_model_of_single_texts_is_not_evaluated_on_pairs(whole, tmp_path):
+    (tmp_path / "test.tsv").write_text("text\ttext2\tlabel\ngood\ta film\tpositive\nbad\ta plot\tnegative\n")
+    given = {"labels": ["negative", "positive"]}
+    with pytest.raises(DataError, match=r"was trained on single ones, and .* has pairs of texts"):
+        jobs.evaluate(
+            whole,
+            task="text",
+            data=str(tmp_path),
+            options={**given, "text": "text", "second": "text2"},
+            progress=False,
+        )
+    found = jobs.evaluate(whole, task="text", data=str(tmp_path), options=given, progress=False)
+    assert found["samples"] == 2
+
+
 def test_a_sentence_in_another_encoding_is_refused(whole):
     with pytest.raises(DataError, match=r"'caf\\udce9' is not UTF-8 text"):
         jobs.predict(whole, ["good", os.fsdecode("caf\u00e9".encode("latin-1"))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lianzhi import artifact, deploy, measure, tasks, train
+from lianzhi import artifact, deploy, files, measure, tasks, train
 from lianzhi.errors import DataError, RecipeError
 from lianzhi.jobs.artifacts import Saved
 from lianzhi.jobs.prepare import open_task
@@ -69,7 +69,8 @@ def task_for(
     Its classes have the model's numbers: a task that can be told their names is told them.
 
     Raises:
-        DataError: the data calls a class otherwise, or has the classes in another order.
+        DataError: the data calls a class otherwise, has the classes in another order, or has pairs of texts where the
+            model was trained on one at a time, or the other way round.
     """
     known = saved.task
     if task is None and known is None:
@@ -88,6 +89,7 @@ def task_for(
         given |= _told(name, names)
     found = open_task(TaskSpec(name=name, data=data or (known or {}).get("data"), options=given))
     _check_names(saved.path, names, found)
+    _check_pairs(saved, found)
     return found, known is not None
 
 
@@ -112,6 +114,21 @@ def _check_names(path: Path, names: list[str], task: Task) -> None:
                 f"on data with its classes in its order: {', '.join(names[:LISTED])}{', …' * (len(names) > LISTED)}"
                 f"{EMPTY if task.name == 'image_folder' else ''}"
             )
+
+
+def _check_pairs(saved: Saved, task: Task) -> None:
+    """Refuse pairs of texts for a model of single ones, and the other way round. Older artifacts do not say it."""
+    file = saved.folder / "preprocess.json"
+    told = files.read_json(file) if file.is_file() else {}
+    ours = task.preprocess
+    if not isinstance(ours, TextPreprocess) or not isinstance(told, dict) or told.get("kind") != "text":
+        return
+    if told.get("pairs", ours.pairs) != ours.pairs:
+        one, other = ("pairs of texts", "single ones") if ours.pairs else ("single texts", "pairs of them")
+        raise DataError(
+            f"{saved.path} was trained on {other}, and the task '{task.name}' on {task.source} has {one}; evaluate it on "
+            f"data of its kind"
+        )
 
 
 def _check_classes(path: Path, outputs: Any, task: tasks.Task, *, own_task: bool) -> None:
