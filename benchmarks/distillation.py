@@ -209,11 +209,11 @@ def beyond(
     >>> beyond([{"value": 2.0}, {"value": 4.0}], [{"value": 1.0}, {"value": 1.0}])
     (2.0, 1.4142135623730951)
     """
-    if min(len(rows), len(others)) < 2:
+    gained = gain(rows, others)
+    if gained is None or min(len(rows), len(others)) < 2:
         return None
-    means = [statistics.mean(row["value"] for row in found) for found in (rows, others)]
     deviations = [statistics.stdev(row["value"] for row in found) for found in (rows, others)]
-    return means[0] - means[1], max(deviations)
+    return gained, max(deviations)
 
 
 def line(

@@ -1,4 +1,4 @@
-"""Smoothing of labels that weigh nothing is refused, by every method that can do without labels."""
+"""Smoothing of labels that weigh nothing is refused, by methods that can do without labels."""
 
 from __future__ import annotations
 

@@ -245,6 +245,11 @@ def test_a_shard_that_is_not_there_is_named(tmp_path, place):
     names = sorted(set(NAMES))
     for number in (0, 2):
         shard(tmp_path / f"train-0000{number}-of-00003.parquet", slice(40 * number, 40 * number + 40), names)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shard(alone / f"train-00000-of-{10**12}.parquet", slice(0, 40), names)
+    with pytest.raises(DataError, match=r"shard 1 of 1000000000000 "):
+        lz.task("text", data=alone, tokenizer=place)
     with pytest.raises(DataError, match=r"shard 1 of 3 \(from 0\) is not there"):
         lz.task("text", data=tmp_path, tokenizer=place)
 

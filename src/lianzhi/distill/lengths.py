@@ -47,15 +47,15 @@ def run_once(model: nn.Module, inputs: Any) -> None:
         call(model, moved(inputs, device_of(model)))
 
 
-def require_runs(model: nn.Module, inputs: Any, who: str) -> None:
-    """Raise `DataError` where a model does not run on the task's example."""
+def require_runs(model: nn.Module, inputs: Any, said: str) -> None:
+    """Raise `DataError` where a model does not run on these texts; `said` are the first words of it."""
     try:
         run_once(model, inputs)
     except FAILURES as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{who} does not run on the task's example ({reason}); set the task's max_length to the positions that the "
-            f"model has, and give a model and a tokenizer of one vocabulary"
+            f"{said} ({reason}); set the task's max_length to the positions that the model has, and give a model and a "
+            f"tokenizer of one vocabulary"
         ) from None
 
 

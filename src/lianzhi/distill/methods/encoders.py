@@ -90,7 +90,7 @@ def check_both(
             f"both must read the same tokens: give them one tokenizer"
         )
     inputs = moved(setting.task.example_inputs, device_of(setting.student))
-    require_runs(setting.student, inputs, f"{method}: the student")
+    require_runs(setting.student, inputs, f"{method}: the student does not run on the task's example")
     with in_eval(setting.student), torch.no_grad():
         both = run_both(setting, inputs, hidden=hidden, attention=attention)
         if attention and scores:

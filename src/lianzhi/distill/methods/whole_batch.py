@@ -35,7 +35,7 @@ def of_whole_batch(compare: Callable[..., Tensor], batch: Batch, student: Tensor
     value = compare(*whole)
     factor = len(whole[0]) / len(parts[0]) if batch.counts else 0.0
     still = value.detach()
-    return still + factor * (value - still) + 0 * student.sum()
+    return still + factor * (value - still) + 0 * student.sum()  # of a stand-in a gradient of zeros
 
 
 def gathered_rows(rows: Tensor) -> Tensor:

@@ -69,10 +69,10 @@ def require_all_shards(files: Sequence[Path]) -> None:
     shards = [SHARD.search(file.stem) for file in files]
     numbers = {(int(shard[2]), int(shard[1])) for shard in shards if shard is not None}
     for count in {count for count, _ in numbers}:
-        gone = sorted(set(range(count)) - {number for whole, number in numbers if whole == count})
-        if gone:
+        gone = next((number for number in range(count) if (count, number) not in numbers), None)
+        if gone is not None:
             raise DataError(
-                f"{files[0].parent}: shard {gone[0]} of {count} (from 0) is not there beside {files[0].name}; a part needs all "
+                f"{files[0].parent}: shard {gone} of {count} (from 0) is not there beside {files[0].name}; a part needs all "
                 f"of its files, or rename the ones that shall be all"
             )
 
