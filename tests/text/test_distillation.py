@@ -12,7 +12,7 @@ from tiny_text import SIZES, WORDS, write_model
 
 import lianzhi as lz
 from lianzhi import cli, files
-from lianzhi.errors import DataError
+from lianzhi.errors import DataError, GraphError
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TRAINING = {"optimizer": "adamw", "lr": 2e-3, "batch_size": 16, "epochs": 5, "precision": "f32"}
@@ -99,4 +99,17 @@ def test_who_cannot_read_every_text_is_refused_before_anything_is_trained(
         step["teacher"] = str(tmp_path / "teacher")
     with pytest.raises(DataError, match=rf"the {who} .*runs on other texts of task 'sst2', and {message}"):
         lz.compress(model, task, [lz.Distill(**step)], output=tmp_path / "out", target="pytorch")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_student_that_fixes_the_length_is_refused_before_it_learns(glue, bert, tmp_path):
+    """Funnel's pools count tokens: ONNX has it of one length alone."""
+    sizes = {"model_type": "funnel", "vocab_size": 100, "d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 24}
+    student = {"name": "huggingface", "config": {**sizes, "block_sizes": [1, 1], "num_decoder_layers": 1}}
+    task = lz.task("sst2", data=glue, tokenizer=str(bert), max_length=16)
+    model = lz.model("huggingface", path=str(bert), num_classes=2)
+    step = lz.Distill(method="kd", student=student, epochs=1)
+    options = {"output": tmp_path / "out", "target": "onnxruntime", "progress": False}
+    with pytest.raises(GraphError, match=r"steps.0 .distill.: the student could not be measured when it has l"):
+        lz.compress(model, task, [step], **options)
     assert not (tmp_path / "out").exists()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from tiny_text import SIZES, write_model
 
 import lianzhi as lz
+from lianzhi import graph
 from lianzhi.errors import RecipeError
 
 DISTIL = {"model_type": "distilbert", "vocab_size": 60, "hidden_dim": 64}
@@ -44,3 +46,26 @@ def test_a_file_may_have_keys_of_other_versions(tmp_path):
         json.dumps({**known, "position_embedding_type": "absolute", "own": 1})
     )
     assert lz.model("huggingface", path=str(folder)).config.num_hidden_layers == 2
+
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "gpt2", "pad_token_id": 0, **SMALL},
+        {"model_type": "llama", "pad_token_id": 0, "intermediate_size": 24, **SMALL},
+        {"model_type": "xlnet", "d_inner": 24, "mem_len": 4, **SMALL},
+    ],
+    ids=lambda config: config["model_type"],
+)
+def test_a_decoder_gives_logits_alone_for_texts_of_any_length(config):
+    """Keys and values for a next token are no outputs of a classifier, and what has them cannot be captured."""
+    model = lz.model("huggingface", config=config, num_classes=3).eval()
+    inputs = {"input_ids": torch.arange(1, 9)[None], "attention_mask": torch.ones(1, 8, dtype=torch.long)}
+    captured = graph.capture(model, inputs, dynamic_length=True)
+    assert captured.output_shape == (2, 3)
+    longer = {"input_ids": torch.arange(1, 13)[None], "attention_mask": torch.ones(1, 12, dtype=torch.long)}
+    with torch.no_grad():
+        assert torch.allclose(captured.module(**longer)[0], model(**longer).logits, atol=1e-5)

@@ -22,7 +22,7 @@ from lianzhi.distill.teacher_cache import Kept, kept
 from lianzhi.errors import RecipeError
 from lianzhi.graph import fingerprint
 from lianzhi.pipeline.state import ORIGINAL, Run, State, reading
-from lianzhi.pipeline.students import make_student
+from lianzhi.pipeline.students import make_student, require_capturable
 from lianzhi.pipeline.teachers import check_teacher, reads_otherwise, teacher_of
 from lianzhi.pipeline.texts import check_texts
 from lianzhi.pipeline.training import AfterStep, holding, masks_of
@@ -271,6 +271,8 @@ def check_distill(run: Run, state: State, step: Distill) -> dict[str, Training]:
     check_texts(after.task, state.model, "the student")
     if state.model is not given:
         artifact.check_savable(state.model, after.task.example_inputs)
+    if step.student is not None and step.student.layers is None and step.student.init == "chosen":
+        require_capturable(run, after.task, state.model)
     return trainings
 
 

@@ -7,9 +7,10 @@ import copy
 import torch
 from torch import nn
 
+from lianzhi import deploy, graph
 from lianzhi.distill.layer_map import LayerMap
 from lianzhi.distill.transformer import layers_of
-from lianzhi.errors import RecipeError
+from lianzhi.errors import GraphError, RecipeError
 from lianzhi.graph.shorten import shortened
 from lianzhi.models import renew
 from lianzhi.pipeline.opening import open_model, tokenizer_of
@@ -52,6 +53,21 @@ def _check_reading(task: Task, spec: StudentSpec) -> None:
     place = tokenizer_of(spec)
     if place is not None:
         require_same_tokens(task, place, "the student", more=" (a teacher reads with its own)")
+
+
+def require_capturable(run: Run, task: Task, student: nn.Module) -> None:
+    """Refuse a student of texts that could not be measured and exported when it has learned.
+
+    Raises:
+        GraphError: it cannot be captured, of any batch and, where an ONNX file is made, of any length.
+    """
+    inputs = task.example_inputs
+    if not graph.are_tokens(inputs):
+        return
+    try:
+        graph.capture(student, inputs, dynamic_length=deploy.takes_onnx(run.recipe.target))
+    except GraphError as error:
+        raise GraphError(f"the student could not be measured when it has learned: {error}") from error
 
 
 def chosen_layers(spec: StudentSpec, depth: int) -> list[int]:
