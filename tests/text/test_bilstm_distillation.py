@@ -254,6 +254,9 @@ def test_what_does_not_go_together(task, teacher, glue, tmp_path):
     pieces = lz.model("bilstm", vocabulary=task.preprocess.vocabulary, **SMALL)
     with pytest.raises(RecipeError, match="leave 'student' out"):
         lessons(Setting(teacher, pieces, task))
+    other = lz.model("huggingface", config=SIZES, num_classes=2)
+    with pytest.raises(RecipeError, match="the student is no 'bilstm' of the zoo"):
+        lessons(Setting(teacher, other, task, named=True))
     three = lz.model("huggingface", config=SIZES, num_classes=3)
     with pytest.raises(DataError, match="gives 3 outputs"):
         lessons(Setting(three, three, task))

@@ -77,6 +77,11 @@ def test_widths_that_pruning_leaves_are_known_before_anything_is_trained(glue, t
     [
         ("model", {"max_position_embeddings": 8}, r"not on the longest text, of \d\d tokens .*max_length"),
         ("student", {"vocab_size": len(WORDS) - 8}, r"not on a text with token \d+ .*of one vocabulary"),
+        (
+            "student",
+            {"vocab_size": len(WORDS) - 1},
+            r"not on the tokenizer's last token, \d+ .*of one vocabulary",
+        ),
         ("teacher", {"max_position_embeddings": 8}, r"not on the longest text, of \d\d tokens .*max_length"),
     ],
 )
@@ -104,12 +109,21 @@ def test_who_cannot_read_every_text_is_refused_before_anything_is_trained(
 
 def test_a_student_that_fixes_the_length_is_refused_before_it_learns(glue, bert, tmp_path):
     """Funnel's pools count tokens: ONNX has it of one length alone."""
-    sizes = {"model_type": "funnel", "vocab_size": 100, "d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 24}
+    sizes = {
+        "model_type": "funnel",
+        "vocab_size": 100,
+        "d_model": 16,
+        "n_head": 2,
+        "d_head": 8,
+        "d_inner": 24,
+    }
     student = {"name": "huggingface", "config": {**sizes, "block_sizes": [1, 1], "num_decoder_layers": 1}}
     task = lz.task("sst2", data=glue, tokenizer=str(bert), max_length=16)
     model = lz.model("huggingface", path=str(bert), num_classes=2)
     step = lz.Distill(method="kd", student=student, epochs=1)
     options = {"output": tmp_path / "out", "target": "onnxruntime", "progress": False}
-    with pytest.raises(GraphError, match=r"steps.0 .distill.: the student could not be measured when it has l"):
+    with pytest.raises(
+        GraphError, match=r"steps.0 .distill.: the student could not be measured when it has l"
+    ):
         lz.compress(model, task, [step], **options)
     assert not (tmp_path / "out").exists()

@@ -69,3 +69,10 @@ def test_a_decoder_gives_logits_alone_for_texts_of_any_length(config):
     longer = {"input_ids": torch.arange(1, 13)[None], "attention_mask": torch.ones(1, 12, dtype=torch.long)}
     with torch.no_grad():
         assert torch.allclose(captured.module(**longer)[0], model(**longer).logits, atol=1e-5)
+
+
+def test_padding_that_has_no_embedding():
+    with pytest.raises(
+        RecipeError, match="'bert' cannot be made with this config .Padding_idx must be within"
+    ):
+        lz.model("huggingface", config={**SIZES, "pad_token_id": 10_000})

@@ -297,6 +297,8 @@ def test_scores(tmp_path, place):
         lz.task("text", data=tmp_path / "all.csv", tokenizer=place, score=True, labels=["a", "b"])
     with pytest.raises(RecipeError, match="labels: 'a' stands twice"):
         lz.task("text", data=tmp_path / "all.csv", tokenizer=place, labels=["a", "b", "a"])
+    with pytest.raises(RecipeError, match="labels: no class is named"):
+        lz.task("text", data=tmp_path / "all.csv", tokenizer=place, labels=[])
 
 
 def test_a_document_of_any_length_is_read(tmp_path, place):

@@ -141,12 +141,15 @@ def test_a_task_of_images_has_no_texts():
 
 def test_the_texts_that_ask_most_of_a_model(task):
     rows = [ids for split in task.splits for ids, _ in by_id(task, split).values()]
-    (length, longest), (token, last) = extremes(task)
+    (length, longest), (token, last), (final, put) = extremes(task)
     most = max(map(len, rows))
     assert length == f"the longest text, of {most} tokens"
     assert longest["input_ids"].shape == (1, most)
     assert token == f"a text with token {max(map(max, rows))}"
     assert last["input_ids"].max() == max(map(max, rows))
+    assert final == f"the tokenizer's last token, {task.preprocess.ids - 1}"
+    assert put["input_ids"].max() == task.preprocess.ids - 1 > last["input_ids"].max()
+    assert put["input_ids"].shape == last["input_ids"].shape
     assert extremes(lz.task("synthetic", samples=20)) == []
 
 

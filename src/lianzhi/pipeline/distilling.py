@@ -96,6 +96,7 @@ def make_lessons(run: Run, state: State, step: Distill, *, progress: bool) -> tu
         progress=progress and run.progress and run.leads,
         reads=reads,
         keep=keep,
+        named=step.student is not None,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.recipe.seed)

@@ -64,7 +64,7 @@ def open_own_text(data: Path | None, options: OwnTextOptions) -> Task:
         raise DataError(f"task '{NAME}': no data was given; {NEEDS}")
     if options.score and options.labels is not None:
         raise RecipeError("labels name classes, and score: true asks for numbers; leave out one of them")
-    _require_different(options.labels or ())
+    _require_names(options.labels)
     tables, columns = _tables(_files(data, options), options)
     texts = {part: _texts(table, columns.text) for part, table in tables.items()}
     pairs = {part: _second(table, columns) for part, table in tables.items()}
@@ -78,9 +78,11 @@ def open_own_text(data: Path | None, options: OwnTextOptions) -> Task:
     return assemble_text(parts, facts, options, test=0 if "test" in parts else options.test)
 
 
-def _require_different(labels: Sequence[str]) -> None:
-    for place, name in enumerate(labels):
-        if name in labels[:place]:
+def _require_names(labels: Sequence[str] | None) -> None:
+    if labels is not None and not labels:
+        raise RecipeError("labels: no class is named; name each one, or leave it out")
+    for place, name in enumerate(labels or ()):
+        if name in (labels or ())[:place]:
             raise RecipeError(
                 f"labels: '{name}' stands twice; name each class once, in the order of their numbers"
             )

@@ -76,14 +76,20 @@ def retokenized(task: Task, preprocess: TextPreprocess) -> Task:
 def extremes(task: Task) -> list[tuple[str, Inputs]]:
     """The texts that ask most of a model, in words and as batches of one: the longest, and one of the last token.
 
-    They are of all splits; a task that is not of texts has none.
+    They are of all splits. The tokenizer's last token is put in where no text has it, for those to come may. A task that is not of texts has none.
     """
     parts = [part for part in task.splits.values() if isinstance(part, TokenSplit) and part.size]
     if not parts:
         return []
     length, longest = max((part.longest() for part in parts), key=lambda found: found[0])
     token, last = max((part.last_token() for part in parts), key=lambda found: found[0])
-    return [(f"the longest text, of {length} tokens", longest), (f"a text with token {token:,}", last)]
+    found = [(f"the longest text, of {length} tokens", longest), (f"a text with token {token:,}", last)]
+    final = max(part.preprocess.ids for part in parts) - 1
+    if final > token:
+        ids = last["input_ids"]
+        put = {**last, "input_ids": ids.masked_fill(ids == token, final)}
+        found.append((f"the tokenizer's last token, {final:,}", put))
+    return found
 
 
 def with_train(task: Task, texts: Sequence[str], pairs: Sequence[str] | None, labels: ArrayLike) -> Task:

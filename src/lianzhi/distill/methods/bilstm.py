@@ -93,7 +93,7 @@ def build(setting: Setting, options: BiLSTMMethodOptions) -> Lessons:
     """One stage. The student is made here, unless it is a `bilstm` over words already.
 
     Raises:
-        RecipeError: the given student does not read words, or the teacher has no mask and is to read masked words.
+        RecipeError: the given student is no BiLSTM or does not read words, or the teacher has no mask and is to read masked words.
         DataError: the task is not of texts, or teacher and task have other classes; vectors or corpus are not there.
     """
     teacher_task = setting.reads or setting.task
@@ -157,6 +157,11 @@ def _student(setting: Setting, options: BiLSTMMethodOptions) -> tuple[nn.Module,
                 "one over words from its options"
             )
         return setting.student, task, ()
+    if setting.named:
+        raise RecipeError(
+            "bilstm: the student is no 'bilstm' of the zoo, and the method would make one in its place; leave 'student' out, "
+            "or give name: bilstm with a task over words"
+        )
     texts = texts_of(task, "train")
     preprocess = of_words(
         [*texts.texts, *(texts.pairs or ())],

@@ -33,7 +33,9 @@ _DROPPED = frozenset(
         *("trust_remote_code", "use_cache"),
     }
 )
-_CACHES = frozenset({"use_cache", "use_mems_eval"})  # what a decoder keeps for a next token: a classifier has none
+_CACHES = frozenset(
+    {"use_cache", "use_mems_eval"}
+)  # what a decoder keeps for a next token: a classifier has none
 _REFUSED = ("quantization_config", "backbone", "use_timm_backbone", "backbone_config")
 
 
