@@ -73,6 +73,6 @@ def test_a_decoder_gives_logits_alone_for_texts_of_any_length(config):
 
 def test_padding_that_has_no_embedding():
     with pytest.raises(
-        RecipeError, match="'bert' cannot be made with this config .Padding_idx must be within"
+        RecipeError, match=r"'bert' cannot be made with this config .Padding_idx must be within"
     ):
         lz.model("huggingface", config={**SIZES, "pad_token_id": 10_000})

@@ -86,8 +86,8 @@ def extremes(task: Task) -> list[tuple[str, Inputs]]:
     found = [(f"the longest text, of {length} tokens", longest), (f"a text with token {token:,}", last)]
     final = max(part.preprocess.ids for part in parts) - 1
     if final > token:
-        ids = last["input_ids"]
-        put = {**last, "input_ids": ids.masked_fill(ids == token, final)}
+        assert isinstance(last, dict)
+        put = {**last, "input_ids": last["input_ids"].masked_fill(last["input_ids"] == token, final)}
         found.append((f"the tokenizer's last token, {final:,}", put))
     return found
 
