@@ -93,6 +93,16 @@ def test_a_long_table_is_looked_at_and_not_read_whole(tmp_path):
         read_vectors(str(tmp_path / "v.txt"))
 
 
+@pytest.mark.parametrize("head", ["3 2", "2 3"])
+def test_a_first_line_of_other_counts(tmp_path, head):
+    (tmp_path / "v.vec").write_text(f"{head}\ngood 1 2\nbad 1 3\n")
+    with pytest.raises(DataError, match=f"says {head[0]} words of {head[2]} numbers, and there are 2 of 2"):
+        read_vectors(str(tmp_path / "v.vec"))
+    if head == "2 3":
+        with pytest.raises(DataError, match="there are 2 of 2"):
+            require_vectors(str(tmp_path / "v.vec"))
+
+
 def test_a_folder_without_vectors_is_refused_before_it_is_needed(tmp_path):
     with pytest.raises(DataError, match=r"holds 0 \.npy files"):
         require_vectors(str(tmp_path))
