@@ -89,3 +89,25 @@ def test_a_model_of_scores(bert, tmp_path):
     }
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(values))
     assert cli.main(["compress", str(tmp_path / "r.yaml"), "--dry-run"]) == 0
+
+
+def test_a_new_head_begins_another_task(bert, tmp_path, capsys):
+    """Three classes of before are no matter, and neither are their names."""
+    model = save(bert, tmp_path / "m", ["poor", "good", "so-so"], 3)
+    kd = {"method": "kd", "epochs": 0, "student": {"artifact": str(model), "head": "new"}}
+    assert tried(tmp_path, model, {}, [{"distill": {**kd, "student": {"artifact": str(model)}}}]) == 2
+    recipe = yaml.safe_load((tmp_path / "r.yaml").read_text())
+    recipe["model"]["head"] = "new"
+    recipe["steps"] = [{"distill": kd}]
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    assert cli.main(["compress", str(tmp_path / "r.yaml"), "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    made, before = lz.load(tmp_path / "out"), lz.load(model)
+    assert artifact.labels_of(tmp_path / "out") == ["bad", "good"]
+    assert (made.config.num_labels, made.zoo["config"]["num_classes"]) == (2, 2)
+    assert made.classifier.weight.std().item() == pytest.approx(made.config.initializer_range, rel=0.5)
+    assert not made.classifier.bias.any()
+    for name, value in before.state_dict().items():
+        if not name.startswith("classifier"):
+            assert torch.equal(made.state_dict()[name], value), name
+    capsys.readouterr()
+    assert cli.main(["predict", str(tmp_path / "out"), "a very good film", "--json"]) == 0

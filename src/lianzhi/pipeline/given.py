@@ -23,7 +23,8 @@ def check_given(run: Run) -> None:
     spec = run.recipe.model
     if spec is None or spec.artifact is None:
         return
-    check_labels(run.task, spec.artifact, f"the model {spec.artifact}")
+    if spec.head is None:
+        check_labels(run.task, spec.artifact, f"the model {spec.artifact}")
     place = tokenizer_of(spec)
     if place is not None:
         require_same_tokens(run.task, place, "the model")

@@ -14,6 +14,7 @@ from torch import nn
 
 from lianzhi import artifact, models
 from lianzhi.errors import LianzhiError, RecipeError
+from lianzhi.pipeline.heads import with_new_head
 from lianzhi.recipe import ModelSpec
 from lianzhi.tasks import Task, TextPreprocess
 
@@ -28,6 +29,15 @@ def tokenizer_of(spec: ModelSpec) -> str | None:
 
 def open_model(spec: ModelSpec, *, seed: int = 0, task: Task | None = None) -> nn.Module:
     """Make the model that a recipe names; fresh weights are drawn from `seed`. One over words takes those of the task."""
+    model = _opened(spec, seed=seed, task=task)
+    if spec.head is None:
+        return model
+    if task is None:
+        raise RecipeError("head: new is for the classes of a task; give a recipe with one")
+    return with_new_head(model, task, seed=seed)
+
+
+def _opened(spec: ModelSpec, *, seed: int, task: Task | None) -> nn.Module:
     if spec.artifact is not None:
         return artifact.load(spec.artifact)
     assert spec.name is not None

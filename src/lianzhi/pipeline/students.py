@@ -30,7 +30,7 @@ def make_student(run: Run, model: nn.Module, spec: StudentSpec) -> nn.Module:
     """
     if spec.layers is None and spec.init == "chosen":
         classes = spec.num_classes or run.task.num_classes
-        takes = spec.artifact is None and spec.file is None
+        takes = spec.artifact is None and spec.file is None and spec.head is None
         named = spec.model_copy(update={"num_classes": classes}) if takes else spec
         _check_reading(run.task, spec)
         return open_model(named, seed=run.recipe.seed, task=run.task)
@@ -47,8 +47,8 @@ def make_student(run: Run, model: nn.Module, spec: StudentSpec) -> nn.Module:
 
 
 def _check_reading(task: Task, spec: StudentSpec) -> None:
-    """A student that was trained before reads the task's tokens, and has its classes in order."""
-    if spec.artifact is not None:
+    """A student that was trained before reads the task's tokens, and has its classes in order, or a new head."""
+    if spec.artifact is not None and spec.head is None:
         check_labels(task, spec.artifact, f"the student {spec.artifact}")
     place = tokenizer_of(spec)
     if place is not None:

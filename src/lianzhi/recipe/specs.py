@@ -35,24 +35,32 @@ def forward_extras(noun: str, allowed: Sequence[str]) -> Any:
 
 
 class ModelSpec(Config):
-    """Which model: a zoo name, an artifact folder, or a function in a Python file of one's own."""
+    """Which model: a zoo name, an artifact folder, or a function in a Python file of one's own.
+
+    `head: new` gives it a last layer for the task's classes, with fresh weights.
+    """
 
     name: str | None = None
     artifact: str | None = None
     file: str | None = None
     weights: str | None = None
     num_classes: int | None = Field(default=None, ge=1)
+    head: Literal["new"] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
     def _collect(cls, values: Any) -> Any:
-        return forward_extras("model", ("name", "artifact", "file", "weights", "num_classes"))(values)
+        return forward_extras("model", ("name", "artifact", "file", "weights", "num_classes", "head"))(values)
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSpec:
         if self.artifact is not None and (self.name or self.file or self.weights or self.options):
             raise ValueError("an artifact brings its own architecture and weights: give 'artifact' alone")
+        if self.artifact is not None and self.num_classes:
+            raise ValueError(
+                "an artifact has its own classes; 'head: new' gives it a last layer for the task's"
+            )
         if self.name is None and self.artifact is None:
             keys = list(self.options)
             only = f"; there is only {keys[0]!r}{did_you_mean(keys[0], self._beside())}" if keys else ""
@@ -96,13 +104,13 @@ class StudentSpec(ModelSpec):
     @model_validator(mode="before")
     @classmethod
     def _collect(cls, values: Any) -> Any:
-        known = ("layers", "init", "name", "artifact", "file", "weights", "num_classes")
+        known = ("layers", "init", "name", "artifact", "file", "weights", "num_classes", "head")
         return forward_extras("student", known)(values)
 
     @model_validator(mode="after")
     def _one_source(self) -> StudentSpec:
         named = self.name or self.artifact or self.file
-        other = named or self.weights or self.options or self.num_classes
+        other = named or self.weights or self.options or self.num_classes or self.head
         if self.layers is None and self.init == "chosen":
             return super()._one_source()  # type: ignore[operator,no-any-return]
         if self.options and not named:

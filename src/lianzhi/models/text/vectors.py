@@ -204,7 +204,7 @@ def _from_table(file: Path, most: int | None) -> WordVectors:
                 )
             words.append(word)
             rows.append(row)
-    found = [len(words), width] if most is None else told[:1] + [width]
+    found = [len(words), width] if most is None else [*told[:1], width]
     if told and found != told:
         raise DataError(
             f"{file}: the first line says {told[0]:,} words of {told[1]:,} numbers, and there are {found[0]:,} of {width:,}; "

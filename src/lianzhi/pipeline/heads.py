@@ -1,0 +1,85 @@
+"""A last layer for other classes: `head: new` of a model or a student, which keeps all that came before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from lianzhi import graph
+from lianzhi.errors import RecipeError
+from lianzhi.graph.module import get_tensor, replace_tensor
+from lianzhi.tasks import Task
+
+aten = torch.ops.aten
+_SAME = frozenset({aten.alias.default, aten.clone.default, aten.detach.default, aten.dropout.default})
+
+
+def with_new_head(model: nn.Module, task: Task, *, seed: int) -> nn.Module:
+    """The model, in place, with a last layer for the task's classes, or its score, whose weights are drawn from `seed`.
+
+    A model of transformers draws it as its config says, others as `torch.nn.Linear` does.
+
+    Raises:
+        RecipeError: the task says no number of classes, or the model does not end in a linear layer of its own.
+    """
+    if task.num_classes is None:
+        raise RecipeError(f"head: new: the task '{task.name}' does not say how many classes it has")
+    weight_name, bias_name = _last_layer(model, task)
+    old = get_tensor(model, weight_name)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        fresh = nn.Linear(old.shape[1], task.num_classes, bias=bias_name is not None)
+        draw: Any = getattr(model, "_init_weights", None)
+        if callable(draw) and hasattr(getattr(model, "config", None), "model_type"):
+            draw(fresh)
+    replace_tensor(model, weight_name, nn.Parameter(fresh.weight.detach().to(old)))
+    if bias_name is not None:
+        replace_tensor(model, bias_name, nn.Parameter(fresh.bias.detach().to(old)))
+    _say(model, weight_name, task.num_classes)
+    return model
+
+
+def _last_layer(model: nn.Module, task: Task) -> tuple[str, str | None]:
+    """The names of the weight and the bias that give the model's output."""
+    captured = graph.capture(model, task.example_inputs)
+    node: Any = captured.nodes[-1].args[0]
+    while isinstance(node, (tuple, list)) and len(node) == 1:
+        node = node[0]
+    while isinstance(node, fx.Node) and node.target in _SAME:
+        node = node.args[0]
+    if not isinstance(node, fx.Node) or node.target != aten.linear.default:
+        last = getattr(node, "target", "several outputs")
+        raise RecipeError(
+            f"head: new: the {type(model).__name__} does not end in a linear layer (but in {last}); give a model that was "
+            f"made for the task's classes"
+        )
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    names = [str(part.target) for part in node.args[1:] if isinstance(part, fx.Node)]
+    for name in names:
+        if name not in parameters:
+            raise RecipeError(
+                "head: new: the last layer's weights are computed; give a model with a plain linear layer"
+            )
+        tied = [other for other, value in parameters.items() if value is parameters[name] and other != name]
+        if tied:
+            raise RecipeError(
+                f"head: new: '{name}' is '{tied[0]}' as well, and cannot be another; give another model"
+            )
+    return names[0], names[1] if len(names) > 1 else None
+
+
+def _say(model: nn.Module, name: str, classes: int) -> None:
+    """Bring what the modules say of the number of classes in step with the weights."""
+    owner = model.get_submodule(name.rpartition(".")[0])
+    if isinstance(owner, nn.Linear):
+        owner.out_features = classes
+    config: Any = getattr(model, "config", None)
+    if hasattr(config, "num_labels"):
+        config.num_labels = classes
+        if hasattr(model, "num_labels"):
+            model.num_labels = classes  # type: ignore[assignment]
+    zoo = vars(model).get("zoo")
+    if isinstance(zoo, dict) and "num_classes" in zoo["config"]:
+        model.zoo = {**zoo, "config": {**zoo["config"], "num_classes": classes}}  # type: ignore[assignment]
