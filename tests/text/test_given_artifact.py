@@ -12,6 +12,7 @@ from tiny_text import WORDS, tokens, write_tokenizer
 
 import lianzhi as lz
 from lianzhi import artifact, cli
+from lianzhi.pipeline.heads import with_new_head
 from lianzhi.tasks import TextPreprocess
 
 
@@ -111,3 +112,17 @@ def test_a_new_head_begins_another_task(bert, tmp_path, capsys):
             assert torch.equal(made.state_dict()[name], value), name
     capsys.readouterr()
     assert cli.main(["predict", str(tmp_path / "out"), "a very good film", "--json"]) == 0
+
+
+def test_a_decoder_gives_its_last_tokens_row(tmp_path):
+    """Its last layer answers for every token, and one row of that is the output."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 40}
+    model = lz.model("huggingface", config={"model_type": "gpt2", "pad_token_id": 0, **sizes}, num_classes=4)
+    data = [(tokens(4, 7), torch.arange(4) % 3)]
+    before = model.transformer.h[0].attn.c_attn.weight.clone()
+    with_new_head(model.eval(), lz.Task(train=data, validation=data, labels=["a", "b", "c"]), seed=0)
+    artifact.save(model, tmp_path / "m", example_inputs=tokens(1, 7))
+    found = lz.load(tmp_path / "m")
+    assert found(**tokens(2, 5)).logits.shape == (2, 3)
+    assert found.score.out_features == 3
+    assert torch.equal(found.transformer.h[0].attn.c_attn.weight, before)

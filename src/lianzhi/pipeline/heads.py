@@ -15,6 +15,8 @@ from lianzhi.tasks import Task
 aten = torch.ops.aten
 _SAME = frozenset({aten.alias.default, aten.clone.default, aten.detach.default, aten.dropout.default})
 
+_CHOOSING = frozenset({aten.index.Tensor, aten.select.int, aten.slice.Tensor})
+
 
 def with_new_head(model: nn.Module, task: Task, *, seed: int) -> nn.Module:
     """The model, in place, with a last layer for the task's classes, or its score, whose weights are drawn from `seed`.
@@ -47,7 +49,7 @@ def _last_layer(model: nn.Module, task: Task) -> tuple[str, str | None]:
     node: Any = captured.nodes[-1].args[0]
     while isinstance(node, (tuple, list)) and len(node) == 1:
         node = node[0]
-    while isinstance(node, fx.Node) and node.target in _SAME:
+    while isinstance(node, fx.Node) and (node.target in _SAME or _chooses_rows(node)):
         node = node.args[0]
     if not isinstance(node, fx.Node) or node.target != aten.linear.default:
         last = getattr(node, "target", "several outputs")
@@ -68,6 +70,17 @@ def _last_layer(model: nn.Module, task: Task) -> tuple[str, str | None]:
                 f"head: new: '{name}' is '{tied[0]}' as well, and cannot be another; give another model"
             )
     return names[0], names[1] if len(names) > 1 else None
+
+
+def _chooses_rows(node: fx.Node) -> bool:
+    """Whether an op takes some rows of outputs as they are, as a decoder takes that of its last token."""
+    if node.target not in _CHOOSING:
+        return False
+    shape = node.args[0].meta["val"].shape  # type: ignore[union-attr]
+    if node.target == aten.index.Tensor:
+        return len(node.args[1]) < len(shape)  # type: ignore[arg-type]
+    dimension = node.args[1] if len(node.args) > 1 else 0
+    return int(dimension) % len(shape) != len(shape) - 1  # type: ignore[arg-type]
 
 
 def _say(model: nn.Module, name: str, classes: int) -> None:
