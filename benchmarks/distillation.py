@@ -24,7 +24,20 @@ from pathlib import Path
 from typing import Any
 
 from records import Records, records_of, spread, trial_options
-from text_students import ALONE, BARS, BEYOND, CORPUS, FINE, GAINS, HALF, METHODS, TRAINING, step_of
+from text_students import (
+    ALONE,
+    BARS,
+    BEYOND,
+    CORPUS,
+    FINE,
+    GAINS,
+    GENERAL,
+    HALF,
+    METHODS,
+    PRETRAINED,
+    TRAINING,
+    step_of,
+)
 from torch import nn
 
 import lianzhi as lz
@@ -63,14 +76,36 @@ def begun(
     method: str, teacher: Path, task: lz.Task, given: argparse.Namespace
 ) -> tuple[nn.Module, list[lz.Train | lz.Distill]]:
     """The model that a run begins with, and its steps; MobileBERT's teacher learns the task first."""
-    limit = {"limit": TRIAL} if given.trial else {}
-    step = step_of(method, given.epochs, data=str(given.corpora), max_length=64, **limit)
+    if method == "tinybert general" and given.task != "sst2":
+        student = {"artifact": str(general(teacher, given)), "head": "new"}
+        own = {**TRAINING, "epochs": given.epochs, **METHODS["tinybert"], "student": student}
+        return lz.load(teacher), [lz.Distill(**own)]
+    step = step_of(method, given.epochs, **_corpus(given))
     if method != "mobilebert":
         return lz.load(teacher), [step]
     model = lz.model("huggingface", path=str(given.inverted), num_classes=task.num_classes)
     first = lz.Train(**{**TRAINING, "epochs": given.epochs, "lr": 2e-4})
     own = {**step.options, "masked_lm": str(given.inverted)}
     return model, [first, step.model_copy(update={"options": own})]
+
+
+def general(teacher: Path, given: argparse.Namespace) -> Path:
+    """The student of `tinybert general` that has read the corpus and no task, made once; a stopped run goes on."""
+    folder = Path(given.work) / "general"
+    if not (folder / "report.json").is_file():
+        data = given.data / "glue" / TASKS["sst2"]
+        texts = lz.task("sst2", data=data, tokenizer=str(teacher), limit=TRIAL)  # of which nothing is learned
+        pretrained = lz.model("huggingface", path=PRETRAINED["path"], num_classes=2)
+        step = lz.Distill(
+            **{**TRAINING, "epochs": given.epochs, **GENERAL, "options": {"general": _corpus(given)}}
+        )
+        lz.compress(pretrained, texts, [step], output=folder, target="pytorch", resume=folder.exists())
+    return folder
+
+
+def _corpus(given: argparse.Namespace) -> dict[str, Any]:
+    """Where the texts of general distillation are, and how they are read."""
+    return {"data": str(given.corpora), "max_length": 64, **({"limit": TRIAL} if given.trial else {})}
 
 
 def run(method: str, seed: int, teacher: Path, task: lz.Task, given: argparse.Namespace) -> dict[str, Any]:

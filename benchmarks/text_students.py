@@ -3,7 +3,7 @@
 `fine-tuned` is what papers compare with: the first three layers of the pre-trained model, trained on the labels. `alone` is
 the student of `kd`, three layers of the teacher that has learned the task, trained on the labels; `bilstm alone` the BiLSTM.
 `tinybert` begins with random weights and one more text for each of the task's; two epochs a stage are what an hour on one core allows.
-`tinybert general` first learns from the pre-trained model on a corpus.
+`tinybert general` first learns from the pre-trained model on a corpus; on the small tasks it begins with a student that has done so once, for all seeds.
 `mobilebert` learns from an inverted-bottleneck BERT that has read a corpus and then the task; its share is of the common teacher.
 """
 
@@ -107,6 +107,15 @@ METHODS: dict[str, dict[str, Any]] = {
         "lr": 1e-3,
     },
 }
+GENERAL: dict[str, Any] = {
+    **METHODS["tinybert general"],
+    "options": {"general": {}},
+    "stages": {
+        **METHODS["tinybert general"]["stages"],
+        "intermediate": {"epochs": 0},
+        "prediction": {"epochs": 0},
+    },
+}  # its first stage alone, of the pre-trained model
 CORPUS = {"mobilebert": "corpus", "tinybert general": "general"}  # the option that says where the texts are
 BARS = {
     "kd": 0.97,

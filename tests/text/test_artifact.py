@@ -159,12 +159,16 @@ def test_a_sentence_longer_than_the_limit_is_cut_and_said_to_be(folder, capsys):
     assert done.stderr.count("cut to 16 tokens") == 1
 
 
-def test_the_script_says_that_a_sentence_is_not_utf8(folder):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(b"caf\xe9", "is not UTF-8 text: give it in UTF-8"), (" ", "is empty: give words, in quotes")],
+)
+def test_the_script_says_what_is_no_sentence(folder, text, said):
     script = artifact.write_predict(folder, runtime="onnxruntime")
-    command = [sys.executable, "-I", str(script), "a good film", b"caf\xe9"]
+    command = [sys.executable, "-I", str(script), "a good film", text]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "sentence 2 is not UTF-8 text: give it in UTF-8\n"
+    assert done.stderr == f"sentence 2 {said}\n"
 
 
 @pytest.mark.parametrize(("positions", "kept"), [(64, 64), (200, 128), (None, 128)])
