@@ -59,6 +59,12 @@ def test_data_with_some_of_the_classes_is_counted_by_their_own_numbers(three, sa
     assert found["value"] == 1.0
 
 
+def test_one_file_is_counted_whole(three, said, tmp_path):
+    data = write(tmp_path, said.items())
+    found = jobs.evaluate(three, task="text", data=f"{data}/test.tsv", progress=False)
+    assert (found["value"], found["samples"], found["split"]) == (1.0, len(said), "test")
+
+
 def test_numbers_are_those_of_the_model(three, said, tmp_path):
     data = write(tmp_path, [(text, NAMES.index(name)) for text, name in said.items()])
     assert jobs.evaluate(three, task="text", data=data, progress=False)["value"] == 1.0

@@ -11,7 +11,7 @@ from own_tables import KNOWN
 from tiny_text import WORDS, tokens, write_tokenizer
 
 import lianzhi as lz
-from lianzhi import artifact, cli
+from lianzhi import artifact, cli, jobs
 from lianzhi.pipeline.heads import with_new_head
 from lianzhi.tasks import TextPreprocess
 
@@ -112,6 +112,13 @@ def test_a_new_head_begins_another_task(bert, tmp_path, capsys):
             assert torch.equal(made.state_dict()[name], value), name
     capsys.readouterr()
     assert cli.main(["predict", str(tmp_path / "out"), "a very good film", "--json"]) == 0
+    own, other = tmp_path / "train.tsv", tmp_path / "other.tsv"
+    other.write_text(own.read_text())
+    counted = [jobs.evaluate(tmp_path / "out", data=str(file), progress=False) for file in (own, other)]
+    assert counted[0]["samples"] == round(len(KNOWN) / 10)  # of the file that it learned from, what was cut
+    assert (counted[1]["samples"], counted[1]["split"]) == (len(KNOWN), "test")
+    of_train = jobs.evaluate(tmp_path / "out", data=str(other), split="train", progress=False)
+    assert len(KNOWN) > of_train["samples"] > counted[0]["samples"]
 
 
 def test_a_decoder_gives_its_last_tokens_row(tmp_path):

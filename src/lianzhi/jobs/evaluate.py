@@ -30,9 +30,13 @@ def evaluate(
     options: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Return the metrics of a model on a split of a task; defaults come from the artifact's recipe."""
+    """Return the metrics of a model on a split of a task; defaults come from the artifact's recipe.
+
+    One file of texts that is given, and is not the recipe's own, is counted whole where no split is named.
+    """
     saved = Saved(path)
-    source, own_task = task_for(saved, task=task, data=data, options=options)
+    given = options if split is not None else {**_whole(saved, task, data), **(options or {})}
+    source, own_task = task_for(saved, task=task, data=data, options=given)
     where = saved.where(runtime, precision)
     session = deploy.load(
         saved.model_file(where.runtime),
@@ -91,6 +95,21 @@ def task_for(
     _check_names(saved.path, names, found)
     _check_pairs(saved, found)
     return found, known is not None
+
+
+def _whole(saved: Saved, task: str | None, data: str | None) -> dict[str, Any]:
+    """The option that makes one file all of the reported part, of a task that would cut a tenth from it."""
+    known = saved.task or {}
+    name = task or known.get("name")
+    if data is None or name is None or not Path(data).is_file():
+        return {}
+    config = tasks.registry.get(name).config
+    if config is None or "files" not in config.model_fields:
+        return {}
+    trained = known.get("data") if name == known.get("name") else None
+    if trained is not None and Path(trained).exists() and Path(trained).samefile(data):
+        return {}
+    return {"files": {"test": Path(data).name}}
 
 
 def _told(task: str, names: list[str]) -> dict[str, Any]:
