@@ -35,7 +35,7 @@ def test_a_model_its_weights_and_images_are_found_by_themselves(here):
     made = recipe.load("recipe.yaml")
     assert made.model.to_dict() == {
         **{"file": "net.py", "name": "Net", "weights": "net.safetensors", "artifact": None},
-        **{"num_classes": None, "options": {}},
+        **{"num_classes": None, "options": {}, "head": None},
     } | {"num_classes": 3}
     assert (made.task.name, made.task.data) == ("image_folder", "photos")
     assert kinds(made) == [Prune, Distill, Quantize]
