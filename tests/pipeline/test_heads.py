@@ -9,10 +9,11 @@ from torch import nn
 
 import lianzhi as lz
 from lianzhi import cli
-from lianzhi.errors import RecipeError
+from lianzhi.errors import GraphError, RecipeError
 from lianzhi.pipeline.heads import with_new_head
 from lianzhi.pipeline.opening import open_model
-from lianzhi.recipe import ModelSpec, StudentSpec
+from lianzhi.pipeline.sources import teachers_of
+from lianzhi.recipe import ModelSpec, Recipe, StudentSpec
 
 MEASURE = lz.Measure(batches=(1,), repeats=2, threads=1)
 
@@ -38,6 +39,9 @@ def test_a_model_of_the_zoo_is_one_of_other_classes(task, tmp_path):
     before.load_state_dict(model.state_dict())
     made = with_new_head(model, task, seed=3)
     assert made is model
+    assert lz.models.remarks(made) == (
+        "'linear' is new, for 5 outputs: it knows nothing before it is trained",
+    )
     assert same_but(model, before, "linear.weight", "linear.bias")
     assert (model.linear.weight.shape, model.linear.out_features) == ((5, 64), 5)
     with torch.random.fork_rng():
@@ -95,9 +99,11 @@ def test_from_the_command_to_an_artifact_of_the_new_classes(task, tmp_path, caps
         "steps": [{"train": dict(FAST)}],
     }
     (tmp_path / "r.yaml").write_text(json.dumps(recipe))
-    for options in ([], ["--resume"]):  # a finished run is known again
-        command = ["train", str(tmp_path / "r.yaml"), "-o", str(tmp_path / "five"), "--quiet", *options]
-        assert cli.main(command) == 0, capsys.readouterr().err
+    command = ["train", str(tmp_path / "r.yaml"), "-o", str(tmp_path / "five"), "--quiet"]
+    assert cli.main(command) == 0, capsys.readouterr().err
+    written = (tmp_path / "five" / "report.json").stat().st_mtime_ns
+    assert cli.main([*command, "--resume"]) == 0, capsys.readouterr().err
+    assert (tmp_path / "five" / "report.json").stat().st_mtime_ns == written  # it was known again
     found, pruned = lz.load(tmp_path / "five"), lz.load(tmp_path / "ten")
     assert found.linear.weight.shape == (5, pruned.linear.in_features)
     assert found.layer1[0].conv1.weight.shape == pruned.layer1[0].conv1.weight.shape != (16, 16, 3, 3)
@@ -123,18 +129,79 @@ class Tied(nn.Module):
         return self.last(self.first(x.flatten(1)).relu())
 
 
-def test_what_has_no_last_layer_to_renew(task):
-    with pytest.raises(RecipeError, match=r"Scaled does not end in a linear layer .but in aten.mul"):
-        with_new_head(Scaled(True), task, seed=0)
-    with pytest.raises(
-        RecipeError, match=r"'last.weight' is 'first.weight' as well|'first.weight' is 'last.weight'"
-    ):
-        with_new_head(Tied(), task, seed=0)
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3072, 7), nn.Linear(7, 7)
+
+    def forward(self, x):
+        return self.last(self.last(self.first(x.flatten(1))).relu())
+
+
+class Aside(Own):
+    """With a head that only training uses, as Inception has one."""
+
+    def __init__(self, bias):
+        super().__init__(bias)
+        self.aside = nn.Linear(6, 4)
+
+    def forward(self, x):
+        inside = self.body(x)
+        return (self.head(inside), self.aside(inside)) if self.training else self.head(inside)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (Scaled(True), r"Scaled does not end in a linear layer .but in aten\.mul"),
+        (Tied(), r"'first\.weight' is 'last\.weight' as well|'last\.weight' is 'first\.weight' as well"),
+        (Twice(), r"'last\.weight' is read elsewhere too"),
+        (Aside(True), "'aside' gives 4 classes too, in training alone"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_has_no_last_layer_to_renew(task, model, said):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(RecipeError, match=said):
+        with_new_head(model, task, seed=0)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_quantized_artifact(task, tmp_path):
+    steps = [lz.Quantize(method="ptq", calibration=16)]
+    model = lz.model("lenet5", num_classes=5, in_channels=3, image_size=32)
+    measured = {"target": "onnxruntime", "precision": "int8", "measure": MEASURE, "progress": False}
+    lz.compress(model, task, steps, output=tmp_path / "m", **measured)
+    with pytest.raises(GraphError, match=r"quantized already.*begin with the float model"):
+        open_model(ModelSpec(artifact=str(tmp_path / "m"), head="new"), seed=0, task=task)
+
+
+def test_what_no_recipe_says(tmp_path):
     with pytest.raises(RecipeError, match="a recipe with one"):
         open_model(ModelSpec(name="lenet5", head="new"))
-    for spec, values in (
-        (ModelSpec, {"artifact": "x", "num_classes": 3}),
-        (StudentSpec, {"layers": 2, "head": "new"}),
+    for spec, values, said in (
+        (ModelSpec, {"artifact": "x", "num_classes": 3}, "'head: new' gives it a last layer"),
+        (ModelSpec, {"artifact": "x", "had": "new"}, "has no 'had' beside it; did you mean 'head'"),
+        (
+            ModelSpec,
+            {"name": "lenet5", "options": {"head": "mlp"}},
+            "'head' is no option of the model's own: it stands",
+        ),
+        (StudentSpec, {"layers": 2, "head": "new"}, "of the model as it is now"),
     ):
-        with pytest.raises(RecipeError, match=r"head: new|of the model as it is now"):
+        with pytest.raises(RecipeError, match=said):
             spec(**values)
+    own = ModelSpec(file="mine.py", name="make", options={"head": "mlp"})
+    assert own.options == {"head": "mlp"}
+    assert ModelSpec(**own.to_dict()) == own
+
+
+def test_another_student_in_its_place_is_not_gone_on_with(tmp_path):
+    (tmp_path / "student").mkdir()
+    weights = tmp_path / "student" / "model.safetensors"
+    recipe = Recipe(steps=(lz.Distill(student={"artifact": str(tmp_path / "student"), "head": "new"}),))
+    weights.write_bytes(b"one")
+    before = teachers_of(recipe)
+    assert list(before) == [str(tmp_path / "student")]
+    weights.write_bytes(b"two")
+    assert teachers_of(recipe) != before

@@ -101,7 +101,14 @@ def test_a_new_head_begins_another_task(bert, tmp_path, capsys):
     recipe["model"]["head"] = "new"
     recipe["steps"] = [{"distill": kd}]
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
-    assert cli.main(["compress", str(tmp_path / "r.yaml"), "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    command = ["compress", str(tmp_path / "r.yaml"), "-o", str(tmp_path / "out")]
+    assert cli.main(command) == 2  # it would teach what it does not know
+    assert "whose last layer is new and knows nothing" in capsys.readouterr().err
+    recipe["steps"] = [{"train": {"epochs": 0}}, {"distill": kd}]
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    assert cli.main([*command, "--dry-run"]) == 0
+    assert "'classifier' is new, for 2 outputs: it knows nothing" in capsys.readouterr().err
+    assert cli.main([*command, "--quiet"]) == 0
     made, before = lz.load(tmp_path / "out"), lz.load(model)
     assert artifact.labels_of(tmp_path / "out") == ["bad", "good"]
     assert (made.config.num_labels, made.zoo["config"]["num_classes"]) == (2, 2)

@@ -93,14 +93,22 @@ def test_a_long_table_is_looked_at_and_not_read_whole(tmp_path):
         read_vectors(str(tmp_path / "v.txt"))
 
 
-@pytest.mark.parametrize("head", ["3 2", "2 3"])
-def test_a_first_line_of_other_counts(tmp_path, head):
+@pytest.mark.parametrize("head", ["3 2", "1 2", "7 2"])
+def test_a_first_line_of_another_count(tmp_path, head):
     (tmp_path / "v.vec").write_text(f"{head}\ngood 1 2\nbad 1 3\n")
-    with pytest.raises(DataError, match=f"says {head[0]} words of {head[2]} numbers, and there are 2 of 2"):
-        read_vectors(str(tmp_path / "v.vec"))
-    if head == "2 3":
-        with pytest.raises(DataError, match="there are 2 of 2"):
-            require_vectors(str(tmp_path / "v.vec"))
+    for look in (read_vectors, require_vectors):
+        with pytest.raises(DataError, match=f"says {head[0]} words, and there are 2"):
+            look(str(tmp_path / "v.vec"))
+
+
+def test_the_first_line_says_the_width(tmp_path):
+    """Words hold blanks; the file begins with a mark of its order of bytes, and ends with empty lines."""
+    (tmp_path / "v.vec").write_text("\ufeff2 2\r\nNew York 1 2\r\nbad 1 3\r\n\r\n\n", newline="")
+    found = read_vectors(str(tmp_path / "v.vec"))
+    assert (found.words, found.matrix.tolist()) == (["New York", "bad"], [[1, 2], [1, 3]])
+    (tmp_path / "w.vec").write_text("2 3\ngood 1 2\nbad 1 3\n")
+    with pytest.raises(DataError, match="line 2: 'good 1 2' is not a word and 3 numbers"):
+        require_vectors(str(tmp_path / "w.vec"))
 
 
 def test_a_folder_without_vectors_is_refused_before_it_is_needed(tmp_path):

@@ -107,7 +107,7 @@ def _fix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None
         return None
     return (
         f"The file's classifier has {theirs[0]} classes and the model's {ours[0]}: make the model "
-        f"with num_classes={theirs[0]}; for {ours[0]} other classes replace its layer '{head}' then, and train it"
+        f"with num_classes={theirs[0]}; for {ours[0]} other classes add head: new in a recipe, or replace its layer '{head}' in Python, and train it"
     )
 
 

@@ -26,6 +26,7 @@ from lianzhi.errors import (
 )
 from lianzhi.pipeline import weights
 from lianzhi.pipeline.batches import evaluator, require_calibration, validation_metric
+from lianzhi.pipeline.capturing import captured
 from lianzhi.pipeline.choose import runtimes
 from lianzhi.pipeline.distilling import Training, check_distill, check_refine
 from lianzhi.pipeline.given import check_given, check_outputs
@@ -34,7 +35,7 @@ from lianzhi.pipeline.pruning import latency_target, make_plan
 from lianzhi.pipeline.quantizing import quantization_targets, reads_samples, settings
 from lianzhi.pipeline.rows import batch_of
 from lianzhi.pipeline.sharing import layer_by_layer
-from lianzhi.pipeline.state import Run, State, reading
+from lianzhi.pipeline.state import ORIGINAL, Run, State, reading
 from lianzhi.pipeline.teachers import check_keeping, check_teacher
 from lianzhi.pipeline.texts import check_texts
 from lianzhi.pipeline.training import penalty_of
@@ -70,6 +71,7 @@ def check(run: Run, model: nn.Module) -> list[dict[str, Training]]:
     for position, step in enumerate(steps):
         if type(step) in CHECKS:
             try:
+                _check_teaches(run, position, step)
                 trainings[position] = CHECKS[type(step)](reading(run, state), state, step) or {}
             except LianzhiError as error:
                 raise type(error)(f"steps.{position} ({kind_of(step)}): {error}") from None
@@ -114,25 +116,39 @@ def _check_labels(task: Task) -> None:
 
 
 def _check_shapes(run: Run, model: nn.Module) -> None:
-    captured = graph.capture(model, run.task.example_inputs)
-    if any("fake_quantize" in str(node.target) for node in captured.nodes):
-        raise GraphError(
-            "the model is quantized already: it computes with the roundings of int8, and its weights cannot be pruned, "
-            "trained or quantized again; begin with the float model that it came from"
-        )
-    outputs = captured.output_shape
+    outputs = captured(run, run.task, model).output_shape
     classes = run.task.num_classes
     if run.task.scores and outputs is not None and tuple(outputs[1:]) != (1,):
         raise DataError(
             f"the model gives outputs of shape {tuple(outputs)}, and the task '{run.task.name}' asks for one score a "
-            f"sample; make the model with num_classes=1"
+            f"sample; {_remedy(run, 1)}"
         )
     if classes is not None and outputs is not None and len(outputs) == 2 and outputs[1] < classes:
         raise DataError(
             f"the model gives {outputs[1]} outputs, and the task '{run.task.name}' has {classes} classes; "
-            f"make the model with num_classes={classes}"
+            f"{_remedy(run, classes)}"
         )
     check_outputs(run, outputs)
+
+
+def _remedy(run: Run, classes: int) -> str:
+    """What gives a model the task's classes."""
+    spec = run.recipe.model
+    if spec is not None and spec.artifact is not None:
+        return "give it a last layer for them (head: new), and train it"
+    return f"make the model with num_classes={classes}"
+
+
+def _check_teaches(run: Run, position: int, step: Config) -> None:
+    """A new last layer has nothing to teach."""
+    spec = run.recipe.model
+    if spec is None or spec.head is None or not isinstance(step, Distill) or step.teacher != ORIGINAL:
+        return
+    if not any(isinstance(before, train.TrainOptions) for before in run.recipe.steps[:position]):
+        raise RecipeError(
+            "the teacher is the model as it was given, whose last layer is new and knows nothing; put a train step before it, "
+            "or name another teacher"
+        )
 
 
 def _check_batch(run: Run, model: nn.Module) -> None:

@@ -19,10 +19,11 @@ from lianzhi.distill.methods import Lessons, Logits, Setting, Stage
 from lianzhi.distill.methods.by_logits import LogitStep, require_classes_last
 from lianzhi.distill.methods.teacher import teacher_logits
 from lianzhi.distill.teacher_cache import Kept, kept
-from lianzhi.errors import RecipeError
+from lianzhi.errors import GraphError, RecipeError
 from lianzhi.graph import fingerprint
+from lianzhi.pipeline.capturing import captured
 from lianzhi.pipeline.state import ORIGINAL, Run, State, reading
-from lianzhi.pipeline.students import make_student, require_capturable
+from lianzhi.pipeline.students import make_student
 from lianzhi.pipeline.teachers import check_teacher, reads_otherwise, teacher_of
 from lianzhi.pipeline.texts import check_texts
 from lianzhi.pipeline.training import AfterStep, holding, masks_of
@@ -272,8 +273,11 @@ def check_distill(run: Run, state: State, step: Distill) -> dict[str, Training]:
     check_texts(after.task, state.model, "the student")
     if state.model is not given:
         artifact.check_savable(state.model, after.task.example_inputs)
-    if step.student is not None and step.student.layers is None and step.student.init == "chosen":
-        require_capturable(run, after.task, state.model)
+    if step.student is not None and step.student.is_another:
+        try:
+            captured(run, after.task, state.model)
+        except GraphError as error:
+            raise GraphError(f"the student: {error}") from error
     return trainings
 
 
@@ -331,6 +335,6 @@ def _check_outputs(task: Task, student: nn.Module) -> Tensor:
     if task.num_classes is not None and found.shape[-1] != task.num_classes:
         raise RecipeError(
             f"the student gives {found.shape[-1]} outputs, and the task '{task.name}' has {task.num_classes} classes; "
-            f"give it num_classes: {task.num_classes}"
+            f"give it num_classes: {task.num_classes} or, of an artifact, head: new"
         )
     return found

@@ -7,7 +7,7 @@ from typing import Any
 from lianzhi.errors import DataError
 from lianzhi.pipeline.opening import tokenizer_of
 from lianzhi.pipeline.state import Run
-from lianzhi.pipeline.teachers import check_labels
+from lianzhi.pipeline.teachers import RENEW, check_labels
 from lianzhi.tasks.same_tokens import require_same_tokens
 
 
@@ -24,7 +24,7 @@ def check_given(run: Run) -> None:
     if spec is None or spec.artifact is None:
         return
     if spec.head is None:
-        check_labels(run.task, spec.artifact, f"the model {spec.artifact}")
+        check_labels(run.task, spec.artifact, f"the model {spec.artifact}", RENEW)
     place = tokenizer_of(spec)
     if place is not None:
         require_same_tokens(run.task, place, "the model")
@@ -41,5 +41,5 @@ def check_outputs(run: Run, outputs: Any) -> None:
     if outputs[1] > classes:
         raise DataError(
             f"the model {spec.artifact} gives {outputs[1]} outputs, and the task '{run.task.name}' has {classes} "
-            f"classes; give data of the same classes, or a model of the task's"
+            f"classes; give data of the same classes, or the model a last layer for the task's (head: new)"
         )

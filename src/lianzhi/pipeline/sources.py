@@ -1,4 +1,4 @@
-"""What lies where a recipe names a teacher: a run that is resumed has the same one."""
+"""What lies where a recipe names a teacher or a student: a run that is resumed has the same ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from lianzhi.pipeline.state import ORIGINAL
 from lianzhi.recipe import Recipe
 from lianzhi.tasks.cache import digest_files
 
-KEYS = ("teacher", "masked_lm")  # of steps and of their methods' options
+KEYS = (
+    "teacher",
+    "masked_lm",
+    "artifact",
+    "weights",
+    "file",
+    "path",
+)  # of steps, their students and methods' options
 PATTERNS = ("*.safetensors", "*.lzc", "*.json", "tokenizer/*.json")
 LEFT = "report.json"  # is written anew by a measurement
 
 
 def teachers_of(recipe: Recipe) -> dict[str, str]:
-    """A digest of the weights, the architecture and the tokenizer of each local teacher, by the name that the recipe has.
+    """A digest of the weights, the architecture and the tokenizer of each local teacher and student, by the name that the recipe has.
 
     >>> from lianzhi.recipe import Distill
     >>> teachers_of(Recipe(steps=(Distill(teacher="original"),)))

@@ -7,15 +7,14 @@ import copy
 import torch
 from torch import nn
 
-from lianzhi import deploy, graph
 from lianzhi.distill.layer_map import LayerMap
 from lianzhi.distill.transformer import layers_of
-from lianzhi.errors import GraphError, RecipeError
+from lianzhi.errors import RecipeError
 from lianzhi.graph.shorten import shortened
 from lianzhi.models import renew
 from lianzhi.pipeline.opening import open_model, tokenizer_of
 from lianzhi.pipeline.state import Run
-from lianzhi.pipeline.teachers import check_labels
+from lianzhi.pipeline.teachers import RENEW, check_labels
 from lianzhi.recipe import StudentSpec
 from lianzhi.tasks import Task
 from lianzhi.tasks.same_tokens import require_same_tokens
@@ -28,7 +27,7 @@ def make_student(run: Run, model: nn.Module, spec: StudentSpec) -> nn.Module:
         GraphError: the model has no stack of layers.
         RecipeError: it has not so many, or the student reads other tokens or has other classes than the task.
     """
-    if spec.layers is None and spec.init == "chosen":
+    if spec.is_another:
         classes = spec.num_classes or run.task.num_classes
         takes = spec.artifact is None and spec.file is None and spec.head is None
         named = spec.model_copy(update={"num_classes": classes}) if takes else spec
@@ -49,25 +48,10 @@ def make_student(run: Run, model: nn.Module, spec: StudentSpec) -> nn.Module:
 def _check_reading(task: Task, spec: StudentSpec) -> None:
     """A student that was trained before reads the task's tokens, and has its classes in order, or a new head."""
     if spec.artifact is not None and spec.head is None:
-        check_labels(task, spec.artifact, f"the student {spec.artifact}")
+        check_labels(task, spec.artifact, f"the student {spec.artifact}", RENEW)
     place = tokenizer_of(spec)
     if place is not None:
         require_same_tokens(task, place, "the student", more=" (a teacher reads with its own)")
-
-
-def require_capturable(run: Run, task: Task, student: nn.Module) -> None:
-    """Refuse a student of texts that could not be measured and exported when it has learned.
-
-    Raises:
-        GraphError: it cannot be captured, of any batch and, where an ONNX file is made, of any length.
-    """
-    inputs = task.example_inputs
-    if not graph.are_tokens(inputs):
-        return
-    try:
-        graph.capture(student, inputs, dynamic_length=deploy.takes_onnx(run.recipe.target))
-    except GraphError as error:
-        raise GraphError(f"the student could not be measured when it has learned: {error}") from error
 
 
 def chosen_layers(spec: StudentSpec, depth: int) -> list[int]:

@@ -92,18 +92,21 @@ def check_keeping(run: Run, state: State, name: str) -> None:
         teacher_cache.require_usable(teacher_cache.folder(), named=True, mark={})
 
 
-def check_labels(task: Task, folder: str, who: str) -> None:
-    """Raise `RecipeError` where an artifact names the task's classes otherwise, or in another order."""
+RENEW = ", or its last layer anew (head: new)"
+
+
+def check_labels(task: Task, folder: str, who: str, more: str = "") -> None:
+    """Raise `RecipeError` where an artifact names the task's classes otherwise, or in another order; `more` is another way out."""
     labels = artifact.labels_of(folder)
     if not labels or not task.labels or labels == task.labels:
         return
     if len(labels) != len(task.labels):
         raise RecipeError(
             f"{who} has {len(labels)} classes by name, and the task '{task.name}' {len(task.labels)}; give one of the "
-            f"same classes"
+            f"same classes{more}"
         )
     number = next(n for n, (one, two) in enumerate(zip(labels, task.labels, strict=True)) if one != two)
     raise RecipeError(
         f"{who} calls class {number} '{labels[number]}', and the task '{task.labels[number]}'; give one of the same "
-        f"classes in the same order"
+        f"classes in the same order{more}"
     )

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from lianzhi.config import Config
 from lianzhi.errors import did_you_mean
 
+COMMANDS = ("name", "data", "weights", "num_classes")  # keys that some command has an option for
+
 
 def forward_extras(noun: str, allowed: Sequence[str]) -> Any:
     """Collect keys beside `allowed` into `options` (a zoo model's or a task's own configuration)."""
@@ -24,9 +26,10 @@ def forward_extras(noun: str, allowed: Sequence[str]) -> Any:
             raise ValueError(f"'options' is a mapping of names and values, got {given!r:.60}")
         options = dict(given or {})
         for key in allowed:
-            if key in options:
+            if key in options and not values.get("file"):  # a function of one's own may have any
+                told = f" (in a command: --{key})" if key in COMMANDS else ""
                 raise ValueError(
-                    f"'{key}' is no option of the {noun}'s own: it stands beside 'options' (in a command: --{key})"
+                    f"'{key}' is no option of the {noun}'s own: it stands beside 'options'{told}"
                 )
         options.update({key: value for key, value in values.items() if key not in (*allowed, "options")})
         return {**{key: values[key] for key in allowed if key in values}, "options": options}
@@ -56,7 +59,12 @@ class ModelSpec(Config):
     @model_validator(mode="after")
     def _one_source(self) -> ModelSpec:
         if self.artifact is not None and (self.name or self.file or self.weights or self.options):
-            raise ValueError("an artifact brings its own architecture and weights: give 'artifact' alone")
+            beside = [key for key in ("name", "file", "weights") if getattr(self, key)] + list(self.options)
+            hint = did_you_mean(beside[0], self._beside()) if self.options else ""
+            raise ValueError(
+                f"an artifact brings its own architecture and weights, and has no {beside[0]!r} beside it{hint}; give "
+                f"'artifact', and 'head: new' for other classes"
+            )
         if self.artifact is not None and self.num_classes:
             raise ValueError(
                 "an artifact has its own classes; 'head: new' gives it a last layer for the task's"
@@ -101,6 +109,11 @@ class StudentSpec(ModelSpec):
     layers: int | tuple[int, ...] | None = None
     init: Literal["chosen", "first", "scratch"] = "chosen"
 
+    @property
+    def is_another(self) -> bool:
+        """Whether it is a model of its own, and not made of the one that there is."""
+        return self.layers is None and self.init == "chosen"
+
     @model_validator(mode="before")
     @classmethod
     def _collect(cls, values: Any) -> Any:
@@ -111,7 +124,7 @@ class StudentSpec(ModelSpec):
     def _one_source(self) -> StudentSpec:
         named = self.name or self.artifact or self.file
         other = named or self.weights or self.options or self.num_classes or self.head
-        if self.layers is None and self.init == "chosen":
+        if self.is_another:
             return super()._one_source()  # type: ignore[operator,no-any-return]
         if self.options and not named:
             key = next(iter(self.options))

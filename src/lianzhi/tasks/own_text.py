@@ -79,10 +79,12 @@ def open_own_text(data: Path | None, options: OwnTextOptions) -> Task:
 
 
 def _require_names(labels: Sequence[str] | None) -> None:
-    if labels is not None and not labels:
+    if labels is None:
+        return
+    if not labels:
         raise RecipeError("labels: no class is named; name each one, or leave it out")
-    for place, name in enumerate(labels or ()):
-        if name in (labels or ())[:place]:
+    for place, name in enumerate(labels):
+        if name in labels[:place]:
             raise RecipeError(
                 f"labels: '{name}' stands twice; name each class once, in the order of their numbers"
             )

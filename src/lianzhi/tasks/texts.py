@@ -76,7 +76,8 @@ def retokenized(task: Task, preprocess: TextPreprocess) -> Task:
 def extremes(task: Task) -> list[tuple[str, Inputs]]:
     """The texts that ask most of a model, in words and as batches of one: the longest, and one of the last token.
 
-    They are of all splits. The tokenizer's last token is put in where no text has it, for those to come may. A task that is not of texts has none.
+    They are of all splits. Where no text has the tokenizer's last token, it is put in, for those to come may have it. A
+    task that is not of texts has none.
     """
     parts = [part for part in task.splits.values() if isinstance(part, TokenSplit) and part.size]
     if not parts:
@@ -85,10 +86,11 @@ def extremes(task: Task) -> list[tuple[str, Inputs]]:
     token, last = max((part.last_token() for part in parts), key=lambda found: found[0])
     found = [(f"the longest text, of {length} tokens", longest), (f"a text with token {token:,}", last)]
     final = max(part.preprocess.ids for part in parts) - 1
-    if final > token:
-        assert isinstance(last, dict)
-        put = {**last, "input_ids": last["input_ids"].masked_fill(last["input_ids"] == token, final)}
-        found.append((f"the tokenizer's last token, {final:,}", put))
+    if final > token and length > 2:
+        assert isinstance(longest, dict)
+        ids = longest["input_ids"].clone()
+        ids[0, 1] = final  # a word's place: what begins and ends a text stays
+        found.append((f"the tokenizer's last token, {final:,}", {**longest, "input_ids": ids}))
     return found
 
 

@@ -33,9 +33,8 @@ _DROPPED = frozenset(
         *("trust_remote_code", "use_cache"),
     }
 )
-_CACHES = frozenset(
-    {"use_cache", "use_mems_eval"}
-)  # what a decoder keeps for a next token: a classifier has none
+# what a decoder keeps for a next token, and a classifier has none of
+_CACHES = frozenset({"use_cache", "use_mems_eval"})
 _REFUSED = ("quantization_config", "backbone", "use_timm_backbone", "backbone_config")
 
 
@@ -73,8 +72,9 @@ def make(values: dict[str, Any], num_classes: int) -> Any:
             kept = {key: value for key, value in values.items() if key in own_keys(cls)}
             config = cls(**kept)
             config.num_labels = num_classes
-            for key in _CACHES & vars(config).keys():
-                setattr(config, key, False)
+            for one in (config, config.get_text_config()):
+                for key in _CACHES & vars(one).keys():
+                    setattr(one, key, False)
             return config
     except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -187,14 +187,15 @@ def _from_table(file: Path, most: int | None) -> WordVectors:
     """Lines of a word and its numbers, which a blank parts; a first line of two counts (word2vec's) says how many there are."""
     words: list[str] = []
     rows: list[NDArray[np.float32]] = []
-    told: list[int] = []
-    width = 0
-    with file.open(encoding="utf-8", errors="strict", newline="\n") as stream:
+    told = width = 0
+    with file.open(encoding="utf-8-sig", errors="strict", newline="\n") as stream:
         for number, ended in enumerate(itertools.islice(stream, most), 1):
             line = ended.rstrip("\r\n ")
             if number == 1 and len(counts := line.split(" ")) == 2 and all(map(str.isdecimal, counts)):
-                told = [int(count) for count in counts]
+                told, width = map(int, counts)
                 continue
+            if not line and not stream.read().strip():  # the end
+                break
             width = width or line.count(" ")
             word, *values = line.rsplit(" ", width)  # some words of GloVe hold blanks
             row = _numbers(values)
@@ -204,11 +205,11 @@ def _from_table(file: Path, most: int | None) -> WordVectors:
                 )
             words.append(word)
             rows.append(row)
-    found = [len(words), width] if most is None else [*told[:1], width]
-    if told and found != told:
+    whole = most is None or len(words) + bool(told) < most
+    if told and whole and len(words) != told:
         raise DataError(
-            f"{file}: the first line says {told[0]:,} words of {told[1]:,} numbers, and there are {found[0]:,} of {width:,}; "
-            f"the file was cut off, so get it again, or correct the line where it was shortened on purpose"
+            f"{file}: the first line says {told:,} words, and there are {len(words):,}; get the file again if it was cut "
+            f"off, or correct the line where it was changed on purpose"
         )
     return WordVectors(words, np.stack(rows) if rows else np.zeros((0, 0), np.float32), str(file))
 
