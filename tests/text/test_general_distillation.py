@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from pages import blocks
 from tiny_corpus import VOCABULARY, sentences, write_inverted_bert, write_masked_lm, write_texts
 from tiny_text import write_table
 
@@ -82,6 +84,30 @@ def tinybert(data: Path, folder: Path, **stages) -> dict:
         "model": {"name": "huggingface", "path": str(bert), "num_classes": 2},
         "steps": found["steps"],
     }
+
+
+def test_general_distillation_once_for_all_tasks(data, tmp_path):
+    """The page's two blocks: a student that read the corpus alone, and a task that begins with it."""
+    page = (RECIPES.parent / "docs" / "distillation" / "tinybert.md").read_text(encoding="utf-8")
+    stages, student = (files.parse_yaml(block, "tinybert.md") for block in blocks(page, "yaml")[1:])
+    recipe = tinybert(data, tmp_path)
+    step = recipe["steps"][-1]["distill"]
+    step["stages"] = {name: {**step["stages"][name], **given} for name, given in stages["stages"].items()}
+    step["stages"]["general"] |= {"epochs": 1}
+    del step["options"]["augmentation"]
+    file = write(recipe, data, tmp_path / "one")
+    assert cli.main(["compress", str(file), "-o", str(tmp_path / "general"), "--quiet"]) == 0
+    general = lz.load(tmp_path / "general")
+    recipe = tinybert(data, tmp_path / "two", intermediate={"epochs": 0}, prediction={"epochs": 0})
+    step = recipe["steps"][-1]["distill"]
+    step["student"] = {**student["student"], "artifact": str(tmp_path / "general")}
+    for part in ("options", "stages"):
+        del step[part]["general"]
+    del step["options"]["augmentation"]
+    state, _ = distilled(recipe, data, tmp_path / "two")
+    for name, value in state.model.state_dict().items():
+        same = torch.equal(value, general.state_dict()[name])
+        assert same != (name == "classifier.weight"), name
 
 
 def mobilebert(data: Path, folder: Path, **stages) -> dict:

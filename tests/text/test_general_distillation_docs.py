@@ -57,7 +57,7 @@ def test_the_teacher_of_mobilebert_is_made(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_recipe_is_the_ready_one(name):
-    (shown,) = blocks(page(name), "yaml")
+    shown = blocks(page(name), "yaml")[0]
     steps = files.parse_yaml(shown, "page")["steps"]
     step = parse_step(steps[-1], 0)
     assert isinstance(step, Distill)
