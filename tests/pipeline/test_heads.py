@@ -1,5 +1,6 @@
 """`head: new`: a last layer for other classes, and all that came before it as it was."""
 
+import contextlib
 import json
 
 import pytest
@@ -10,9 +11,12 @@ from torch import nn
 import lianzhi as lz
 from lianzhi import cli
 from lianzhi.errors import GraphError, RecipeError
+from lianzhi.pipeline import checks
 from lianzhi.pipeline.heads import with_new_head
 from lianzhi.pipeline.opening import open_model
 from lianzhi.pipeline.sources import teachers_of
+from lianzhi.pipeline.state import Run
+from lianzhi.pipeline.store import Store
 from lianzhi.recipe import ModelSpec, Recipe, StudentSpec
 
 MEASURE = lz.Measure(batches=(1,), repeats=2, threads=1)
@@ -205,3 +209,22 @@ def test_another_student_in_its_place_is_not_gone_on_with(tmp_path):
     assert list(before) == [str(tmp_path / "student")]
     weights.write_bytes(b"two")
     assert teachers_of(recipe) != before
+
+
+@pytest.mark.parametrize(
+    ("steps", "refused"),
+    [
+        ([lz.Distill()], True),
+        ([lz.Prune(ratio=0.5, iterations=2, refine=lz.Distill())], True),
+        ([lz.ShareWeights(bits=4, epochs=1)], True),
+        ([lz.Train(epochs=1), lz.Distill()], False),
+        ([lz.Distill(teacher="out/other")], False),
+        ([lz.ShareWeights(bits=4, epochs=1, distill=False)], False),
+        ([lz.Prune(ratio=0.5)], False),
+    ],
+)
+def test_a_head_that_knows_nothing_does_not_teach(task, tmp_path, steps, refused):
+    recipe = Recipe(model=ModelSpec(name="lenet5", head="new"), steps=tuple(steps))
+    run = Run(recipe, task, Store(tmp_path))
+    with pytest.raises(RecipeError, match="knows nothing") if refused else contextlib.nullcontext():
+        checks._check_teaches(run, len(steps) - 1, steps[-1])

@@ -142,7 +142,11 @@ def _remedy(run: Run, classes: int) -> str:
 def _check_teaches(run: Run, position: int, step: Config) -> None:
     """A new last layer has nothing to teach."""
     spec = run.recipe.model
-    if spec is None or spec.head is None or not isinstance(step, Distill) or step.teacher != ORIGINAL:
+    inner = step.refine if isinstance(step, Prune) else step
+    taught = isinstance(inner, Distill) or (
+        isinstance(inner, ShareWeights) and inner.distill and inner.trainings
+    )
+    if spec is None or spec.head is None or not taught or getattr(inner, "teacher", None) != ORIGINAL:
         return
     if not any(isinstance(before, train.TrainOptions) for before in run.recipe.steps[:position]):
         raise RecipeError(

@@ -11,14 +11,8 @@ from lianzhi.pipeline.state import ORIGINAL
 from lianzhi.recipe import Recipe
 from lianzhi.tasks.cache import digest_files
 
-KEYS = (
-    "teacher",
-    "masked_lm",
-    "artifact",
-    "weights",
-    "file",
-    "path",
-)  # of steps, their students and methods' options
+# of steps, their students and methods' options
+KEYS = frozenset({"teacher", "masked_lm", "artifact", "weights", "file", "path"})
 PATTERNS = ("*.safetensors", "*.lzc", "*.json", "tokenizer/*.json")
 LEFT = "report.json"  # is written anew by a measurement
 

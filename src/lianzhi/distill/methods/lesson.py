@@ -28,8 +28,7 @@ class Setting:
     `student` is trained in place. The teacher never is; use it through `logits` and `running`. `training` are the
     recipe's options of training, before a stage changes some; `loss(outputs, labels)` is the task's as they have it. What is made before a stage (more texts, say) is
     computed on `device`, and a bar is shown with `progress`. `reads` is the task as the teacher reads it, where the
-    student has other tokens. `named`: the recipe says
-    which student, and it is not the model as it is.
+    student has other tokens. `named`: the recipe says which student, and it is not the model as it is.
     """
 
     teacher: nn.Module
