@@ -1,4 +1,4 @@
-"""Every model of the zoo: known sizes, forward, backward, export with a free batch, weights there and back."""
+"""Every model of the zoo: known sizes, forward, backward, export with a free batch, a last layer for other classes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch.export import Dim, export
 from lianzhi import models
 from lianzhi.models.cnn.efficientnet_lite import SameConv2d, same_padding
 from lianzhi.models.options import ModelConfig
+from lianzhi.pipeline.heads import with_new_head
+from lianzhi.tasks import task
 
 NAMES = [
     name for name in models.registry.names() if issubclass(models.registry.get(name).config, ModelConfig)
@@ -108,6 +110,19 @@ def test_it_learns(name):
     assert missing == []
     assert all(value.grad.isfinite().all() for value in model.parameters())
     assert sum(value.grad.abs().sum() > 0 for value in model.parameters()) > 1
+
+
+@pytest.mark.parametrize("name", names_with_slow_ones())
+def test_its_last_layer_can_be_another(name):
+    model = models.model(name, num_classes=4, **SMALL.get(name, {}))
+    shape = models.input_shape(model)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with_new_head(model, task("synthetic", samples=8, classes=3, shape=shape), seed=0)
+    assert model.eval()(torch.randn(2, *shape)).shape == (2, 3)
+    changed = [key for key, value in model.state_dict().items() if not value.equal(before[key])]
+    assert {key.rpartition(".")[2] for key in changed} == {"weight", "bias"}
+    assert len(changed) == 2
+    assert models.describe(model)["config"]["num_classes"] == 3
 
 
 @pytest.mark.parametrize("name", names_with_slow_ones())

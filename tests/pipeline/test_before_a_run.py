@@ -105,6 +105,12 @@ def test_a_model_that_is_quantized(task, tmp_path):
         refused(model, task, tmp_path, GraphError, "the model is quantized already", [step])
 
 
+@pytest.mark.parametrize(("change", "kind"), [(nn.Module.half, "float16"), (nn.Module.double, "float64")])
+def test_a_model_of_another_type_than_float32(task, tmp_path, change, kind):
+    said = rf"'0\.weight' of the model is {kind}.*model\.float\(\)"
+    refused(change(small()), task, tmp_path, GraphError, said)
+
+
 def test_a_model_that_cannot_be_copied(task, tmp_path):
     """A tensor with a history cannot: what a forward pass left in an attribute, say."""
     model = small()

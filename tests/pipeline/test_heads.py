@@ -180,6 +180,13 @@ def test_a_quantized_artifact(task, tmp_path):
         open_model(ModelSpec(artifact=str(tmp_path / "m"), head="new"), seed=0, task=task)
 
 
+def test_an_artifact_of_half_precision(task, tmp_path):
+    model = lz.model("lenet5", num_classes=5, in_channels=3, image_size=32).eval().half()
+    lz.save(model, tmp_path / "m", example_inputs=torch.zeros(1, 3, 32, 32).half())
+    with pytest.raises(GraphError, match=r"'conv1\.weight' of the model is float16"):
+        open_model(ModelSpec(artifact=str(tmp_path / "m"), head="new"), seed=0, task=task)
+
+
 def test_what_no_recipe_says(tmp_path):
     with pytest.raises(RecipeError, match="a recipe with one"):
         open_model(ModelSpec(name="lenet5", head="new"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import nn
 
 from lianzhi import deploy, graph
@@ -18,15 +21,26 @@ def captured(run: Run, task: Task, model: nn.Module) -> graph.Graph:
     """
     inputs = task.example_inputs
     length = deploy.takes_onnx(run.recipe.target) and graph.are_tokens(inputs)
-    found = graph.capture(model, inputs, dynamic_length=length)
-    require_float(found)
-    return found
+    return captured_float(model, inputs, dynamic_length=length)
 
 
-def require_float(found: graph.Graph) -> None:
-    """Raise `GraphError` for a model that computes with the roundings of int8."""
+def captured_float(model: nn.Module, inputs: Any, *, dynamic_length: bool = False) -> graph.Graph:
+    """The graph of a model of float32, which alone is pruned, trained and measured.
+
+    Raises:
+        GraphError: its weights are of another type, it is quantized already, or it cannot be captured.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            kind = str(parameter.dtype).removeprefix("torch.")
+            raise GraphError(
+                f"'{name}' of the model is {kind}, and models are compressed in float32; give model.float() (of an artifact: "
+                f"lz.load it, and lz.save it after .float())"
+            )
+    found = graph.capture(model, inputs, dynamic_length=dynamic_length)
     if any("fake_quantize" in str(node.target) for node in found.nodes):
         raise GraphError(
             "the model is quantized already: it computes with the roundings of int8, and its weights cannot be pruned, "
             "trained or quantized again; begin with the float model that it came from"
         )
+    return found

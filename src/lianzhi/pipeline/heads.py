@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from lianzhi import graph, models
 from lianzhi.errors import RecipeError
 from lianzhi.graph.module import get_tensor, replace_tensor
-from lianzhi.pipeline.capturing import require_float
+from lianzhi.pipeline.capturing import captured_float
 from lianzhi.tasks import Task
 
 aten = torch.ops.aten
@@ -26,7 +26,7 @@ def with_new_head(model: nn.Module, task: Task, *, seed: int) -> nn.Module:
 
     Raises:
         RecipeError: the task says no number of classes, or the model does not end in a linear layer of its own.
-        GraphError: it cannot be captured on the task's inputs, or is quantized already.
+        GraphError: it cannot be captured on the task's inputs, is quantized already, or is not of float32.
     """
     if task.num_classes is None:
         raise RecipeError(f"head: new: the task '{task.name}' does not say how many classes it has")
@@ -51,8 +51,7 @@ def _of_transformers(model: nn.Module) -> bool:
 
 def _last_layer(model: nn.Module, task: Task) -> tuple[str, str | None]:
     """The names of the weight and the bias that give the model's output."""
-    captured = graph.capture(model, task.example_inputs)
-    require_float(captured)
+    captured = captured_float(model, task.example_inputs)
     node = _answers(model, captured)
     while isinstance(node, fx.Node) and (node.target in _SAME or _chooses_rows(node)):
         node = node.args[0]
