@@ -47,15 +47,18 @@ def run_once(model: nn.Module, inputs: Any) -> None:
         call(model, moved(inputs, device_of(model)))
 
 
-def require_runs(model: nn.Module, inputs: Any, said: str) -> None:
-    """Raise `DataError` where a model does not run on these texts; `said` are the first words of it."""
+def require_runs(model: nn.Module, inputs: Any, said: str, *, short: bool = False) -> None:
+    """Raise `DataError` where a model does not run on these texts; `said` are the first words of it.
+
+    `short`: it runs on texts as long, so that it is the tokens that it has no place for.
+    """
     try:
         run_once(model, inputs)
     except FAILURES as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        positions = "" if short else "set the task's max_length to the positions that the model has, and "
         raise DataError(
-            f"{said} ({reason}); set the task's max_length to the positions that the model has, and give a model and a "
-            f"tokenizer of one vocabulary"
+            f"{said} ({reason}); {positions}give a model and a tokenizer of one vocabulary"
         ) from None
 
 
