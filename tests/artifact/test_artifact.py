@@ -342,3 +342,26 @@ def test_of_a_length_that_is_free_the_example_s_is_kept(tmp_path):
     assert {name: tuple(value.shape) for name, value in again.items()} == dict.fromkeys(example, (1, 7))
     other = {name: torch.ones(2, 5, dtype=torch.int64) for name in example}
     assert torch.equal(artifact.load(folder)(**other), captured(**other))
+
+
+class Picks(nn.Module):
+    """The rows of a token that stands in every sample, as classifiers of the transformers library pick the last one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(9, 6), nn.Linear(6, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        rows = self.table(ids)[ids.eq(1), :].view(ids.shape[0], -1, 6)
+        return self.head(rows[:, -1])
+
+
+def test_how_many_rows_a_mask_picks_is_up_to_the_data(tmp_path):
+    model = Picks().eval()
+    artifact.save(model, tmp_path / "m", example_inputs=torch.tensor([[4, 5, 1]]))
+    found = artifact.load(tmp_path / "m")
+    assert architecture(tmp_path / "m")["outputs"]["leaves"] == [{"shape": [1, 2], "dtype": "float32"}]
+    for ids in ([[4, 5, 1]], [[1, 2, 3], [4, 1, 5]], [[1, 1, 7]]):
+        assert same(model, found, torch.tensor(ids))
+    names = {node["target"] for node in architecture(tmp_path / "m")["graph"]["nodes"] if "target" in node}
+    assert not {name for name in names if "assert" in name}

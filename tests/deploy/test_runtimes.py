@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from lianzhi import deploy
+import lianzhi as lz
+from lianzhi import deploy, measure
 from lianzhi.errors import RecipeError, TargetError
 
 
@@ -112,3 +114,42 @@ def test_import_is_lean():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Several(nn.Module):
+    """Gives a dict, a tuple or one tensor."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.layer, self.how = nn.Linear(3, 2), how
+
+    def forward(self, x: torch.Tensor) -> Any:
+        logits = self.layer(x)
+        return {"dict": {"logits": logits, "features": x + 1}, "tuple": (logits, x + 1), "one": logits}[
+            self.how
+        ]
+
+
+@pytest.mark.parametrize("how", ["dict", "tuple", "one"])
+@pytest.mark.parametrize("runtime", ["pytorch", "onnxruntime", "openvino"])
+def test_what_a_model_names_has_its_name_in_every_runtime(runtime, how, tmp_path):
+    """A metric that reads `outputs["features"]` of the model reads them of the file too."""
+    model, x = Several(how).eval(), torch.randn(4, 3)
+    if runtime != "pytorch":
+        if not deploy.registry.get(runtime).build.installed():
+            pytest.skip(f"{runtime} is not installed")
+        file = deploy.export_onnx(model, x[:1], tmp_path / "m.onnx")
+    session = deploy.load(model if runtime == "pytorch" else file, runtime=runtime)
+    found, wanted = session.by_name(x), model(x)
+    assert type(found) is type(wanted)
+    torch.testing.assert_close(found, wanted, check_device=False, rtol=1e-2, atol=1e-2)
+    seen: list[Any] = []
+    data = [(x, torch.zeros(4, dtype=torch.long))]
+
+    def metric(outputs: Any, labels: torch.Tensor) -> float:
+        seen.append(outputs)
+        return 0.0
+
+    task = lz.Task(test=data, metrics={"none": metric}, example_inputs=x[:1])
+    measure.evaluate(session, task, split="test")
+    assert type(seen[0]) is type(wanted)

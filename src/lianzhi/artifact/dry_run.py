@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -159,7 +159,10 @@ class _Watch(TorchDispatchMode):
         self.limit, self.operations = limit, operations
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        try:
+            result = func(*args, **(kwargs or {}))
+        except DynamicOutputShapeException:
+            result = _at_most(func, args)
         self.operations -= 1
         if self.operations == 0:
             raise ArtifactError("the architecture has many more layers than the weights file has tensors")
@@ -167,3 +170,17 @@ class _Watch(TorchDispatchMode):
             if isinstance(value, Tensor) and value.numel() * value.element_size() > self.limit:
                 raise ArtifactError(f"{func} would make a tensor of shape {tuple(value.shape)}")
         return result
+
+
+def _at_most(func: Any, args: Any) -> Any:
+    """The longest result that an op can give whose length is up to the data: of a mask that is true everywhere, say."""
+    if func == torch.ops.aten.unique_consecutive.default:
+        values = args[0].flatten()
+        return values, torch.zeros_like(args[0], dtype=torch.long), torch.zeros_like(values, dtype=torch.long)
+    if func != torch.ops.aten.index.Tensor:
+        raise ArtifactError(f"how much {func} makes depends on the values; give a model without it")
+    picked = []
+    for index in args[1]:
+        mask = index is not None and index.dtype in (torch.bool, torch.uint8)
+        picked += [torch.arange(index.numel())] * index.ndim if mask else [index]
+    return func(args[0], picked)

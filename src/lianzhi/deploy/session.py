@@ -47,6 +47,14 @@ class Session(ABC):
         results = [torch.from_numpy(np.asarray(value)) for value in self.run(feeds(inputs, self.inputs))]
         return results[0] if len(results) == 1 else tuple(results)
 
+    def by_name(self, inputs: Any) -> Any:
+        """Run once, and give what the model itself gives: where it names several outputs, a dict of them."""
+        found = self(inputs)
+        numbered = tuple(f"output_{index}" for index in range(len(self.outputs)))
+        if not isinstance(found, tuple) or self.outputs in ((), numbered):
+            return found
+        return dict(zip(self.outputs, found, strict=True))
+
     def __repr__(self) -> str:
         names = ", ".join(port.name for port in self.inputs)
         return f"Session({self.runtime}, {self.precision}, {self.threads} threads, inputs: {names})"

@@ -11,6 +11,7 @@ import io
 import itertools
 import keyword
 import logging
+import math
 import sysconfig
 import traceback
 import warnings
@@ -71,6 +72,10 @@ class Graph:
         return shape_of(value) if isinstance(value, fx.Node) else None
 
 
+# of the tracer, which compute nothing: of types, and of sizes that hold for the traced batch of two
+_CHECKS = (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten._assert_scalar.default)
+
+
 def split_inputs(example_inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Example inputs as positional and keyword arguments.
 
@@ -125,8 +130,7 @@ def capture(
     except SyntaxError:  # the tracer writes names into Python code
         raise GraphError(_unspeakable(model)) from None
     for node in list(root.graph.nodes):
-        checks = node.op == "call_module" or node.target is torch.ops.aten._assert_tensor_metadata.default
-        if checks and not node.users:
+        if (node.op == "call_module" or node.target in _CHECKS) and not node.users:
             root.graph.erase_node(node)
     _prune_unused(root.graph)
     module = TracedModule(root, root.graph)
@@ -256,11 +260,24 @@ def _open_attention() -> Iterator[None]:
 def _by_name(
     model: nn.Module, marks: tuple[Any, ...], keywords: dict[str, Any]
 ) -> dict[str, Any] | tuple[Any, ...]:
-    """What is free of each argument, by its name; `*args` have one name for all."""
+    """What is free of each argument, by its name; `*args` have one name for all.
+
+    Raises:
+        GraphError: an input is among `**kwargs`, of which the tracer leaves nothing free.
+    """
+    signature = inspect.signature(model.forward)
     try:
-        return dict(inspect.signature(model.forward).bind(*marks, **keywords).arguments)
+        found = dict(signature.bind(*marks, **keywords).arguments)
     except TypeError:  # these are not the arguments of the model, which the tracer is about to say
         return marks
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD and parameter.name in found:
+            name = next(iter(found[parameter.name]))
+            raise GraphError(
+                f"{type(model).__name__} cannot be captured: its forward has no argument '{name}'; leave that input out (token_type_ids: "
+                f"segments: false of the task), or give forward the argument"
+            )
+    return found
 
 
 def _explain(model: nn.Module, error: Exception) -> str:
@@ -313,7 +330,11 @@ def _prune_unused(graph: fx.Graph) -> None:
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...] | None:
-    """The real shape of a node's tensor value (symbols replaced by the traced sizes)."""
+    """The real shape of a node's tensor value (symbols replaced by the traced sizes).
+
+    What only the data decide (the rows that a mask picks) counts as the product of the traced sizes: a whole number of
+    whichever of them it may be split by.
+    """
     value = node.meta.get("val")
     if not isinstance(value, torch.Tensor):
         return None
@@ -324,7 +345,11 @@ def _size(size: Any) -> int:
     if isinstance(size, int):
         return size
     node = size.node
-    return int(node.hint) if node.hint is not None else int(size)
+    if node.hint is not None:
+        return int(node.hint)
+    traced = node.shape_env.backed_var_to_val
+    every = math.prod(map(int, traced.values()))
+    return int(node.expr.xreplace({symbol: traced.get(symbol, every) for symbol in node.expr.free_symbols}))
 
 
 def owner_of(node: fx.Node) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def evaluate(
         threads=threads,
         device=checked_device(device),
     )
-    _check_classes(path, session(source.example_inputs), source, own_task=own_task)
+    _check_classes(path, session.by_name(source.example_inputs), source, own_task=own_task)
     result = measure.evaluate(session, source, split=split, batch_size=batch, progress=progress)
     return {
         "model": str(path),
@@ -152,7 +153,8 @@ def _check_pairs(saved: Saved, task: Task) -> None:
 
 def _check_classes(path: Path, outputs: Any, task: tasks.Task, *, own_task: bool) -> None:
     """Refuse a task of another number of classes: its accuracy would be a number without a meaning."""
-    shape: tuple[int, ...] = tuple(getattr(outputs, "shape", ()))
+    logits = outputs.get("logits") if isinstance(outputs, Mapping) else outputs
+    shape: tuple[int, ...] = tuple(getattr(logits, "shape", ()))
     if task.num_classes is None or len(shape) != 2:
         return
     strict = task.scores or not own_task

@@ -78,7 +78,7 @@ def predict(
 
 def _outputs(path: Path, session: Any, inputs: Any, given: Sequence[str]) -> torch.Tensor:
     """What the model says of one input: finite numbers, of shape (outputs,)."""
-    logits = logits_of(session(inputs))
+    logits = logits_of(session.by_name(inputs))
     if logits.dim() != 2 or not logits.shape[1]:
         raise ArtifactError(
             f"{path}: its output has shape {tuple(logits.shape)}, not (batch, classes); it predicts no classes"

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lianzhi.deploy.pytorch import call
+from lianzhi.deploy.session import Session
 from lianzhi.errors import DataError
 from lianzhi.measure.shown import shown
 from lianzhi.processes import gathered, process
@@ -90,7 +91,7 @@ def _check_once(ids: torch.Tensor, task: Any, split: str) -> None:
 def _predictor(predict: Any) -> Iterator[Callable[[Any], Any]]:
     """A function of inputs; a module is in eval mode meanwhile."""
     if not isinstance(predict, nn.Module):
-        yield predict
+        yield predict.by_name if isinstance(predict, Session) else predict
         return
     modes = [(module, module.training) for module in predict.modules()]
     predict.eval()

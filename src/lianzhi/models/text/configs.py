@@ -35,6 +35,9 @@ _DROPPED = frozenset(
 )
 # what a decoder keeps for a next token, and a classifier has none of
 _CACHES = frozenset({"use_cache", "use_mems_eval"})
+_START = (
+    "decoder_start_token_id"  # of an encoder with a decoder; T5's own class has no such key, and T5 reads it
+)
 _REFUSED = ("quantization_config", "backbone", "use_timm_backbone", "backbone_config")
 
 
@@ -75,6 +78,8 @@ def make(values: dict[str, Any], num_classes: int) -> Any:
             for one in (config, config.get_text_config()):
                 for key in _CACHES & vars(one).keys():
                     setattr(one, key, False)
+            if config.is_encoder_decoder and getattr(config, _START, None) is None:
+                setattr(config, _START, config.pad_token_id)  # as T5 was trained
             return config
     except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -114,7 +119,8 @@ def told(changes: dict[str, Any], kind: Any) -> dict[str, Any]:
 
 def own_keys(cls: Any) -> set[str]:
     """The keys of the class's own config that say what the model is."""
-    keys = cls().to_dict().keys()
+    default = cls()
+    keys = {*default.to_dict(), *([_START] if default.is_encoder_decoder else [])}
     return {key for key in keys if key not in _DROPPED and not key.startswith("_")} - {"model_type"}
 
 
