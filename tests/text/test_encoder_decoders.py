@@ -111,3 +111,12 @@ def test_one_is_pruned_distilled_and_quantized(kind, target, bert, tmp_path, cap
     assert cli.main(["predict", str(tmp_path / "out"), "good film", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert sum(found["probability"] for found in said[0]["classes"]) == pytest.approx(1)
+
+
+def test_layers_of_two_stacks_are_not_counted(bert, tmp_path):
+    data = {"data": str(write_sst2(tmp_path / "data", 90, 20)), "tokenizer": str(bert), "max_length": 24}
+    step = lz.Distill(epochs=1, student={"layers": 1})
+    with pytest.raises(
+        GraphError, match=r"of one stack, and .* has 2 lists of blocks .*; give a student of its"
+    ):
+        lz.compress(made("t5"), lz.task("sst2", segments=False, **data), [step], output=tmp_path / "out")

@@ -9,7 +9,7 @@ from torch import nn
 
 from lianzhi.distill.layer_map import LayerMap
 from lianzhi.distill.transformer import layers_of
-from lianzhi.errors import RecipeError
+from lianzhi.errors import GraphError, RecipeError
 from lianzhi.graph.shorten import shortened
 from lianzhi.models import renew
 from lianzhi.pipeline.opening import open_model, tokenizer_of
@@ -35,7 +35,7 @@ def make_student(run: Run, model: nn.Module, spec: StudentSpec) -> nn.Module:
         return open_model(named, seed=run.recipe.seed, task=run.task)
     student = copy.deepcopy(model)
     if spec.layers is not None:
-        names = layers_of(student)
+        names = _layers(student)
         kept = chosen_layers(spec, len(names))
         student = shortened(student, [name for number, name in enumerate(names, 1) if number not in kept])
     if spec.init == "scratch":
@@ -43,6 +43,17 @@ def make_student(run: Run, model: nn.Module, spec: StudentSpec) -> nn.Module:
             torch.manual_seed(run.recipe.seed)
             renew(student)
     return student
+
+
+def _layers(model: nn.Module) -> list[str]:
+    """The names of the layers that `layers` counts."""
+    try:
+        return layers_of(model)
+    except GraphError as error:
+        reason = str(error).partition(";")[0]
+        raise GraphError(
+            f"student.layers counts the layers of one stack, and {reason}; give a student of its own (student: {{name: …}})"
+        ) from None
 
 
 def _check_reading(task: Task, spec: StudentSpec) -> None:

@@ -112,7 +112,15 @@ def build(config: Any) -> nn.Module:
             model: nn.Module = library.AutoModelForSequenceClassification.from_config(
                 config, trust_remote_code=False, dtype=torch.float32
             )
-    except (AssertionError, ImportError, TypeError, ValueError, KeyError, IndexError, ZeroDivisionError) as error:
+    except (
+        AssertionError,
+        ImportError,
+        TypeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        ZeroDivisionError,
+    ) as error:
         reason = " ".join(str(error).split())[:200]
         raise RecipeError(
             f"model '{NAME}': '{config.model_type}' cannot be made with this config ({reason})"
