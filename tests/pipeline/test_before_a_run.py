@@ -105,8 +105,8 @@ def test_a_model_that_is_quantized(task, tmp_path):
         refused(model, task, tmp_path, GraphError, "the model is quantized already", [step])
 
 
-@pytest.mark.parametrize(("change", "kind"), [(nn.Module.half, "float16"), (nn.Module.double, "float64")])
-def test_a_model_of_another_type_than_float32(task, tmp_path, change, kind):
+@pytest.mark.parametrize(("change", "kind"), [(nn.Module.half, "float16"), (nn.Module.bfloat16, "bfloat16")])
+def test_a_model_of_half_precision(task, tmp_path, change, kind):
     said = rf"'0\.weight' of the model is {kind}.*model\.float\(\)"
     refused(change(small()), task, tmp_path, GraphError, said)
 

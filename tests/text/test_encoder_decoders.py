@@ -1,4 +1,4 @@
-"""Encoders with a decoder behind them (BART, T5): how many rows a mask picks is up to the data, and they give more than logits."""
+"""Encoders with a decoder behind them (BART, T5): they take the last of the rows that a mask picks, and give more than logits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import lianzhi as lz
 from lianzhi import cli, deploy, graph, measure
+from lianzhi.distill.lengths import fitting
 from lianzhi.errors import GraphError
 
 SAME = {"vocab_size": len(WORDS), "d_model": 32, "pad_token_id": 0, "eos_token_id": 3}
@@ -21,6 +22,7 @@ SIDES = {
 }
 CONFIGS = {
     "bart": {"model_type": "bart", "max_position_embeddings": 64, **SIDES, **SAME},
+    "mbart": {"model_type": "mbart", "max_position_embeddings": 64, **SIDES, **SAME},
     "t5": {"model_type": "t5", "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, **SAME},
 }  # fmt: skip
 
@@ -46,7 +48,9 @@ def test_products_are_counted(kind):
     model, inputs = made(kind), texts(1, 9)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(**inputs)
-    attentions = {"bart": 3, "t5": 6}[kind]  # which the counter does not know: of each, scores and their sum
+    attentions = {"bart": 3, "mbart": 3, "t5": 6}[
+        kind
+    ]  # which the counter does not know: of each, scores and their sum
     assert measure.macs(model, inputs) == counter.get_total_flops() / 2 + attentions * 2 * 9 * 9 * 32
 
 
@@ -64,6 +68,11 @@ def test_saved_and_exported_they_say_the_same_of_any_batch_and_length(kind, tmp_
         answers = session.by_name(inputs)
         assert answers.keys() == {"logits", "encoder_last_hidden_state"}
         torch.testing.assert_close(answers["logits"], wanted, rtol=1e-4, atol=1e-5)
+    inputs = texts(2, 6)
+    inputs["input_ids"][1, [1, 3]] = 3  # three ends in one text and one in the other: as many as two a text
+    assert int(inputs["input_ids"].eq(3).sum()) == 4
+    one_by_one = [model(**{name: value[[row]] for name, value in inputs.items()}).logits for row in range(2)]
+    torch.testing.assert_close(session(inputs)[0], torch.cat(one_by_one), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -76,6 +85,13 @@ def test_a_captured_one_runs_on_one_text(kind):
         torch.testing.assert_close(captured.module(**inputs).logits, model(**inputs).logits)
 
 
+def test_texts_are_cut_to_the_positions_of_bart(bert, tmp_path):
+    data = {"data": str(write_sst2(tmp_path / "data", 90, 20)), "tokenizer": str(bert), "max_length": 64}
+    task = lz.task("sst2", segments=False, **data)
+    short = lz.model("huggingface", config={**CONFIGS["bart"], "max_position_embeddings": 24}, num_classes=2)
+    assert fitting(task, short).preprocess.max_length == 24
+
+
 def test_t5_begins_with_the_padding_token_or_what_its_config_says():
     assert made("t5").config.decoder_start_token_id == 0
     config = {**CONFIGS["t5"], "decoder_start_token_id": 5}
@@ -85,7 +101,9 @@ def test_t5_begins_with_the_padding_token_or_what_its_config_says():
 def test_an_input_that_forward_does_not_take_is_named(bert, tmp_path):
     """A tokenizer of BERT's says which of two texts a token is of, and the library's other models drop that in silence."""
     task = lz.task("sst2", data=str(write_sst2(tmp_path / "data")), tokenizer=str(bert), max_length=24)
-    with pytest.raises(GraphError, match=r"its forward has no argument 'token_type_ids'; .*segments: false"):
+    with pytest.raises(
+        GraphError, match=r"its forward has no argument 'token_type_ids' of its own; .*segments: false"
+    ):
         lz.compress(made("t5"), task, [lz.Train(epochs=1)], output=tmp_path / "out", target="onnxruntime")
     assert not (tmp_path / "out").exists()
 

@@ -130,7 +130,13 @@ def _built(
     if isinstance(nodes, list) and len(nodes) > MOST_NODES:
         raise ArtifactError(f"the graph has {len(nodes):,} nodes; at most {MOST_NODES:,} are read")
     make = from_json if architecture["kind"] == "graph" else skeleton.build
-    module, outputs = dry_run(functools.partial(make, data), table, ties, architecture["inputs"])
+    module, outputs = dry_run(
+        functools.partial(make, data),
+        table,
+        ties,
+        architecture["inputs"],
+        trusted=architecture["kind"] == "zoo",
+    )
     if outputs != architecture["outputs"]:
         raise ArtifactError(
             "the model's outputs have other shapes or types than were saved; restore the folder"

@@ -48,16 +48,26 @@ class Session(ABC):
         return results[0] if len(results) == 1 else tuple(results)
 
     def by_name(self, inputs: Any) -> Any:
-        """Run once, and give what the model itself gives: where it names several outputs, a dict of them."""
+        """Run once, and give `logits` among several outputs their name: a dict, which takes places as a tuple does, too."""
         found = self(inputs)
-        numbered = tuple(f"output_{index}" for index in range(len(self.outputs)))
-        if not isinstance(found, tuple) or self.outputs in ((), numbered):
-            return found
-        return dict(zip(self.outputs, found, strict=True))
+        if isinstance(found, tuple) and "logits" in self.outputs and len(set(self.outputs)) == len(found):
+            return Outputs(zip(self.outputs, found, strict=True))
+        return found
 
     def __repr__(self) -> str:
         names = ", ".join(port.name for port in self.inputs)
         return f"Session({self.runtime}, {self.precision}, {self.threads} threads, inputs: {names})"
+
+
+class Outputs(dict[str, Any]):
+    """Outputs by name, and by place as in the tuple that they come from.
+
+    >>> Outputs(logits=1, states=2)[1]
+    2
+    """
+
+    def __getitem__(self, key: Any) -> Any:
+        return list(self.values())[key] if isinstance(key, (int, slice)) else super().__getitem__(key)
 
 
 def feeds(inputs: Any, ports: Sequence[Port]) -> dict[str, np.ndarray]:

@@ -113,13 +113,7 @@ ATEN = frozenset(
 )
 
 # checks of the tracer that compute nothing; they are not saved
-DROPPED = frozenset(
-    {
-        "aten._assert_scalar.default",
-        "aten._assert_tensor_metadata.default",
-        "aten.sym_constrain_range_for_size.default",
-    }
-)
+DROPPED = frozenset({"aten._assert_tensor_metadata.default", "aten.sym_constrain_range_for_size.default"})
 
 
 def is_known(target: Any) -> bool:

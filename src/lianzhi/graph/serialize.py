@@ -57,15 +57,15 @@ def to_json(module: fx.GraphModule) -> dict[str, Any]:
     Raises `ArtifactError` that names an op which is not on the allow-list.
     """
     entries, flat, result = [], [], ()
-    counts = _that_count(module.graph)
     for node in module.graph.nodes:
         if node.op == "output":
             result = node.args[0]
             continue
         if node.op == "placeholder":
             flat.append(node.name)
-        if node in counts:
-            entries.append(_entry(module, node))
+        if _name_of(node.target) in DROPPED and not node.users:
+            continue
+        entries.append(_entry(module, node))
     arguments, positional = _arguments(module, flat)
     return {
         "nodes": entries,
@@ -74,18 +74,6 @@ def to_json(module: fx.GraphModule) -> dict[str, Any]:
         "outputs": _outputs(module, result),
         "tensors": tensor_kinds(module),
     }
-
-
-def _that_count(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes that an output or a change of a tensor comes from: all but checks, and what is computed for them alone."""
-    found: set[fx.Node] = set()
-    for node in reversed(graph.nodes):
-        schema = getattr(node.target, "_schema", None)
-        changes = schema is not None and schema.is_mutable
-        stays = node.op != "call_function" or changes or any(user in found for user in node.users)
-        if stays and _name_of(node.target) not in DROPPED:
-            found.add(node)
-    return found
 
 
 def _entry(module: fx.GraphModule, node: fx.Node) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import io
 import itertools
 import keyword
 import logging
-import math
 import sysconfig
 import traceback
 import warnings
@@ -28,6 +27,7 @@ from lianzhi.errors import GraphError
 from lianzhi.graph.any_length import any_length
 from lianzhi.graph.mode import in_eval
 from lianzhi.graph.module import TracedModule, adopt, get_tensor, put_constant
+from lianzhi.graph.picked import settle
 from lianzhi.graph.place import device_of, moved
 
 Inputs = Any  # a tensor, a tuple of tensors, or a dict of keyword tensors
@@ -70,10 +70,6 @@ class Graph:
         while isinstance(value, (tuple, list)) and len(value) == 1:
             value = value[0]
         return shape_of(value) if isinstance(value, fx.Node) else None
-
-
-# of the tracer, which compute nothing: of types, and of sizes that hold for the traced batch of two
-_CHECKS = (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten._assert_scalar.default)
 
 
 def split_inputs(example_inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -130,8 +126,10 @@ def capture(
     except SyntaxError:  # the tracer writes names into Python code
         raise GraphError(_unspeakable(model)) from None
     for node in list(root.graph.nodes):
-        if (node.op == "call_module" or node.target in _CHECKS) and not node.users:
+        checks = node.op == "call_module" or node.target is torch.ops.aten._assert_tensor_metadata.default
+        if checks and not node.users:
             root.graph.erase_node(node)
+    settle(root.graph)
     _prune_unused(root.graph)
     module = TracedModule(root, root.graph)
     adopt(module, model)
@@ -257,6 +255,10 @@ def _open_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
+_WAY = "give forward an argument of that name, or leave the input out"
+_WAYS = {"token_type_ids": "leave it out (segments: false of a task of texts)"}
+
+
 def _by_name(
     model: nn.Module, marks: tuple[Any, ...], keywords: dict[str, Any]
 ) -> dict[str, Any] | tuple[Any, ...]:
@@ -274,8 +276,7 @@ def _by_name(
         if parameter.kind is parameter.VAR_KEYWORD and parameter.name in found:
             name = next(iter(found[parameter.name]))
             raise GraphError(
-                f"{type(model).__name__} cannot be captured: its forward has no argument '{name}'; leave that input out (token_type_ids: "
-                f"segments: false of the task), or give forward the argument"
+                f"{type(model).__name__} cannot be captured: its forward has no argument '{name}' of its own; {_WAYS.get(name, _WAY)}"
             )
     return found
 
@@ -332,24 +333,24 @@ def _prune_unused(graph: fx.Graph) -> None:
 def shape_of(node: fx.Node) -> tuple[int, ...] | None:
     """The real shape of a node's tensor value (symbols replaced by the traced sizes).
 
-    What only the data decide (the rows that a mask picks) counts as the product of the traced sizes: a whole number of
-    whichever of them it may be split by.
+    Raises:
+        GraphError: the data decide it.
     """
     value = node.meta.get("val")
     if not isinstance(value, torch.Tensor):
         return None
-    return tuple(_size(size) for size in value.shape)
+    return tuple(_size(node, size) for size in value.shape)
 
 
-def _size(size: Any) -> int:
+def _size(owner: fx.Node, size: Any) -> int:
     if isinstance(size, int):
         return size
-    node = size.node
-    if node.hint is not None:
-        return int(node.hint)
-    traced = node.shape_env.backed_var_to_val
-    every = math.prod(map(int, traced.values()))
-    return int(node.expr.xreplace({symbol: traced.get(symbol, every) for symbol in node.expr.free_symbols}))
+    if size.node.hint is None:
+        raise GraphError(
+            f"how large '{owner.name}' is depends on the data (rows that a mask picks, say): what is made of it can be neither "
+            f"counted nor changed; write it with torch.where, or take rows by their place"
+        )
+    return int(size.node.hint)
 
 
 def owner_of(node: fx.Node) -> str:

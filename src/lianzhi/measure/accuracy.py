@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lianzhi.deploy.pytorch import call
-from lianzhi.deploy.session import Session
+from lianzhi.deploy.session import Outputs, Session
 from lianzhi.errors import DataError
 from lianzhi.measure.shown import shown
 from lianzhi.processes import gathered, process
@@ -108,7 +108,8 @@ def _map(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         return function(value)
     if isinstance(value, dict):
-        return {key: _map(item, function) for key, item in value.items()}
+        found = {key: _map(item, function) for key, item in value.items()}
+        return Outputs(found) if isinstance(value, Outputs) else found
     if isinstance(value, (tuple, list)):
         return tuple(_map(item, function) for item in value)
     return value
@@ -124,9 +125,10 @@ def _joined(parts: list[Any]) -> Any:
     if isinstance(first, torch.Tensor):
         return torch.cat(parts)
     if isinstance(first, dict):
-        return {
+        joined = {
             key: _joined([part[key] for part in parts])
             for key in first
             if isinstance(first[key], torch.Tensor)
         }
+        return Outputs(joined) if isinstance(first, Outputs) else joined
     return tuple(_joined([part[index] for part in parts]) for index in range(len(first)))

@@ -25,16 +25,16 @@ def captured(run: Run, task: Task, model: nn.Module) -> graph.Graph:
 
 
 def captured_float(model: nn.Module, inputs: Any, *, dynamic_length: bool = False) -> graph.Graph:
-    """The graph of a model of float32, which alone is pruned, trained and measured.
+    """The graph of a model of full precision, which alone is pruned, trained and measured.
 
     Raises:
-        GraphError: its weights are of another type, it is quantized already, or it cannot be captured.
+        GraphError: its weights are of half precision, it is quantized already, or it cannot be captured.
     """
     for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+        if parameter.dtype in (torch.float16, torch.bfloat16):
             kind = str(parameter.dtype).removeprefix("torch.")
             raise GraphError(
-                f"'{name}' of the model is {kind}, and models are compressed in float32; give model.float() (of an artifact: "
+                f"'{name}' of the model is {kind}, and models are compressed in full precision; give model.float() (of an artifact: "
                 f"lz.load it, and lz.save it after .float())"
             )
     found = graph.capture(model, inputs, dynamic_length=dynamic_length)

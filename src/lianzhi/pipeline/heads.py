@@ -26,7 +26,7 @@ def with_new_head(model: nn.Module, task: Task, *, seed: int) -> nn.Module:
 
     Raises:
         RecipeError: the task says no number of classes, or the model does not end in a linear layer of its own.
-        GraphError: it cannot be captured on the task's inputs, is quantized already, or is not of float32.
+        GraphError: it cannot be captured on the task's inputs, is quantized already, or is of half precision.
     """
     if task.num_classes is None:
         raise RecipeError(f"head: new: the task '{task.name}' does not say how many classes it has")
