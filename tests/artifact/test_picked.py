@@ -96,12 +96,21 @@ def test_numbers_that_are_drawn_stay_those_of_the_seed(tmp_path):
     assert torch.equal(*drawn)
 
 
-def test_a_squeeze_leaves_the_batch_alone():
-    class Squeezes(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x[:, :1].squeeze() + x[:, 1]
+class Squeezes(nn.Module):
+    """One dimension, two, or none is left out."""
 
-    captured = capture(Squeezes(), torch.zeros(1, 3))
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        chosen = x if self.count == 0 else x[:, :1] if self.count == 1 else x[:, None, :1]
+        return chosen.squeeze() + (x if self.count == 0 else x[:, 1])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_squeeze_leaves_the_batch_alone(count):
+    captured = capture(Squeezes(count), torch.zeros(1, 3))
     for batch in (1, 2, 3):
         x = torch.randn(batch, 3)
-        assert torch.equal(captured.module(x), x[:, 0] + x[:, 1])
+        assert torch.equal(captured.module(x), x + x if count == 0 else x[:, 0] + x[:, 1])

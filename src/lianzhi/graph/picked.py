@@ -121,7 +121,9 @@ def _squeeze_fixed(node: fx.Node) -> None:
     assert isinstance(source, fx.Node)
     shape = source.meta["val"].shape
     fixed = [dim for dim, size in enumerate(shape) if isinstance(size, int) and size == 1]
-    if fixed:
+    if len(fixed) == 1:
+        node.target, node.args = aten.squeeze.dim, (source, fixed[0])
+    elif fixed:
         node.target, node.args = aten.squeeze.dims, (source, fixed)
     else:
         node.replace_all_uses_with(source)
