@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lianzhi import files
 
-TASKS = ("sst2", "mrpc", "rte", "cola", "stsb")
+TASKS = ("sst2", "mrpc", "stsb", "rte", "cola")
 BEGUN = {"rte": "stsb"}  # with the teacher of another task
 FEW = ("alone", "kd")  # methods of the four small tasks; SST-2 has them all
 COMPOSED = (  # of the recipes for goals those of one model
@@ -49,9 +49,10 @@ def parts(folder: Path) -> list[Part]:
     def bench(script: str, *options: str) -> tuple[str, ...]:
         return (sys.executable, f"benchmarks/{script}.py", *options, *small)
 
-    made = [Part(f"{task} teacher", _teacher(task, work)) for task in TASKS if task not in BEGUN]
-    for task, before in BEGUN.items():
-        made.append(Part(f"{task} teacher", _teacher(task, work), (f"{before} teacher",)))
+    made = []
+    for task in TASKS:
+        before = (f"{BEGUN[task]} teacher",) if task in BEGUN else ()
+        made.append(Part(f"{task} teacher", _teacher(task, work), before))
     made.append(Part("ib_bert", _inverted(work)))
     made += [
         Part(

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import lianzhi as lz
 from lianzhi import cli, deploy, graph, measure
 from lianzhi.distill.lengths import fitting
-from lianzhi.errors import GraphError
+from lianzhi.errors import DataError, GraphError
 
 SAME = {"vocab_size": len(WORDS), "d_model": 32, "pad_token_id": 0, "eos_token_id": 3}
 SIDES = {
@@ -48,10 +48,9 @@ def test_products_are_counted(kind):
     model, inputs = made(kind), texts(1, 9)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(**inputs)
-    attentions = {"bart": 3, "mbart": 3, "t5": 6}[
-        kind
-    ]  # which the counter does not know: of each, scores and their sum
-    assert measure.macs(model, inputs) == counter.get_total_flops() / 2 + attentions * 2 * 9 * 9 * 32
+    # what the counter does not know: of each attention the scores, and the sum that they weigh
+    attentions = {"bart": 3, "mbart": 3, "t5": 6}[kind] * 2 * 9 * 9 * 32
+    assert measure.macs(model, inputs) == counter.get_total_flops() / 2 + attentions
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -90,6 +89,25 @@ def test_texts_are_cut_to_the_positions_of_bart(bert, tmp_path):
     task = lz.task("sst2", segments=False, **data)
     short = lz.model("huggingface", config={**CONFIGS["bart"], "max_position_embeddings": 24}, num_classes=2)
     assert fitting(task, short).preprocess.max_length == 24
+
+
+@pytest.mark.parametrize("runtime", ["pytorch", "onnxruntime"])
+def test_states_of_other_lengths_are_none_of_a_metrics_business(runtime, bert, tmp_path):
+    """Batches are as long as their longest text, and so are the encoder's states."""
+    data = {"data": str(write_sst2(tmp_path / "data", 90, 40)), "tokenizer": str(bert), "max_length": 24}
+    task, model = lz.task("sst2", segments=False, **data), made("bart")
+    lengths = {batch.inputs["input_ids"].shape[1] for batch in task.batches("test", 8)}
+    assert len(lengths) > 1
+    if runtime == "onnxruntime":
+        model = deploy.load(
+            deploy.export_onnx(model, task.example_inputs, tmp_path / "m.onnx"), runtime=runtime
+        )
+    found = [measure.evaluate(model, task, batch_size=size).metrics for size in (8, 40)]
+    assert found[0] == pytest.approx(found[1])
+    batches = [(texts(2, length), torch.tensor([0, 1])) for length in (5, 9)]
+    own = lz.Task(test=batches, metrics={"none": lambda outputs, labels: 0.0})
+    with pytest.raises(DataError, match=r"cannot be joined.*condense"):
+        measure.evaluate(model, own)
 
 
 def test_t5_begins_with_the_padding_token_or_what_its_config_says():

@@ -18,7 +18,7 @@ OF_SST2 = {file.stem.removeprefix("sst2-") for file in RECIPES.glob("sst2-*.yaml
 COMPRESSING = ["chain", "deep-compression", "half-point", "int4", "prune", "smallest"]  # of SST-2 alone
 METHODS = sorted(OF_SST2 - {"teacher", *COMPRESSING})
 ON_CORPORA = {"general", "masked_lm"}  # stages that read no text of the task
-EPOCHS = {"rte": 8}
+EPOCHS = {"rte": 8}  # where the teacher needs fewer, for it begins with one that was trained
 DOCS = RECIPES.parent / "docs"
 COMMAND = r"^DATA=data lianzhi compress recipes/sst2-([\w-]+)\.yaml (.*)$"
 
@@ -27,7 +27,7 @@ def twin(task: str, method: str) -> dict[str, Any]:
     """SST-2's recipe of a method with all that is the task's own.
 
     These are the data, the number of outputs, and the epochs and the batch size of its teacher where a stage reads the
-    task's texts (of RTE more, whose teacher begins with a trained one); `bilstm` keeps its batches, for it reads twenty more of each text. A score has no temperature.
+    task's texts; `bilstm` keeps its batches, for it reads twenty more of each text. A score has no temperature.
     """
     found, own = parsed("sst2", method), parsed(task, "teacher")
     (like,) = (step["train"] for step in own["steps"])

@@ -123,7 +123,13 @@ def _joined(parts: list[Any]) -> Any:
     """Concatenate the batches of a tensor, or of each tensor of a tuple or dict."""
     first = parts[0]
     if isinstance(first, torch.Tensor):
-        return torch.cat(parts)
+        try:
+            return torch.cat(parts)
+        except RuntimeError as error:
+            raise DataError(
+                f"the model's outputs, or the labels, of two batches cannot be joined ({str(error).splitlines()[0]}); give the "
+                f"task condense=, which makes one row a sample of what its metrics need"
+            ) from None
     if isinstance(first, dict):
         joined = {
             key: _joined([part[key] for part in parts])

@@ -13,7 +13,7 @@ from lianzhi.tasks import hashing
 from lianzhi.tasks.batch import Batch, Inputs
 from lianzhi.tasks.loaders import LoaderSplit
 from lianzhi.tasks.metrics import Metric, default_metrics
-from lianzhi.tasks.outputs import classification_loss
+from lianzhi.tasks.outputs import classification_loss, logits_alone
 from lianzhi.tasks.preprocess import Preprocess
 from lianzhi.tasks.split import Split
 from lianzhi.tasks.text_preprocess import TextPreprocess
@@ -93,7 +93,8 @@ class Task:
             raise DataError(
                 f"task '{name}': 'metrics' is empty; give at least one, or leave it out for top-1"
             )
-        self.condense, self.focus = condense or _as_they_are, focus or _on_all
+        self.condense = condense or (logits_alone if metrics is None else _as_they_are)
+        self.focus = focus or _on_all
         self.metric = next(iter(self.metrics))
         self.example_inputs: Inputs = (
             next(iter(self.splits.values())).example() if example_inputs is None else example_inputs

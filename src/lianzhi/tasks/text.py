@@ -14,7 +14,7 @@ from lianzhi.tasks._task import Task
 from lianzhi.tasks.cuts import Rows, limited, partition_groups, strata
 from lianzhi.tasks.metrics import Metric
 from lianzhi.tasks.options import Count
-from lianzhi.tasks.outputs import score_loss
+from lianzhi.tasks.outputs import logits_alone, score_loss
 from lianzhi.tasks.text_part import TextFacts, TextPart, check_classes, check_scores, check_texts
 from lianzhi.tasks.text_preprocess import TextPreprocess
 from lianzhi.tasks.token_split import TokenSplit
@@ -87,6 +87,7 @@ def assemble_text(
         *(splits.get(split) for split in SPLITS),
         loss=score_loss if facts.labels is None else None,
         metrics=_metrics(facts, options.metric),
+        condense=logits_alone,
         name=facts.name,
         labels=facts.labels,
         num_classes=1 if facts.labels is None else None,

@@ -35,9 +35,8 @@ _DROPPED = frozenset(
 )
 # what a decoder keeps for a next token, and a classifier has none of
 _CACHES = frozenset({"use_cache", "use_mems_eval"})
-_START = (
-    "decoder_start_token_id"  # of an encoder with a decoder; T5's own class has no such key, and T5 reads it
-)
+# of an encoder with a decoder; T5's own class has no such key, and T5 reads it
+_START = "decoder_start_token_id"
 _REFUSED = ("quantization_config", "backbone", "use_timm_backbone", "backbone_config")
 
 

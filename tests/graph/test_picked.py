@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lianzhi import artifact
+from lianzhi import artifact, measure
 from lianzhi.errors import ArtifactError, GraphError
 from lianzhi.graph import capture
 
@@ -32,9 +32,7 @@ def test_the_last_of_the_rows_that_a_mask_picks_is_taken_by_its_place(tmp_path):
     assert json.loads((tmp_path / "m" / "architecture.json").read_text())["outputs"]["leaves"] == [
         {"shape": [1, 2], "dtype": "float32"}
     ]
-    ids = torch.tensor(
-        [[1, 2, 3, 1], [4, 1, 5, 5], [1, 1, 7, 1]]
-    )  # as many as samples together, and not in each
+    ids = torch.tensor([[1, 2, 3, 1], [4, 1, 5, 5], [1, 1, 7, 1]])  # two a sample, but not in each
     one_by_one = torch.cat([model(row[None]) for row in ids])
     torch.testing.assert_close(found(ids), one_by_one)
 
@@ -60,18 +58,23 @@ class Kept(nn.Module):
         self.table, self.head = nn.Embedding(9, 6), nn.Linear(6, 2)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.head(self.table(ids)[ids.eq(1)].view(ids.shape[0], -1, 6).mean(1))
+        return self.head(self.table(ids)[ids.eq(1)]).view(ids.shape[0], -1, 2).mean(1)
 
 
 @pytest.mark.parametrize(("make", "inputs"), [(Less, torch.zeros(1, 4)), (Kept, torch.tensor([[4, 5, 1]]))])
 def test_what_is_as_large_as_the_data_say_is_not_saved(make, inputs, tmp_path):
     with pytest.raises(
-        (ArtifactError, GraphError), match=r"up to the data|depends on the data|not among those"
+        ArtifactError, match=r"how much aten\.index\.Tensor makes of its input is up to the data"
     ):
         artifact.save(make().eval(), tmp_path / "m", example_inputs=inputs)
     assert not (tmp_path / "m").exists()
-    with pytest.raises(GraphError):
+    with pytest.raises(GraphError, match=r"could not be saved when it is compressed: .* is up to the data"):
         artifact.check_savable(make().eval(), inputs)
+
+
+def test_products_on_rows_that_the_data_pick_are_not_counted():
+    with pytest.raises(GraphError, match=r"depends on the data .* neither counted nor changed"):
+        measure.macs(Kept().eval(), torch.tensor([[4, 5, 1]]))
 
 
 class Dead(nn.Module):
